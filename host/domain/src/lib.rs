@@ -1,0 +1,30 @@
+//! The rules of Wharf without any machinery: ids, time, money, the status rule, backoff, the settling of deliveries.
+//!
+//! Promise: everything here is pure. Time, ids and randomness come in as parameters, so every rule can be tested
+//! with a table or a property. Left out on purpose: I/O, tokio, SQL and wire formats.
+
+mod address;
+mod clock;
+mod delivery;
+mod event;
+mod id;
+mod log;
+mod money;
+mod signature;
+mod store;
+mod text;
+mod time;
+
+pub use address::{AddressPolicy, is_public};
+pub use clock::{Clock, FixedClock, SystemClock};
+pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};
+pub use event::{Event, EventKind, SyncCounts};
+pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};
+pub use log::{Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, backoff, import_result, next_state};
+pub use money::{Amount, Currency};
+pub use signature::{EndpointSecret, seed_signature, standard_signature};
+pub use store::{RECENT_LOGS, SyncStatus, sync_status};
+pub use text::{
+    AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, TargetUrl,
+};
+pub use time::Time;

@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use crate::{Amount, Currency, Time};
+
+/// Where the import of one receipt stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogStatus {
+    /// The marketplace could not be asked yet.
+    Pending,
+    /// The marketplace confirmed the order. Final.
+    Success,
+    /// The marketplace knows no such receipt.
+    Failed,
+    /// The marketplace asked us to come back later.
+    RateLimited,
+}
+
+impl LogStatus {
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::RateLimited => "rate_limited",
+        }
+    }
+
+    /// Reads the name; `None` if it is none of ours.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Pending, Self::Success, Self::Failed, Self::RateLimited].into_iter().find(|s| s.as_str() == name)
+    }
+}
+
+/// An order that a marketplace confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The marketplace's own id of the order.
+    pub id: String,
+    /// The exact amount.
+    pub amount: Amount,
+    /// The order's currency.
+    pub currency: Currency,
+    /// When the adapter says that it was imported.
+    pub imported_at: Time,
+}
+
+/// What came of asking a marketplace about a receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It stands for this order.
+    Accepted(Order),
+    /// It stands for nothing; the reason is for people.
+    Refused(String),
+    /// Come back later, after this long if the marketplace said so.
+    RateLimited(Option<Duration>),
+    /// The marketplace could not be asked (down, adapter trapped or too slow); the reason is for people.
+    Unavailable(String),
+    /// The adapter is out of service (none installed, quarantined, overloaded): nobody was asked.
+    Parked(String),
+}
+
+/// The part of a log that an answer decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Where the import stands.
+    pub status: LogStatus,
+    /// How often the marketplace was asked.
+    pub attempt: i64,
+    /// When to ask again; `None` is at once, unless the log is finished.
+    pub next_retry_at: Option<Time>,
+    /// Refused so often that it rests until an operator re-drives it.
+    pub exhausted: bool,
+    /// The confirmed order, exactly when the status is success.
+    pub order: Option<Order>,
+    /// Why it did not succeed, for people.
+    pub last_error: Option<String>,
+}
+
+/// A receipt that was refused this often rests.
+pub const MAX_REFUSALS: i64 = 10;
+
+const FIRST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
+/// How soon a log is looked at again whose adapter was out of service.
+const PARKED_FOR: Duration = Duration::from_secs(30);
+
+/// The original's backoff: `min(5 min * 2^(attempt-1), 60 min)`, for attempt 1 and up.
+pub fn backoff(attempt: i64) -> Duration {
+    let doublings = u32::try_from(attempt.max(1) - 1).unwrap_or(u32::MAX).min(16);
+    (FIRST_BACKOFF * 2u32.pow(doublings)).min(LONGEST_BACKOFF)
+}
+
+/// What a log becomes by an answer. `before` is its status and attempts so far, `None` for a receipt that is new.
+///
+/// A first refusal is asked again at the next run (`next_retry_at` = now), later ones after the backoff, and after
+/// [`MAX_REFUSALS`] attempts it rests. Rate limits and outages are retried for ever: they say nothing about the order.
+pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -> LogState {
+    let (status_before, attempts) = before.unwrap_or((LogStatus::Pending, 0));
+    let attempt = attempts + 1;
+    let retry = |status, attempt, wait: Duration, error: String| LogState {
+        status,
+        attempt,
+        next_retry_at: Some(now + wait),
+        exhausted: false,
+        order: None,
+        last_error: Some(error),
+    };
+    match answer {
+        Answer::Accepted(order) => LogState {
+            status: LogStatus::Success,
+            attempt,
+            next_retry_at: None,
+            exhausted: false,
+            order: Some(order),
+            last_error: None,
+        },
+        Answer::Refused(reason) if attempt >= MAX_REFUSALS => LogState {
+            next_retry_at: None,
+            exhausted: true,
+            ..retry(LogStatus::Failed, attempt, Duration::ZERO, reason)
+        },
+        Answer::Refused(reason) => {
+            let wait = if status_before == LogStatus::Failed { backoff(attempt) } else { Duration::ZERO };
+            retry(LogStatus::Failed, attempt, wait, reason)
+        }
+        Answer::RateLimited(asked) => {
+            let wait = backoff(attempt).max(asked.unwrap_or_default());
+            retry(LogStatus::RateLimited, attempt, wait, "rate_limited".into())
+        }
+        // A log that was refused or limited before stays so: an outage is no news about the receipt.
+        Answer::Unavailable(reason) => retry(status_before, attempt, backoff(attempt), reason),
+        Answer::Parked(reason) => retry(status_before, attempts, PARKED_FOR, reason),
+    }
+}
+
+/// What a client is told about an import, now and whenever it asks again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportResult {
+    /// `{success: true, ...}`.
+    Imported(Order),
+    /// `{success: false, error: "invalid_receipt"}`.
+    InvalidReceipt,
+    /// `{success: false, error: "rate_limited"}`.
+    RateLimited,
+    /// `{success: false, error: "marketplace_unavailable"}`.
+    Unavailable,
+}
+
+/// What a stored log tells the client.
+pub fn import_result(status: LogStatus, order: Option<Order>) -> ImportResult {
+    match (status, order) {
+        (LogStatus::Success, Some(order)) => ImportResult::Imported(order),
+        (LogStatus::Failed, _) => ImportResult::InvalidReceipt,
+        (LogStatus::RateLimited, _) => ImportResult::RateLimited,
+        (LogStatus::Pending | LogStatus::Success, _) => ImportResult::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Time = Time::from_micros(1_700_000_000_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn order() -> Order {
+        Order {
+            id: "order-1".into(),
+            amount: Amount::parse("9.99").expect("an amount"),
+            currency: Currency::parse("USD").expect("a currency"),
+            imported_at: NOW,
+        }
+    }
+
+    #[test]
+    fn backoff_doubles_from_five_minutes_to_an_hour() {
+        for (attempt, minutes) in [(-3, 5), (0, 5), (1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (i64::MAX, 60)]
+        {
+            assert_eq!(backoff(attempt), MINUTE * minutes, "attempt {attempt}");
+        }
+    }
+
+    #[test]
+    fn a_first_refusal_is_asked_again_at_once_and_the_next_one_waits() {
+        let first = next_state(None, Answer::Refused("no".into()), NOW);
+        assert_eq!((first.status, first.attempt, first.next_retry_at), (LogStatus::Failed, 1, Some(NOW)));
+        let second = next_state(Some((first.status, first.attempt)), Answer::Refused("no".into()), NOW);
+        assert_eq!((second.attempt, second.next_retry_at), (2, Some(NOW + MINUTE * 10)));
+        let tenth = next_state(Some((LogStatus::Failed, 9)), Answer::Refused("no".into()), NOW);
+        assert_eq!((tenth.exhausted, tenth.next_retry_at, tenth.attempt), (true, None, 10));
+    }
+
+    #[test]
+    fn a_rate_limit_waits_for_the_longer_of_backoff_and_the_marketplace() {
+        let limited = |asked| next_state(None, Answer::RateLimited(asked), NOW).next_retry_at;
+        assert_eq!(limited(None), Some(NOW + MINUTE * 5));
+        assert_eq!(limited(Some(MINUTE)), Some(NOW + MINUTE * 5));
+        assert_eq!(limited(Some(MINUTE * 90)), Some(NOW + MINUTE * 90));
+    }
+
+    #[test]
+    fn parking_burns_no_attempt_and_an_outage_keeps_the_status() {
+        let parked = next_state(Some((LogStatus::RateLimited, 3)), Answer::Parked("out".into()), NOW);
+        assert_eq!((parked.status, parked.attempt), (LogStatus::RateLimited, 3));
+        let down = next_state(None, Answer::Unavailable("down".into()), NOW);
+        assert_eq!((down.status, down.attempt), (LogStatus::Pending, 1));
+        assert_eq!(import_result(down.status, None), ImportResult::Unavailable);
+    }
+
+    fn answers() -> impl Strategy<Value = Answer> {
+        prop_oneof![
+            Just(Answer::Accepted(order())),
+            Just(Answer::Refused("no".into())),
+            proptest::option::of(0u64..200_000).prop_map(|s| Answer::RateLimited(s.map(Duration::from_secs))),
+            Just(Answer::Unavailable("down".into())),
+            Just(Answer::Parked("out".into())),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a marketplace answers in whatever order: a log is either done, resting or has a time in the
+        /// present or future; success is exactly an order; attempts never shrink.
+        #[test]
+        fn no_log_is_ever_forgotten(answers in proptest::collection::vec(answers(), 1..40)) {
+            let mut before = None;
+            for answer in answers {
+                let asked = !matches!(answer, Answer::Parked(_));
+                let state = next_state(before, answer, NOW);
+                prop_assert_eq!(state.order.is_some(), state.status == LogStatus::Success);
+                prop_assert_eq!(state.attempt, before.map_or(0, |(_, a)| a) + i64::from(asked));
+                let finished = state.status == LogStatus::Success || state.exhausted;
+                prop_assert_eq!(state.next_retry_at.is_some(), !finished);
+                prop_assert!(state.next_retry_at.is_none_or(|at| at >= NOW));
+                if finished { break; }
+                before = Some((state.status, state.attempt));
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+use std::{fmt, time::Duration};
+
+/// An instant, exact to the microsecond: the finest unit that PostgreSQL and SQLite both keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(i64);
+
+impl Time {
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970-01-01T00:00:00Z, as webhook timestamps want them.
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Reads RFC 3339, cutting what is finer than a microsecond. `None` if the text is not RFC 3339.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_microsecond()))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl std::ops::Add<Duration> for Time {
+    type Output = Self;
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl std::ops::Sub<Duration> for Time {
+    type Output = Self;
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds, `2024-01-01T12:00:00.000Z`: the one form that clients and plugins see.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(at) => write!(f, "{at:.3}"),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_milliseconds_always() {
+        for (text, shown) in [
+            ("2024-01-01T12:00:00Z", "2024-01-01T12:00:00.000Z"),
+            ("2024-01-01T12:00:00.1239999Z", "2024-01-01T12:00:00.123Z"),
+            ("2024-01-01T14:00:00.5+02:00", "2024-01-01T12:00:00.500Z"),
+            ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500Z"),
+        ] {
+            assert_eq!(Time::parse(text).map(|t| t.to_string()).as_deref(), Some(shown));
+        }
+        for text in ["", "2024-01-01", "12:00", "2024-13-01T00:00:00Z"] {
+            assert_eq!(Time::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn since_never_goes_below_zero() {
+        let (early, late) = (Time::from_micros(1), Time::from_micros(5));
+        assert_eq!(late.since(early), Duration::from_micros(4));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(early + Duration::from_micros(4), late);
+        assert_eq!(late - Duration::from_micros(4), early);
+    }
+}
