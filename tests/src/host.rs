@@ -1,0 +1,322 @@
+//! A `wharf` process under test.
+
+use std::{
+    collections::BTreeMap,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use reqwest::Client;
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+};
+
+pub use rustix::process::Signal;
+
+use crate::{Answer, Backend, PATIENCE, Site, client, eventually, wharf_binary};
+
+/// A host to be started at a site.
+#[derive(Debug)]
+pub struct HostBuilder {
+    site: Arc<Site>,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+}
+
+impl HostBuilder {
+    pub(crate) fn new(site: Arc<Site>) -> Self {
+        let mut environment = BTreeMap::from([
+            ("HOST".to_owned(), "127.0.0.1".to_owned()),
+            ("PORT".to_owned(), "0".to_owned()),
+            ("LOG_FORMAT".to_owned(), "json".to_owned()),
+            ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
+            ("DATA_DIR".to_owned(), site.data_dir().display().to_string()),
+            ("PLUGINS_DIR".to_owned(), site.plugins_dir().display().to_string()),
+        ]);
+        for marketplace in ["etsy", "shopify", "amazon"] {
+            let prefix = format!("MOCK_{}", marketplace.to_uppercase());
+            environment.insert(format!("{prefix}_USER"), format!("{marketplace}_user"));
+            environment.insert(format!("{prefix}_PASS"), format!("{marketplace}_pass"));
+        }
+        if site.backend() == Backend::Postgres {
+            environment.insert("DATABASE_URL".to_owned(), site.database().url().to_owned());
+            environment.insert("REDIS_URL".to_owned(), site.redis().url().to_owned());
+        }
+        Self { site, arguments: vec!["serve".to_owned()], environment }
+    }
+
+    /// Adds a role (`api`, `sync-worker`, ...); without any the host has all.
+    #[must_use]
+    pub fn role(self, role: &str) -> Self {
+        self.argument("--role").argument(role)
+    }
+
+    /// Adds an argument of the command line.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Runs another command than `serve`, such as `["worker", "sync"]`.
+    #[must_use]
+    pub fn command(mut self, words: &[&str]) -> Self {
+        self.arguments = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Sets a variable of the environment. Of the surroundings the host sees only PATH.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Takes a variable away, also one that this builder sets by itself.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
+    /// Starts the process and waits until it says that it listens.
+    ///
+    /// # Errors
+    /// If it ends instead; the message holds what it logged.
+    pub async fn start(self) -> Result<Host> {
+        let mut host = self.spawn()?;
+        host.wait_until_listening().await?;
+        Ok(host)
+    }
+
+    /// Starts the process and waits for nothing.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub fn spawn(self) -> Result<Host> {
+        let mut child = self.to_command().kill_on_drop(true).spawn().context("wharf cannot be started")?;
+        let log = Log::default();
+        log.follow(child.stdout.take().context("no stdout")?);
+        log.follow(child.stderr.take().context("no stderr")?);
+        Ok(Host { site: self.site, child, log, base_url: String::new(), client: client() })
+    }
+
+    /// Runs a command that ends by itself, and returns its status and all that it printed.
+    ///
+    /// # Errors
+    /// If the program cannot be run or takes longer than a minute.
+    pub async fn run(self) -> Result<(ExitStatus, String)> {
+        let output = self.to_command().kill_on_drop(true).output();
+        let output = tokio::time::timeout(Duration::from_secs(60), output).await.context("wharf does not end")??;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status, String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    fn to_command(&self) -> Command {
+        let mut command = Command::new(wharf_binary());
+        command.args(&self.arguments).current_dir(self.site.dir());
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.environment);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// A running host. Dropped, it is killed; in a failed test it prints what it logged.
+#[derive(Debug)]
+pub struct Host {
+    site: Arc<Site>,
+    child: Child,
+    log: Log,
+    base_url: String,
+    client: Client,
+}
+
+impl Host {
+    /// Starts a host with all roles and default settings at a site of its own.
+    ///
+    /// # Errors
+    /// As [`Site::open`] and [`HostBuilder::start`].
+    pub async fn start(backend: Backend) -> Result<Self> {
+        Site::open(backend).await?.host().start().await
+    }
+
+    /// Where the host is at home.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// `http://127.0.0.1:<port>`, without a slash at the end. Empty if the host was not waited for.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The client that this host's answers come by.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks for a path.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        Answer::to(self.client.get(format!("{}{path}", self.base_url))).await
+    }
+
+    /// Sends a JSON body to a path.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
+        Answer::to(self.client.post(format!("{}{path}", self.base_url)).json(body)).await
+    }
+
+    /// Waits for the line that tells the address.
+    ///
+    /// # Errors
+    /// If the process ends first or the line does not come.
+    pub async fn wait_until_listening(&mut self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
+        let address = loop {
+            if let Some(address) = self.log.lines().iter().find_map(LogLine::address) {
+                break address;
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("wharf ended with {status}:\n{}", self.logged());
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("wharf does not say where it listens:\n{}", self.logged());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        self.base_url = format!("http://{address}");
+        Ok(())
+    }
+
+    /// The lines that the host has logged so far.
+    pub fn log(&self) -> Vec<LogLine> {
+        self.log.lines().clone()
+    }
+
+    /// Waits for a line with this message, and returns the first.
+    ///
+    /// # Errors
+    /// If it does not come.
+    pub async fn logged_message(&self, message: &str) -> Result<LogLine> {
+        let found = || async { self.log.lines().iter().find(|line| line.message() == message).cloned() };
+        eventually(&format!("the host logs {message}"), PATIENCE, found).await
+    }
+
+    /// All that the host has logged so far, as text.
+    pub fn logged(&self) -> String {
+        self.log.lines().iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// If the process has been waited for.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the host was waited for and has no process id any more")
+    }
+
+    /// Sends a signal: `TERM` asks it to stop, `STOP` and `CONT` pause it.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?).context("a process id above zero")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Ends the process on the spot (SIGKILL) and waits until it is gone.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub async fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Asks the process to stop (SIGTERM) and waits for its end.
+    ///
+    /// # Errors
+    /// If it has not ended after a minute.
+    pub async fn stop(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait().await
+    }
+
+    /// Waits for the process's end.
+    ///
+    /// # Errors
+    /// If it has not ended after a minute.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        match tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("wharf does not end:\n{}", self.logged()),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- logged by {}\n{}---", self.base_url, self.logged());
+        }
+    }
+}
+
+/// One line that a host wrote.
+#[derive(Clone, Debug)]
+pub struct LogLine {
+    /// The line as it came.
+    pub text: String,
+    /// The line as JSON; `null` if it is none.
+    pub json: Value,
+}
+
+impl LogLine {
+    /// Its message, empty if it has none.
+    pub fn message(&self) -> &str {
+        self.field("message").as_str().unwrap_or_default()
+    }
+
+    /// A field of the event, `null` if it has none of this name.
+    pub fn field(&self, name: &str) -> &Value {
+        match &self.json["fields"][name] {
+            Value::Null => &self.json[name],
+            value => value,
+        }
+    }
+
+    fn address(&self) -> Option<String> {
+        let address = self.field("address").as_str()?;
+        (self.message() == "listening").then(|| address.to_owned())
+    }
+}
+
+/// The lines of both outputs, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<LogLine>>>);
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, Vec<LogLine>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow(&self, output: impl AsyncRead + Send + Unpin + 'static) {
+        let log = self.clone();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(output).lines();
+            while let Ok(Some(text)) = lines.next_line().await {
+                let json = serde_json::from_str(&text).unwrap_or_default();
+                log.lines().push(LogLine { text, json });
+            }
+        });
+    }
+}
