@@ -1,1 +1,110 @@
-//! placeholder
+//! The HTTP API: the routes of the public contract, their refusals and the probes, on axum.
+//!
+//! Promise: whatever is sent, the answer is the contract's, and every refusal is JSON (`{"error", "message"?,
+//! "details"?}`) that tells nothing of the inside. A handler parses into domain types, asks one operation of
+//! [`wharf_app`] and writes the answer down; there is no other logic here. Mapping errors to HTTP and logging them
+//! has one place, `error.rs`.
+//!
+//! Left out: listening, TLS and shutdown, which belong to the program; and what is refused before a request exists
+//! (HTTP that cannot be parsed), which hyper answers without a body.
+
+mod basic_auth;
+mod body;
+mod error;
+mod fields;
+mod observe;
+mod query;
+mod routes;
+
+use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{FromRef, Request, State},
+    http::{Method, StatusCode},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use secrecy::SecretString;
+use tower_http::catch_panic::CatchPanicLayer;
+use wharf_app::App;
+
+use crate::{basic_auth::MockCredentials, error::ApiError};
+
+/// What the operator decides about the API.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// User and password of each mock marketplace, by its name in lower case. A marketplace without an entry
+    /// answers 500 `Marketplace credentials not configured`.
+    pub mock_credentials: HashMap<String, (String, SecretString)>,
+    /// How long a client may take to send a request's body; then 408.
+    pub request_timeout: Duration,
+    /// How long an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
+    /// whose marketplace is slow is still stored and answered.
+    pub answer_timeout: Duration,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            mock_credentials: HashMap::new(),
+            request_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct ApiState {
+    app: App,
+    mock_credentials: Arc<MockCredentials>,
+}
+
+impl FromRef<ApiState> for App {
+    fn from_ref(state: &ApiState) -> Self {
+        state.app.clone()
+    }
+}
+
+/// The whole API over these operations.
+pub fn router(app: App, settings: ApiSettings) -> Router {
+    let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
+    guarded(routes::all(), &settings).with_state(ApiState { app, mock_credentials })
+}
+
+/// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.
+fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &ApiSettings) -> Router<S> {
+    routes
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(other_method)
+        .layer(middleware::from_fn_with_state(settings.answer_timeout, in_time))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(observe::observe))
+        .layer(axum::Extension(body::RequestTimeout(settings.request_timeout)))
+}
+
+/// A method that a route does not have. axum adds `Allow`, which is all that OPTIONS asks for.
+async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        ApiError::MethodNotAllowed.into_response()
+    }
+}
+
+async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(most, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::AnswerTimedOut.into_response(),
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    ApiError::Panicked(message.to_owned()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use std::time::Duration;
+
+use axum::{
+    body::{BodyDataStream, HttpBody},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
+};
+use futures::StreamExt;
+use serde_json::Value;
+
+use crate::{error::ApiError, fields::Fields};
+
+/// The most that a body may hold, in bytes.
+const MOST: usize = 1024 * 1024;
+
+/// How much of a refused body is read and thrown away, in bytes. A client that is still writing when the connection
+/// closes sees a reset instead of the refusal.
+const DRAINED: usize = 16 * 1024 * 1024;
+
+/// How long a client may take to send its body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestTimeout(pub(crate) Duration);
+
+/// A JSON object from the body: checks content type (415), size (413), time (408) and syntax (400), in this order.
+///
+/// An empty body counts as an empty object, so that the answer names the fields that are missing.
+pub(crate) struct JsonBody(pub(crate) Fields);
+
+impl<S: Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let most = request.extensions().get::<RequestTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
+        let read = tokio::time::timeout(most, read(request)).await;
+        parse(&read.map_err(|_| ApiError::RequestTimedOut)??).map(Self)
+    }
+}
+
+async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let (is_json, is_empty) = (is_json(&parts.headers), body.is_end_stream());
+    let mut chunks = body.into_data_stream();
+    let read = if is_json || is_empty { collect(&mut chunks).await } else { Err(ApiError::UnsupportedMediaType) };
+    if matches!(read, Err(ApiError::UnsupportedMediaType | ApiError::BodyTooLarge)) {
+        drain(&mut chunks).await;
+    }
+    read
+}
+
+async fn collect(chunks: &mut BodyDataStream) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| ApiError::Malformed("the body ended early"))?;
+        if bytes.len() + chunk.len() > MOST {
+            return Err(ApiError::BodyTooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+async fn drain(chunks: &mut BodyDataStream) {
+    let mut drained = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        drained += chunk.len();
+        if drained > DRAINED {
+            return;
+        }
+    }
+}
+
+/// `application/json` or a `+json` type, with any parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.split_once('/') {
+        Some(("application", "json")) => true,
+        Some((kind, subtype)) => !kind.is_empty() && subtype.strip_suffix("+json").is_some_and(|name| !name.is_empty()),
+        None => false,
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Fields, ApiError> {
+    if bytes.is_empty() {
+        return Ok(Fields::default());
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(Fields::from_object(object)),
+        Ok(_) => Err(ApiError::Malformed("the body must be a JSON object")),
+        Err(_) => Err(ApiError::Malformed("the body is not valid JSON")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn json_has_several_content_types() {
+        let json = |value: &str| {
+            let value = HeaderValue::from_str(value).expect("a header value");
+            is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
+        };
+        for good in ["application/json", "Application/JSON ; charset=utf-8", "application/problem+json", "a/b+json"] {
+            assert!(json(good), "{good}");
+        }
+        for bad in ["", "text/plain", "application/jsonp", "application/+json", "json", "text/plain, application/json"]
+        {
+            assert!(!json(bad), "{bad}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_is_no_object_is_malformed() {
+        let deep = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+        for bad in [
+            "[]",
+            "\"text\"",
+            "5",
+            "null",
+            "{",
+            "{\"a\":}",
+            "{\"a\":1}x",
+            " ",
+            "\u{feff}{}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":1e999}",
+            "{'a':1}",
+            "NaN",
+            &deep,
+        ] {
+            assert!(matches!(parse(bad.as_bytes()), Err(ApiError::Malformed(_))), "{bad:.40}");
+        }
+        assert!(matches!(parse(b"{\"a\":\"\xff\"}"), Err(ApiError::Malformed(_))));
+        assert!(parse(b"").is_ok() && parse(b" {} ").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(matches!(parse(&bytes), Ok(_) | Err(ApiError::Malformed(_))));
+        }
+    }
+}

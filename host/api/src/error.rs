@@ -1,0 +1,186 @@
+use std::{error::Error, time::Duration};
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use wharf_app::AppError;
+
+/// One field that was refused.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Detail {
+    /// The field's name, empty for the body as a whole.
+    pub(crate) path: &'static str,
+    /// Why, for people.
+    pub(crate) message: String,
+}
+
+/// Every way in which a request is refused. The only place that knows how a refusal looks in HTTP, and that logs it.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// Fields that are missing or wrong, all of them at once.
+    Validation(Vec<Detail>),
+    /// A body that is no JSON object; why, for people.
+    Malformed(&'static str),
+    /// No adapter serves this marketplace.
+    InvalidMarketplace,
+    /// The operator set no user and password for this mock marketplace.
+    CredentialsNotConfigured,
+    /// Basic credentials that are missing or wrong.
+    Unauthorized,
+    /// The mock route without a receipt.
+    ReceiptRequired,
+    /// The mock marketplace was asked too often; ask again after this long.
+    RateLimited(Duration),
+    /// The mock marketplace's adapter could not be asked.
+    MarketplaceUnavailable,
+    /// No such route.
+    NotFound,
+    /// The route has no such method.
+    MethodNotAllowed,
+    /// The client took too long to send its body.
+    RequestTimedOut,
+    /// We took too long to answer.
+    AnswerTimedOut,
+    /// A body of more than 1 MiB.
+    BodyTooLarge,
+    /// A body that is not JSON by its content type.
+    UnsupportedMediaType,
+    /// A handler panicked; with its message, for the log.
+    Panicked(String),
+    /// An operation failed.
+    App(AppError),
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        Self::App(error)
+    }
+}
+
+/// The shape of every refusal.
+#[derive(Serialize)]
+struct Refusal {
+    error: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<Detail>,
+}
+
+/// How soon a client may repeat a request that met a passing trouble of ours.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+impl ApiError {
+    /// Status, `error` and `message`.
+    fn answer(&self) -> (StatusCode, &'static str, Option<&'static str>) {
+        match self {
+            Self::Validation(_) => (StatusCode::BAD_REQUEST, "Validation error", None),
+            Self::Malformed(why) => (StatusCode::BAD_REQUEST, "Validation error", Some(why)),
+            Self::InvalidMarketplace => (StatusCode::BAD_REQUEST, "Invalid marketplace", None),
+            Self::CredentialsNotConfigured => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "Marketplace credentials not configured", None)
+            }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::ReceiptRequired => (StatusCode::BAD_REQUEST, "receipt is required", None),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", None),
+            Self::MarketplaceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "marketplace_unavailable", None),
+            Self::NotFound => (StatusCode::NOT_FOUND, "Not found", None),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", None),
+            Self::RequestTimedOut => (StatusCode::REQUEST_TIMEOUT, "Request timeout", None),
+            Self::AnswerTimedOut => (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it took too long")),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", Some("at most 1 MiB")),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Some("use application/json"))
+            }
+            Self::App(AppError::StoreNotFound) => (StatusCode::NOT_FOUND, "Store not found", None),
+            Self::App(AppError::Unavailable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it is safe to repeat the request"))
+            }
+            Self::Panicked(_) | Self::App(AppError::Internal(_)) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None)
+            }
+        }
+    }
+
+    /// The header that some refusals carry.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let retry_after = |wait: Duration| (header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        match self {
+            Self::Unauthorized => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"mock\", charset=\"UTF-8\"")))
+            }
+            Self::RateLimited(wait) => Some(retry_after(*wait)),
+            Self::MarketplaceUnavailable | Self::AnswerTimedOut | Self::App(AppError::Unavailable(_)) => {
+                Some(retry_after(RETRY_SOON))
+            }
+            // What is left of the body is not read: the connection cannot carry another request.
+            Self::RequestTimedOut => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            _ => None,
+        }
+    }
+
+    /// Passing troubles are warnings, defects are errors; a client's own mistakes are in the request's line alone.
+    fn log(&self) {
+        match self {
+            Self::App(error @ AppError::Internal(source)) => {
+                tracing::error!(cause = chain(source.as_ref()), "{error}");
+            }
+            Self::App(error @ AppError::Unavailable(source)) => {
+                tracing::warn!(cause = chain(source.as_ref()), "{error}");
+            }
+            Self::Panicked(message) => tracing::error!(message, "a handler panicked"),
+            Self::AnswerTimedOut => tracing::error!("the answer took too long"),
+            Self::CredentialsNotConfigured => tracing::warn!("no credentials are set for this mock marketplace"),
+            _ => {}
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let (status, error, message) = self.answer();
+        let header = self.header();
+        let details = if let Self::Validation(details) = self { details } else { Vec::new() };
+        let mut response = (status, Json(Refusal { error, message, details })).into_response();
+        response.headers_mut().extend(header);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_logged_but_never_answered() {
+        let cause = Box::new(std::io::Error::other("relation \"stores\" does not exist"));
+        let error = ApiError::from(AppError::Internal(cause));
+        assert_eq!(error.answer(), (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None));
+        let ApiError::App(AppError::Internal(cause)) = &error else { panic!("another error") };
+        assert_eq!(chain(cause.as_ref()), "relation \"stores\" does not exist");
+    }
+
+    #[test]
+    fn a_passing_trouble_tells_when_to_come_back() {
+        for error in [
+            ApiError::from(AppError::Unavailable(Box::new(std::io::Error::other("down")))),
+            ApiError::MarketplaceUnavailable,
+            ApiError::AnswerTimedOut,
+            ApiError::RateLimited(Duration::from_millis(300)),
+        ] {
+            assert_eq!(error.header(), Some((header::RETRY_AFTER, HeaderValue::from_static("1"))), "{error:?}");
+        }
+        let limited = ApiError::RateLimited(Duration::from_secs(60));
+        assert_eq!(limited.header(), Some((header::RETRY_AFTER, HeaderValue::from_static("60"))));
+    }
+}
