@@ -1,0 +1,312 @@
+//! Deliveries: one event on its way to one endpoint. Claimed in turns between endpoints, sent with nothing held,
+//! settled behind the fence.
+
+use std::time::Duration;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EndpointSecret, EventId, Time};
+
+use crate::{
+    Conn, EncryptionKey, Sealed, StoreError, db::Rows, dialect::statements, endpoints::open_secret, values::JsonText,
+};
+
+statements! {
+    /// Walks the index from one endpoint with unfinished deliveries to the next, without touching what lies between.
+    LANES = ["with recursive lanes (endpoint_id, n) as (
+            select (select d.endpoint_id from callback_deliveries d
+                    where d.due_at is not null and d.endpoint_id > $1 order by d.endpoint_id limit 1), cast(1 as bigint)
+            union all
+            select (select d.endpoint_id from callback_deliveries d
+                    where d.due_at is not null and d.endpoint_id > lanes.endpoint_id order by d.endpoint_id limit 1), n + 1
+            from lanes where lanes.endpoint_id is not null and n < $3)
+        select lanes.endpoint_id, e.organization_id,
+            exists (select 1 from callback_deliveries d where d.endpoint_id = lanes.endpoint_id and d.due_at <= $2) as due
+        from lanes join webhook_endpoints e on e.id = lanes.endpoint_id order by lanes.endpoint_id"];
+    CLAIM = ["update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
+        where id in (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
+            order by due_at, id limit $5" skip_locked ")
+        returning id"];
+    LOAD = ["select d.id, d.fence, d.attempt, d.outbox_id, d.endpoint_id, d.organization_id, o.event, o.store_id,
+            m.content_type, m.headers, m.body, e.target_url, e.is_active, e.secret, e.identity
+        from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
+        join callback_outbox o on o.id = d.outbox_id
+        join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
+        join webhook_endpoints e on e.id = d.endpoint_id"];
+    RENEW = ["update callback_deliveries set due_at = r.due_at from" rows(r, id uuid, fence int, due_at time)
+        "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
+            and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+    /// Two workers that settle deliveries of one event wait for each other here, so that the later one counts both.
+    LOCK_EVENTS = ["select id from callback_outbox where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    SETTLE = ["update callback_deliveries set state = r.state, attempt = r.attempt, due_at = r.due_at, claimed_by = null,
+            last_error = r.last_error, updated_at = r.at
+        from" rows(r, id uuid, fence int, state text, attempt int, due_at time, last_error text, at time)
+        "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
+            and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+    ATTEMPTS = ["insert into callback_attempts (delivery_id, attempt, started_at, latency_us, http_status, error, response)
+        select delivery_id, attempt, started_at, latency_us, http_status, error, response
+        from" rows(r, delivery_id uuid, attempt int, started_at time, latency_us int, http_status int, error text,
+            response text)
+        "where true on conflict (delivery_id, attempt) do nothing"];
+    AGGREGATE = ["update callback_outbox set
+            status = case when a.pending > 0 then 'pending' when a.failed > 0 then 'failed' else 'success' end,
+            attempt = a.attempt, next_retry_at = a.next_retry_at, last_error = a.last_error, updated_at = a.updated_at
+        from (select d.outbox_id, sum(case when d.state = 'pending' then 1 else 0 end) as pending,
+                sum(case when d.state = 'failed' then 1 else 0 end) as failed, max(d.attempt) as attempt,
+                min(d.due_at) as next_retry_at, max(d.last_error) as last_error, max(d.updated_at) as updated_at
+            from callback_deliveries d where d.outbox_id in (select id from" rows(r, id uuid) ")
+            group by d.outbox_id) a
+        where callback_outbox.id = a.outbox_id"];
+    GIVE_BACK = ["update callback_deliveries set due_at = r.due_at, claimed_by = null
+        from" rows(r, id uuid, fence int, due_at time)
+        "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
+            and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+    COUNT_DUE = ["select count(*) as number from
+        (select 1 from callback_deliveries where due_at <= $1 limit $2) d"];
+}
+
+/// An endpoint with unfinished deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The endpoint.
+    pub endpoint_id: EndpointId,
+    /// Whose it is.
+    pub organization_id: String,
+    /// Whether any of its deliveries is due.
+    pub due: bool,
+}
+
+/// Up to `most` endpoints with unfinished deliveries after `after`, in the order of ids. Fewer: it was the last page,
+/// go on from the beginning (`EndpointId(Uuid::nil())`).
+pub async fn lanes(conn: &mut Conn, after: EndpointId, most: i64, now: Time) -> Result<Vec<Lane>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        endpoint_id: Uuid,
+        organization_id: String,
+        due: bool,
+    }
+    let rows: Vec<Row> = conn.query(LANES).bind(after.0).time(now).bind(most).all().await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Lane {
+            endpoint_id: EndpointId(row.endpoint_id),
+            organization_id: row.organization_id,
+            due: row.due,
+        })
+        .collect())
+}
+
+/// The right to send one delivery, until the lease ends or somebody claims it after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fence {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// The number of the claim.
+    pub number: i64,
+}
+
+/// A claimed delivery with everything that sending needs.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// What settling must name.
+    pub fence: Fence,
+    /// How often it was sent before.
+    pub attempts_before: i64,
+    /// The event, which receivers drop duplicates by.
+    pub event_id: EventId,
+    /// What happened.
+    pub event: String,
+    /// About which store.
+    pub store_id: wharf_domain::StoreId,
+    /// Whose event it is.
+    pub organization_id: String,
+    /// Where to.
+    pub endpoint_id: EndpointId,
+    /// Its URL.
+    pub target_url: String,
+    /// Whether the endpoint still wants anything.
+    pub endpoint_is_active: bool,
+    /// The content type of the body.
+    pub content_type: String,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// The bytes to send.
+    pub body: Vec<u8>,
+    identity: String,
+    secret: Sealed,
+}
+
+impl Claimed {
+    /// The secret to sign with.
+    pub fn secret(&self, key: &EncryptionKey) -> Result<EndpointSecret, StoreError> {
+        open_secret(key, &self.identity, &self.secret)
+    }
+}
+
+#[derive(FromRow)]
+struct IdRow {
+    id: Uuid,
+}
+
+/// Claims up to `take` due deliveries of each endpoint for `worker`, until `now + lease`.
+///
+/// Call it in a transaction of its own.
+pub async fn claim(
+    conn: &mut Conn,
+    lanes: &[(EndpointId, i64)],
+    worker: &str,
+    lease: Duration,
+    now: Time,
+) -> Result<Vec<Claimed>, StoreError> {
+    let mut claimed = Rows::new(conn);
+    for (endpoint, take) in lanes {
+        let query = conn.query(CLAIM).bind(endpoint.0).time(now).time(now + lease).bind(worker).bind(*take);
+        for row in query.all::<IdRow>().await? {
+            claimed.push().uuid("id", row.id);
+        }
+    }
+    load(conn, &claimed).await
+}
+
+async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        fence: i64,
+        attempt: i64,
+        outbox_id: Uuid,
+        endpoint_id: Uuid,
+        organization_id: String,
+        event: String,
+        store_id: Uuid,
+        content_type: String,
+        headers: JsonText,
+        body: Vec<u8>,
+        target_url: String,
+        is_active: bool,
+        secret: Vec<u8>,
+        identity: String,
+    }
+    let rows: Vec<Row> = conn.query(LOAD).rows(claimed).all().await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Claimed {
+                fence: Fence { id: DeliveryId(row.id), number: row.fence },
+                attempts_before: row.attempt,
+                event_id: EventId(row.outbox_id),
+                event: row.event,
+                store_id: wharf_domain::StoreId(row.store_id),
+                organization_id: row.organization_id,
+                endpoint_id: EndpointId(row.endpoint_id),
+                target_url: row.target_url,
+                endpoint_is_active: row.is_active,
+                content_type: row.content_type,
+                headers: serde_json::from_str(&row.headers.0)
+                    .map_err(|why| StoreError::unreadable("callback_messages.headers", why))?,
+                body: row.body,
+                identity: row.identity,
+                secret: Sealed(row.secret),
+            })
+        })
+        .collect()
+}
+
+fn fence_rows(conn: &Conn, fences: &[Fence], due_at: Time) -> Rows {
+    let mut rows = Rows::new(conn);
+    for fence in fences {
+        rows.push().uuid("id", fence.id.0).int("fence", fence.number).time("due_at", due_at);
+    }
+    rows
+}
+
+/// Prolongs leases; answers those that still hold.
+pub async fn renew(conn: &mut Conn, fences: &[Fence], until: Time) -> Result<Vec<DeliveryId>, StoreError> {
+    let rows = fence_rows(conn, fences, until);
+    let held: Vec<IdRow> = conn.query(RENEW).rows(&rows).all().await?;
+    Ok(held.into_iter().map(|row| DeliveryId(row.id)).collect())
+}
+
+/// Gives deliveries back that were not sent, to be claimed from `due_at` on.
+pub async fn give_back(conn: &mut Conn, fences: &[Fence], due_at: Time) -> Result<(), StoreError> {
+    let rows = fence_rows(conn, fences, due_at);
+    conn.query(GIVE_BACK).rows(&rows).run().await.map(drop)
+}
+
+/// What one attempt did, for the attempts log.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it was sent.
+    pub started_at: Time,
+    /// How long the answer took.
+    pub latency: Duration,
+    /// The answer's status; `None` when none came.
+    pub http_status: Option<u16>,
+    /// What went wrong, for people.
+    pub error: Option<String>,
+    /// The first bytes of the answer.
+    pub response: Option<String>,
+}
+
+/// A delivery after an attempt.
+#[derive(Clone, Debug)]
+pub struct SettledDelivery {
+    /// The claim.
+    pub fence: Fence,
+    /// The event.
+    pub event_id: EventId,
+    /// How often it was sent, this time included.
+    pub attempt_number: i64,
+    /// Where it stands now.
+    pub state: DeliveryState,
+    /// When to send again, exactly when it is pending.
+    pub due_at: Option<Time>,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// Writes attempts, new states and the events' aggregates, where the fence still holds. Answers those it holds for;
+/// of the others nothing is written.
+///
+/// Call it in a transaction of its own.
+pub async fn settle(conn: &mut Conn, settled: &[SettledDelivery], now: Time) -> Result<Vec<DeliveryId>, StoreError> {
+    let mut events = Rows::new(conn);
+    let mut rows = Rows::new(conn);
+    for one in settled {
+        events.push().uuid("id", one.event_id.0);
+        rows.push()
+            .uuid("id", one.fence.id.0)
+            .int("fence", one.fence.number)
+            .text("state", one.state.as_str())
+            .int("attempt", one.attempt_number)
+            .time("due_at", one.due_at)
+            .text("last_error", one.attempt.error.as_deref())
+            .time("at", now);
+    }
+    conn.query(LOCK_EVENTS).rows(&events).run().await?;
+    let held: Vec<IdRow> = conn.query(SETTLE).rows(&rows).all().await?;
+    let held: Vec<DeliveryId> = held.into_iter().map(|row| DeliveryId(row.id)).collect();
+    let mut rows = Rows::new(conn);
+    for one in settled.iter().filter(|one| held.contains(&one.fence.id)) {
+        let latency_us = i64::try_from(one.attempt.latency.as_micros()).unwrap_or(i64::MAX);
+        rows.push()
+            .uuid("delivery_id", one.fence.id.0)
+            .int("attempt", one.attempt_number)
+            .time("started_at", one.attempt.started_at)
+            .int("latency_us", latency_us)
+            .int("http_status", one.attempt.http_status.map(i64::from))
+            .text("error", one.attempt.error.as_deref())
+            .text("response", one.attempt.response.as_deref());
+    }
+    conn.query(ATTEMPTS).rows(&rows).run().await?;
+    conn.query(AGGREGATE).rows(&events).run().await?;
+    Ok(held)
+}
+
+/// How many deliveries are due, counting no further than `most`.
+pub async fn count_due(conn: &mut Conn, most: i64, now: Time) -> Result<i64, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        number: i64,
+    }
+    Ok(conn.query(COUNT_DUE).time(now).bind(most).one::<Row>().await?.number)
+}

@@ -1,0 +1,92 @@
+//! What must differ between the two databases, as named pairs. Everything else is one text.
+
+/// One statement, in the words of each database.
+#[derive(Clone, Copy, Debug)]
+pub struct Sql {
+    /// For PostgreSQL.
+    pub postgres: &'static str,
+    /// For SQLite.
+    pub sqlite: &'static str,
+}
+
+/// Declares a module's statements as constants, and `ALL` of them with their names.
+///
+/// A statement is put together from literals and these pieces:
+/// - `rows(alias, column type, ...)`: the parameter `$1`, a JSON array of objects, as a table. Types: `uuid`, `text`,
+///   `int`, `time`, `money`. See [`Rows`](crate::db::Rows).
+/// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
+/// - `lock_rows`, `share_row`: hold rows until the transaction ends. `for no key update` because a foreign key's share
+///   lock would deadlock with `for update`.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = [$($piece:tt)*];)*) => {
+        $($(#[$doc])* pub(crate) const $name: $crate::dialect::Sql = $crate::dialect::Sql {
+            postgres: $crate::dialect::postgres!([] $($piece)*),
+            sqlite: $crate::dialect::sqlite!([] $($piece)*),
+        };)*
+        /// The statements of this module.
+        pub(crate) const ALL: &[(&str, $crate::dialect::Sql)] =
+            &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
+    };
+}
+
+macro_rules! postgres {
+    ([$($done:tt)*]) => { concat!($($done)*) };
+    ([$($done:tt)*] rows($alias:ident, $first:ident $first_type:ident $(, $column:ident $type:ident)*) $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " json_to_recordset(cast($1 as json)) as ", stringify!($alias), "(",
+            stringify!($first), " ", $crate::dialect::postgres_type!($first_type),
+            $(", ", stringify!($column), " ", $crate::dialect::postgres_type!($type),)* ") ",] $($rest)*)
+    };
+    ([$($done:tt)*] skip_locked $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " for no key update skip locked ",] $($rest)*)
+    };
+    ([$($done:tt)*] lock_rows $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " for no key update ",] $($rest)*)
+    };
+    ([$($done:tt)*] share_row $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " for share ",] $($rest)*)
+    };
+    ([$($done:tt)*] $text:literal $($rest:tt)*) => { $crate::dialect::postgres!([$($done)* $text,] $($rest)*) };
+}
+
+macro_rules! postgres_type {
+    (uuid) => {
+        "uuid"
+    };
+    (text) => {
+        "text"
+    };
+    (int) => {
+        "bigint"
+    };
+    (time) => {
+        "timestamptz"
+    };
+    (money) => {
+        "numeric"
+    };
+}
+
+macro_rules! sqlite {
+    ([$($done:tt)*]) => { concat!($($done)*) };
+    ([$($done:tt)*] rows($alias:ident, $first:ident $first_type:ident $(, $column:ident $type:ident)*) $($rest:tt)*) => {
+        $crate::dialect::sqlite!([$($done)* " (select ",
+            $crate::dialect::sqlite_column!($first $first_type),
+            $(", ", $crate::dialect::sqlite_column!($column $type),)*
+            " from json_each($1)) as ", stringify!($alias), " ",] $($rest)*)
+    };
+    ([$($done:tt)*] skip_locked $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
+    ([$($done:tt)*] lock_rows $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
+    ([$($done:tt)*] share_row $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
+    ([$($done:tt)*] $text:literal $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)* $text,] $($rest)*) };
+}
+
+macro_rules! sqlite_column {
+    ($column:ident uuid) => {
+        concat!("unhex(value->>'", stringify!($column), "') as ", stringify!($column))
+    };
+    ($column:ident $type:ident) => {
+        concat!("value->>'", stringify!($column), "' as ", stringify!($column))
+    };
+}
+
+pub(crate) use {postgres, postgres_type, sqlite, sqlite_column, statements};

@@ -1,0 +1,232 @@
+//! The ledger of sync jobs. One row a store: `idle`, `queued` or `running`. A claim raises the fence and takes a lease;
+//! every later write names the fence and is refused when somebody else has claimed since.
+
+use std::time::Duration;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{RunId, StoreId, SyncCounts, Time};
+
+use crate::{Conn, StoreError, db::Rows, dialect::statements, values::At};
+
+statements! {
+    /// Idle becomes queued; running becomes dirty; queued stays.
+    ENQUEUE = ["insert into sync_jobs (store_id, state, due_at, updated_at)
+        select store_id, 'queued', due_at, due_at from" rows(r, store_id uuid, due_at time) "where true
+        on conflict (store_id) do update set
+            dirty = (sync_jobs.state = 'running'),
+            due_at = case when sync_jobs.state = 'idle' then excluded.due_at else sync_jobs.due_at end,
+            state = case when sync_jobs.state = 'idle' then 'queued' else sync_jobs.state end,
+            updated_at = excluded.updated_at
+        where sync_jobs.state = 'idle' or (sync_jobs.state = 'running' and not sync_jobs.dirty)
+        returning store_id, dirty"];
+    /// Queued jobs that are due, and running ones whose lease has ended.
+    CLAIM = ["update sync_jobs set state = 'running', fence = fence + 1, dirty = (1 = 0), due_at = $2, claimed_by = $3,
+            attempt = attempt + 1, updated_at = $1
+        where store_id in (select store_id from sync_jobs where due_at <= $1 order by due_at limit $4" skip_locked ")
+        returning store_id, fence, attempt, run_id, run_started_at, processed, succeeded, failed, rate_limited"];
+    RENEW = ["update sync_jobs set due_at = $3 where store_id = $1 and fence = $2 and state = 'running'"];
+    START_RUN = ["update sync_jobs set run_id = $3, run_started_at = $4, processed = 0, succeeded = 0, failed = 0,
+            rate_limited = 0, updated_at = $4
+        where store_id = $1 and fence = $2 and state = 'running'"];
+    ADVANCE = ["update sync_jobs set processed = processed + $3, succeeded = succeeded + $4, failed = failed + $5,
+            rate_limited = rate_limited + $6, due_at = $7, updated_at = $8
+        where store_id = $1 and fence = $2 and state = 'running'
+        returning processed, succeeded, failed, rate_limited"];
+    /// Back to idle, or to queued where work arrived meanwhile (`dirty`) or is left ($3).
+    FINISH = ["update sync_jobs set state = case when dirty or $3 = 1 then 'queued' else 'idle' end,
+            due_at = case when dirty or $3 = 1 then $4 else null end,
+            dirty = (1 = 0), attempt = 0, claimed_by = null, last_error = null, run_id = null, run_started_at = null,
+            updated_at = $4
+        where store_id = $1 and fence = $2 and state = 'running'
+        returning state"];
+    /// Back to queued, to be run at $3. The run in progress is kept.
+    GIVE_BACK = ["update sync_jobs set state = 'queued', due_at = $3, attempt = case when $4 = 1 then attempt else attempt - 1 end,
+            claimed_by = null, last_error = $5, updated_at = $6
+        where store_id = $1 and fence = $2 and state = 'running'"];
+    DUE = ["select store_id from sync_jobs where due_at <= $1 order by due_at limit $2"];
+}
+
+/// Queues the stores' jobs. Answers those that are queued now and were not before; a running job of the others is
+/// marked to run again.
+pub async fn enqueue(
+    conn: &mut Conn,
+    stores: impl IntoIterator<Item = StoreId>,
+    now: Time,
+) -> Result<Vec<StoreId>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        store_id: Uuid,
+        dirty: bool,
+    }
+    let mut rows = Rows::new(conn);
+    for store in stores {
+        rows.push().uuid("store_id", store.0).time("due_at", now);
+    }
+    let rows: Vec<Row> = conn.query(ENQUEUE).rows(&rows).all().await?;
+    Ok(rows.into_iter().filter(|row| !row.dirty).map(|row| StoreId(row.store_id)).collect())
+}
+
+/// The right to work on one store, until the lease ends or somebody claims it after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The store.
+    pub store_id: StoreId,
+    /// The number of the claim.
+    pub number: i64,
+}
+
+/// A claimed job.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// What every write must name.
+    pub fence: Fence,
+    /// Claims since the last run that ended well, this one included.
+    pub attempt: i64,
+    /// The run that an earlier claim began and did not end.
+    pub run: Option<Run>,
+}
+
+/// A run in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// When it began: it works on what was due then.
+    pub started_at: Time,
+    /// What it did so far.
+    pub counts: SyncCounts,
+}
+
+#[derive(FromRow)]
+struct CountsRow {
+    processed: i64,
+    succeeded: i64,
+    failed: i64,
+    rate_limited: i64,
+}
+
+impl From<CountsRow> for SyncCounts {
+    fn from(row: CountsRow) -> Self {
+        Self { processed: row.processed, success: row.succeeded, failed: row.failed, rate_limited: row.rate_limited }
+    }
+}
+
+/// Claims up to `limit` due jobs for `worker`, until `now + lease`.
+pub async fn claim(
+    conn: &mut Conn,
+    worker: &str,
+    lease: Duration,
+    limit: i64,
+    now: Time,
+) -> Result<Vec<Claimed>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        store_id: Uuid,
+        fence: i64,
+        attempt: i64,
+        run_id: Option<Uuid>,
+        run_started_at: Option<At>,
+        #[sqlx(flatten)]
+        counts: CountsRow,
+    }
+    let rows: Vec<Row> = conn.query(CLAIM).time(now).time(now + lease).bind(worker).bind(limit).all().await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Claimed {
+            fence: Fence { store_id: StoreId(row.store_id), number: row.fence },
+            attempt: row.attempt,
+            run: row.run_id.zip(row.run_started_at).map(|(id, started_at)| Run {
+                id: RunId(id),
+                started_at: started_at.0,
+                counts: row.counts.into(),
+            }),
+        })
+        .collect())
+}
+
+fn held(rows: u64) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::FenceLost) } else { Ok(()) }
+}
+
+/// Prolongs the lease.
+pub async fn renew(conn: &mut Conn, fence: Fence, until: Time) -> Result<(), StoreError> {
+    held(conn.query(RENEW).bind(fence.store_id.0).bind(fence.number).time(until).run().await?)
+}
+
+/// Begins a run. In the transaction that stores its `sync.started` event.
+pub async fn start_run(conn: &mut Conn, fence: Fence, id: RunId, now: Time) -> Result<(), StoreError> {
+    let query = conn.query(START_RUN).bind(fence.store_id.0).bind(fence.number).bind(id.0).time(now);
+    held(query.run().await?)
+}
+
+/// Takes the store's row and then the fence for the rest of this transaction, adds a chunk's counts to the run and
+/// prolongs the lease. Answers the run's sums. Everything that a chunk writes follows in the same transaction.
+pub async fn hold(
+    conn: &mut Conn,
+    fence: Fence,
+    chunk: SyncCounts,
+    lease_until: Time,
+    now: Time,
+) -> Result<SyncCounts, StoreError> {
+    crate::stores::lock(conn, std::iter::once(fence.store_id)).await?;
+    let row: Option<CountsRow> = conn
+        .query(ADVANCE)
+        .bind(fence.store_id.0)
+        .bind(fence.number)
+        .bind(chunk.processed)
+        .bind(chunk.success)
+        .bind(chunk.failed)
+        .bind(chunk.rate_limited)
+        .time(lease_until)
+        .time(now)
+        .optional()
+        .await?;
+    row.map(SyncCounts::from).ok_or(StoreError::FenceLost)
+}
+
+/// Ends a claim that went well. `more` queues the job again at once. Answers whether it is queued now.
+pub async fn finish(conn: &mut Conn, fence: Fence, more: bool, now: Time) -> Result<bool, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        state: String,
+    }
+    let row: Option<Row> =
+        conn.query(FINISH).bind(fence.store_id.0).bind(fence.number).bind(i64::from(more)).time(now).optional().await?;
+    row.map(|row| row.state == "queued").ok_or(StoreError::FenceLost)
+}
+
+/// Why a job is given back before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveBack<'a> {
+    /// The worker is shutting down; the claim does not count as an attempt.
+    Shutdown,
+    /// It failed with this error.
+    Failed(&'a str),
+}
+
+/// Gives a job back, to be run again at `due_at`.
+pub async fn give_back(
+    conn: &mut Conn,
+    fence: Fence,
+    why: GiveBack<'_>,
+    due_at: Time,
+    now: Time,
+) -> Result<(), StoreError> {
+    let (counts, error) = match why {
+        GiveBack::Shutdown => (0i64, None),
+        GiveBack::Failed(error) => (1, Some(error)),
+    };
+    let query = conn.query(GIVE_BACK).bind(fence.store_id.0).bind(fence.number).time(due_at).bind(counts);
+    held(query.bind(error).time(now).run().await?)
+}
+
+/// The stores whose jobs could be claimed now, longest due first: for the sweeper, which rings for them again.
+pub async fn due(conn: &mut Conn, limit: i64, now: Time) -> Result<Vec<StoreId>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        store_id: Uuid,
+    }
+    let rows: Vec<Row> = conn.query(DUE).time(now).bind(limit).all().await?;
+    Ok(rows.into_iter().map(|row| StoreId(row.store_id)).collect())
+}

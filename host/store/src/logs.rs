@@ -1,0 +1,262 @@
+//! Sync logs: one row a receipt. Imports add them, sync runs move them on.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{
+    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus, Time, import_result,
+};
+
+use crate::{
+    Conn, StoreError,
+    db::Rows,
+    dialect::statements,
+    stores::{self, Change},
+    values::{At, Money},
+};
+
+statements! {
+    INSERT = ["insert into sync_logs (id, store_id, receipt, status, attempt, next_retry_at, exhausted, order_id, amount,
+            currency, imported_at, last_error, plugin_digest, created_at, updated_at)
+        select id, store_id, receipt, status, attempt, next_retry_at, exhausted = 1, order_id, amount, currency,
+            imported_at, last_error, plugin_digest, created_at, created_at
+        from" rows(r, id uuid, store_id uuid, receipt text, status text, attempt int, next_retry_at time, exhausted int,
+            order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
+            created_at time)
+        "where true on conflict (store_id, receipt) do nothing returning id"];
+    FIND = ["select store_id, receipt, status, order_id, amount, currency, imported_at from sync_logs
+        where store_id = $1 and receipt = $2"];
+    FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency, l.imported_at
+        from" rows(r, store_id uuid, receipt text)
+        "join sync_logs l on l.store_id = r.store_id and l.receipt = r.receipt"];
+    DUE = ["select id, receipt, status, attempt from sync_logs
+        where store_id = $1 and due_at <= $2 order by due_at, id limit $3"];
+    HAS_DUE = ["select count(*) as number from (select 1 from sync_logs where store_id = $1 and due_at <= $2 limit 1) d"];
+    /// Only where the log still is what the worker saw: whatever happened in between is kept.
+    SETTLE = ["update sync_logs set status = r.status, attempt = r.attempt, next_retry_at = r.next_retry_at,
+            exhausted = r.exhausted = 1, order_id = r.order_id, amount = r.amount, currency = r.currency,
+            imported_at = r.imported_at, last_error = r.last_error,
+            plugin_digest = coalesce(r.plugin_digest, sync_logs.plugin_digest), updated_at = r.updated_at
+        from" rows(r, id uuid, was text, was_attempt int, status text, attempt int, next_retry_at time, exhausted int,
+            order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
+            updated_at time)
+        "where sync_logs.id = r.id and sync_logs.status = r.was and sync_logs.attempt = r.was_attempt
+        returning sync_logs.id"];
+}
+
+/// A receipt that was judged and is to be stored.
+#[derive(Clone, Debug)]
+pub struct NewLog {
+    /// Its id, if it is new.
+    pub id: LogId,
+    /// Whose receipt it is.
+    pub store_id: StoreId,
+    /// The receipt.
+    pub receipt: Receipt,
+    /// What came of it.
+    pub state: LogState,
+    /// SHA-256 of the plugin that judged it, if one could.
+    pub plugin_digest: Option<String>,
+    /// When it was judged.
+    pub at: Time,
+}
+
+/// Stores judged receipts, any number of stores mixed, with counters and statuses. A receipt that was there before
+/// stays as it was. Answers what each receipt's log tells the client, in the order of `new`.
+///
+/// Call it in a transaction of its own.
+pub async fn record(conn: &mut Conn, new: &[NewLog], now: Time) -> Result<Vec<ImportResult>, StoreError> {
+    let stores: BTreeMap<StoreId, ()> = new.iter().map(|log| (log.store_id, ())).collect();
+    stores::lock(conn, stores.keys().copied()).await?;
+    let inserted = insert(conn, new).await?;
+    let changes = changes(
+        new.iter()
+            .filter(|log| inserted.contains(&log.id.0))
+            .map(|log| (log.store_id, LogStatus::Pending, log.state.status)),
+    );
+    if !changes.is_empty() {
+        stores::count(conn, &changes, None, now).await?;
+    }
+    if inserted.len() == new.len() {
+        return Ok(new.iter().map(|log| import_result(log.state.status, log.state.order.clone())).collect());
+    }
+    let found = find_all(conn, new).await?;
+    new.iter()
+        .map(|log| {
+            let key = (log.store_id.0, log.receipt.as_str());
+            let row = found.iter().find(|row| (row.store_id, row.receipt.as_str()) == key);
+            row.ok_or_else(|| StoreError::unreadable("sync_logs", "a row vanished"))?.clone().result()
+        })
+        .collect()
+}
+
+async fn insert(conn: &mut Conn, new: &[NewLog]) -> Result<HashSet<Uuid>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for log in new {
+        rows.push()
+            .uuid("id", log.id.0)
+            .uuid("store_id", log.store_id.0)
+            .text("receipt", log.receipt.as_str())
+            .time("created_at", log.at);
+        state_columns(&mut rows, &log.state, log.plugin_digest.as_deref());
+    }
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+    }
+    let rows: Vec<Row> = conn.query(INSERT).rows(&rows).all().await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+fn state_columns(rows: &mut Rows, state: &LogState, plugin_digest: Option<&str>) {
+    let order = state.order.as_ref();
+    rows.text("status", state.status.as_str())
+        .int("attempt", state.attempt)
+        .time("next_retry_at", state.next_retry_at)
+        .int("exhausted", i64::from(state.exhausted))
+        .text("order_id", order.map(|order| order.id.as_str()))
+        .money("amount", order.map(|order| order.amount))
+        .text("currency", order.map(|order| order.currency.as_str()))
+        .time("imported_at", order.map(|order| order.imported_at))
+        .text("last_error", state.last_error.as_deref())
+        .text("plugin_digest", plugin_digest);
+}
+
+/// Sums up (store, status before, status after) by store.
+fn changes(logs: impl Iterator<Item = (StoreId, LogStatus, LogStatus)>) -> Vec<(StoreId, Change)> {
+    let mut changes = BTreeMap::<StoreId, Change>::new();
+    for (store, before, after) in logs {
+        let change = changes.entry(store).or_default();
+        let is = |status: LogStatus, wanted| i64::from(status == wanted);
+        change.imported += is(after, LogStatus::Success) - is(before, LogStatus::Success);
+        change.rate_limited += is(after, LogStatus::RateLimited) - is(before, LogStatus::RateLimited);
+    }
+    changes.into_iter().collect()
+}
+
+#[derive(Clone, FromRow)]
+struct LogRow {
+    store_id: Uuid,
+    receipt: String,
+    status: String,
+    order_id: Option<String>,
+    amount: Option<Money>,
+    currency: Option<String>,
+    imported_at: Option<At>,
+}
+
+impl LogRow {
+    fn result(self) -> Result<ImportResult, StoreError> {
+        let status = parse_status(&self.status)?;
+        let order = match (self.order_id, self.amount, self.currency, self.imported_at) {
+            (Some(id), Some(Money(amount)), Some(currency), Some(At(imported_at))) => {
+                let currency =
+                    Currency::parse(&currency).map_err(|why| StoreError::unreadable("sync_logs.currency", why))?;
+                Some(Order { id, amount, currency, imported_at })
+            }
+            _ => None,
+        };
+        Ok(import_result(status, order))
+    }
+}
+
+fn parse_status(name: &str) -> Result<LogStatus, StoreError> {
+    LogStatus::parse(name).ok_or_else(|| StoreError::unreadable("sync_logs.status", name))
+}
+
+async fn find_all(conn: &mut Conn, new: &[NewLog]) -> Result<Vec<LogRow>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for log in new {
+        rows.push().uuid("store_id", log.store_id.0).text("receipt", log.receipt.as_str());
+    }
+    conn.query(FIND_ALL).rows(&rows).all().await
+}
+
+/// What the log of this receipt tells the client, if there is one.
+pub async fn find(conn: &mut Conn, store: StoreId, receipt: &Receipt) -> Result<Option<ImportResult>, StoreError> {
+    let row: Option<LogRow> = conn.query(FIND).bind(store.0).bind(receipt.as_str()).optional().await?;
+    row.map(LogRow::result).transpose()
+}
+
+/// A log that the sync engine should ask about again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueLog {
+    /// The log.
+    pub id: LogId,
+    /// Its receipt.
+    pub receipt: Receipt,
+    /// Its status.
+    pub status: LogStatus,
+    /// How often the marketplace was asked.
+    pub attempt: i64,
+}
+
+/// The store's logs that were due at `until`, longest due first.
+pub async fn due(conn: &mut Conn, store: StoreId, until: Time, limit: i64) -> Result<Vec<DueLog>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        receipt: String,
+        status: String,
+        attempt: i64,
+    }
+    let rows: Vec<Row> = conn.query(DUE).bind(store.0).time(until).bind(limit).all().await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(DueLog {
+                id: LogId(row.id),
+                receipt: Receipt::from_stored(row.receipt),
+                status: parse_status(&row.status)?,
+                attempt: row.attempt,
+            })
+        })
+        .collect()
+}
+
+/// Whether the store has any log that was due at `until`.
+pub async fn has_due(conn: &mut Conn, store: StoreId, until: Time) -> Result<bool, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        number: i64,
+    }
+    Ok(conn.query(HAS_DUE).bind(store.0).time(until).one::<Row>().await?.number > 0)
+}
+
+/// A due log and what came of asking.
+#[derive(Clone, Debug)]
+pub struct SettledLog {
+    /// The log as the worker saw it.
+    pub log: DueLog,
+    /// What it becomes.
+    pub state: LogState,
+    /// SHA-256 of the plugin that judged it, if one could.
+    pub plugin_digest: Option<String>,
+}
+
+/// Writes what a chunk of a sync run found out about one store, with counters and status. Answers the store's new
+/// status. The caller holds the job's fence in the same transaction (see [`jobs::hold`](crate::jobs::hold)).
+pub async fn settle(conn: &mut Conn, store: StoreId, logs: &[SettledLog], now: Time) -> Result<SyncStatus, StoreError> {
+    let mut rows = Rows::new(conn);
+    for settled in logs {
+        rows.push()
+            .uuid("id", settled.log.id.0)
+            .text("was", settled.log.status.as_str())
+            .int("was_attempt", settled.log.attempt)
+            .time("updated_at", now);
+        state_columns(&mut rows, &settled.state, settled.plugin_digest.as_deref());
+    }
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+    }
+    let written: Vec<Row> = conn.query(SETTLE).rows(&rows).all().await?;
+    let written: HashSet<Uuid> = written.into_iter().map(|row| row.id).collect();
+    let moved = logs.iter().filter(|settled| written.contains(&settled.log.id.0));
+    let mut changes = changes(moved.map(|settled| (store, settled.log.status, settled.state.status)));
+    if changes.is_empty() {
+        changes.push((store, Change::default()));
+    }
+    let statuses = stores::count(conn, &changes, Some(now), now).await?;
+    Ok(statuses.first().map_or(SyncStatus::Pending, |(_, status)| *status))
+}

@@ -1,0 +1,318 @@
+//! Stores: registration, lookup by token, the counters and the status that reading never has to compute.
+
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{
+    AccessToken, Currency, ExternalStoreId, LogStatus, MarketplaceName, OrganizationId, StoreId, StoreName, SyncStatus,
+    SyncToken, Time, sync_status,
+};
+
+use crate::{Conn, EncryptionKey, Sealed, StoreError, db::Rows, dialect::statements, values::At};
+
+statements! {
+    /// Insert or update, answering the ids of whichever row stands then.
+    REGISTER = ["insert into stores (id, identity, organization_id, marketplace, external_store_id, store_name,
+        access_token, currency, sync_token, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
+        on conflict (identity) do update set store_name = excluded.store_name, access_token = excluded.access_token,
+            currency = excluded.currency, updated_at = excluded.updated_at
+        returning id, sync_token"];
+    BY_TOKEN = ["select id, identity, organization_id, marketplace, external_store_id, access_token, currency
+        from stores where sync_token = $1"];
+    BY_ID = ["select id, identity, organization_id, marketplace, external_store_id, access_token, currency
+        from stores where id = $1"];
+    REPORT = ["select last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
+    /// Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
+    LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    /// The statuses of each store's latest logs, newest first: `success,failed,...`; null if it has none.
+    RECENT = ["select r.id, (select string_agg(l.status, ',' order by l.created_at desc, l.id desc)
+            from (select status, created_at, id from sync_logs
+                  where store_id = r.id order by created_at desc, id desc limit 20) l) as statuses
+        from" rows(r, id uuid)];
+    COUNT = ["update stores set imported_orders = imported_orders + r.imported,
+            rate_limited_count = rate_limited_count + r.rate_limited, sync_status = r.sync_status,
+            last_sync_at = coalesce(r.last_sync_at, last_sync_at), updated_at = r.updated_at
+        from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, updated_at time)
+        "where stores.id = r.id"];
+    /// A page of stores by (created_at, id), each with whether the sync engine has something to do there.
+    PAGE = ["select s.id, s.created_at, (s.last_sync_at is null or s.last_sync_at <= $4)
+            and exists (select 1 from sync_logs l where l.store_id = s.id and l.due_at <= $3) as due
+        from stores s where (s.created_at, s.id) > ($1, $2) order by s.created_at, s.id limit $5"];
+}
+
+/// A store to register.
+pub struct NewStore<'a> {
+    /// The id that it gets if it is new.
+    pub id: StoreId,
+    /// The token that it gets if it is new.
+    pub sync_token: SyncToken,
+    /// Whose it is.
+    pub organization_id: &'a OrganizationId,
+    /// Where it sells.
+    pub marketplace: &'a MarketplaceName,
+    /// Its id there.
+    pub external_store_id: &'a ExternalStoreId,
+    /// Its name for people.
+    pub store_name: &'a StoreName,
+    /// Its token there; stored encrypted.
+    pub access_token: &'a AccessToken,
+    /// Its currency.
+    pub currency: Currency,
+    /// Random bytes for the encryption, used once.
+    pub nonce: [u8; 24],
+}
+
+/// What the import and the sync engine know of a store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Its id.
+    pub id: StoreId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Where it sells.
+    pub marketplace: MarketplaceName,
+    /// Its id there.
+    pub external_store_id: ExternalStoreId,
+    /// Its currency.
+    pub currency: Currency,
+    identity: String,
+    access_token: Sealed,
+}
+
+const TOKEN_PLACE: &str = "stores.access_token";
+
+impl Store {
+    /// The store's access token at its marketplace. Only for the border of the sandbox.
+    pub fn access_token(&self, key: &EncryptionKey) -> Result<SecretString, StoreError> {
+        let token = key.open(TOKEN_PLACE, &self.identity, &self.access_token)?;
+        String::from_utf8(token).map(Into::into).map_err(|error| StoreError::unreadable(TOKEN_PLACE, error))
+    }
+}
+
+/// The key of (organization, marketplace, external id), equal exactly when all three are.
+fn identity(parts: &[&str]) -> String {
+    digest_of(parts)
+}
+
+/// SHA-256, in hex, of texts that are told apart by their lengths.
+pub(crate) fn digest_of(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Registers a store, or updates name, token and currency of the one that has its key; the ids never change.
+pub async fn register(
+    conn: &mut Conn,
+    key: &EncryptionKey,
+    new: &NewStore<'_>,
+    now: Time,
+) -> Result<(StoreId, SyncToken), StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        sync_token: Uuid,
+    }
+    let identity = identity(&[new.organization_id.as_str(), new.marketplace.as_str(), new.external_store_id.as_str()]);
+    let token = key.seal(TOKEN_PLACE, &identity, new.access_token.expose().as_bytes(), new.nonce);
+    let row: Row = conn
+        .query(REGISTER)
+        .bind(new.id.0)
+        .bind(identity)
+        .bind(new.organization_id.as_str())
+        .bind(new.marketplace.as_str())
+        .bind(new.external_store_id.as_str())
+        .bind(new.store_name.as_str())
+        .bind(token.0)
+        .bind(new.currency.as_str())
+        .bind(new.sync_token.0)
+        .time(now)
+        .one()
+        .await?;
+    Ok((StoreId(row.id), SyncToken(row.sync_token)))
+}
+
+#[derive(FromRow)]
+struct StoreRow {
+    id: Uuid,
+    identity: String,
+    organization_id: String,
+    marketplace: String,
+    external_store_id: String,
+    access_token: Vec<u8>,
+    currency: String,
+}
+
+impl TryFrom<StoreRow> for Store {
+    type Error = StoreError;
+    fn try_from(row: StoreRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: StoreId(row.id),
+            organization_id: OrganizationId::from_stored(row.organization_id),
+            marketplace: MarketplaceName::from_stored(row.marketplace),
+            external_store_id: ExternalStoreId::from_stored(row.external_store_id),
+            currency: Currency::parse(&row.currency).map_err(|why| StoreError::unreadable("stores.currency", why))?,
+            identity: row.identity,
+            access_token: Sealed(row.access_token),
+        })
+    }
+}
+
+/// The store with this token.
+pub async fn by_token(conn: &mut Conn, token: SyncToken) -> Result<Option<Store>, StoreError> {
+    conn.query(BY_TOKEN).bind(token.0).optional::<StoreRow>().await?.map(Store::try_from).transpose()
+}
+
+/// The store with this id.
+pub async fn by_id(conn: &mut Conn, id: StoreId) -> Result<Option<Store>, StoreError> {
+    conn.query(BY_ID).bind(id.0).optional::<StoreRow>().await?.map(Store::try_from).transpose()
+}
+
+/// What `GET /stores/sync-status` answers, read from one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// When the sync engine last finished with the store, or an import was recorded.
+    pub last_sync_at: Option<Time>,
+    /// Logs with status success.
+    pub imported_orders: i64,
+    /// By the status rule.
+    pub sync_status: SyncStatus,
+    /// Logs with status rate_limited.
+    pub rate_limited_count: i64,
+}
+
+/// The report of the store with this token.
+pub async fn report(conn: &mut Conn, token: SyncToken) -> Result<Option<Report>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        last_sync_at: Option<At>,
+        imported_orders: i64,
+        sync_status: String,
+        rate_limited_count: i64,
+    }
+    let row: Option<Row> = conn.query(REPORT).bind(token.0).optional().await?;
+    row.map(|row| {
+        Ok(Report {
+            last_sync_at: row.last_sync_at.map(|at| at.0),
+            imported_orders: row.imported_orders,
+            sync_status: SyncStatus::parse(&row.sync_status)
+                .ok_or_else(|| StoreError::unreadable("stores.sync_status", &row.sync_status))?,
+            rate_limited_count: row.rate_limited_count,
+        })
+    })
+    .transpose()
+}
+
+/// How one transaction changed a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Logs that became success.
+    pub imported: i64,
+    /// Logs that became rate_limited, less those that ceased to be.
+    pub rate_limited: i64,
+}
+
+/// Takes the stores' rows for this transaction. Every transaction that changes logs takes them first.
+pub(crate) async fn lock(conn: &mut Conn, stores: impl Iterator<Item = StoreId>) -> Result<(), StoreError> {
+    let rows = id_rows(conn, stores);
+    conn.query(LOCK).rows(&rows).run().await.map(drop)
+}
+
+fn id_rows(conn: &Conn, stores: impl Iterator<Item = StoreId>) -> Rows {
+    let mut rows = Rows::new(conn);
+    for store in stores {
+        rows.push().uuid("id", store.0);
+    }
+    rows
+}
+
+/// Adds to the counters and recalculates the status. The stores are locked and their logs written.
+pub(crate) async fn count(
+    conn: &mut Conn,
+    changes: &[(StoreId, Change)],
+    last_sync_at: Option<Time>,
+    now: Time,
+) -> Result<Vec<(StoreId, SyncStatus)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        statuses: Option<String>,
+    }
+    let ids = id_rows(conn, changes.iter().map(|(store, _)| *store));
+    let recent: Vec<Row> = conn.query(RECENT).rows(&ids).all().await?;
+    let mut statuses = Vec::with_capacity(recent.len());
+    for row in recent {
+        let logs = row.statuses.iter().flat_map(|list| list.split(',')).map(LogStatus::parse);
+        let logs: Option<Vec<_>> = logs.collect();
+        let logs = logs.ok_or_else(|| StoreError::unreadable("sync_logs.status", "unknown status"))?;
+        statuses.push((StoreId(row.id), sync_status(&logs)));
+    }
+    let mut rows = Rows::new(conn);
+    for (store, status) in &statuses {
+        let change = changes.iter().find(|(id, _)| id == store).map(|(_, change)| *change).unwrap_or_default();
+        rows.push()
+            .uuid("id", store.0)
+            .int("imported", change.imported)
+            .int("rate_limited", change.rate_limited)
+            .text("sync_status", status.as_str())
+            .time("last_sync_at", last_sync_at)
+            .time("updated_at", now);
+    }
+    conn.query(COUNT).rows(&rows).run().await?;
+    Ok(statuses)
+}
+
+/// Where the scheduler's walk over the stores stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    created_at: Time,
+    id: StoreId,
+}
+
+impl Cursor {
+    /// Before the first store.
+    pub const START: Self = Self { created_at: Time::from_micros(i64::MIN / 2), id: StoreId(Uuid::nil()) };
+}
+
+/// One step of that walk.
+pub struct Page {
+    /// How many stores were looked at; fewer than asked for: it was the last page.
+    pub scanned: usize,
+    /// Those with due logs that were not synchronised after `synced_before`.
+    pub due: Vec<StoreId>,
+    /// Where to go on.
+    pub next: Cursor,
+}
+
+/// The stores after `cursor`, and which of them the sync engine should visit.
+pub async fn page(
+    conn: &mut Conn,
+    cursor: Cursor,
+    now: Time,
+    synced_before: Time,
+    limit: i64,
+) -> Result<Page, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        created_at: At,
+        due: bool,
+    }
+    let rows: Vec<Row> = conn
+        .query(PAGE)
+        .time(cursor.created_at)
+        .bind(cursor.id.0)
+        .time(now)
+        .time(synced_before)
+        .bind(limit)
+        .all()
+        .await?;
+    let next = rows.last().map_or(cursor, |row| Cursor { created_at: row.created_at.0, id: StoreId(row.id) });
+    let due = rows.iter().filter(|row| row.due).map(|row| StoreId(row.id)).collect();
+    Ok(Page { scanned: rows.len(), due, next })
+}
