@@ -1,1 +1,38 @@
-//! placeholder
+//! The sandbox: compiles, checks, runs and swaps plugins.
+//!
+//! What it does: reads WebAssembly components from a folder, checks them before and after compiling, and runs each call
+//! in a fresh instance with limits on time, memory, stack, output and log. A new or changed file is swapped in by one
+//! pointer exchange; a call keeps the revision that it began with.
+//!
+//! What it promises: nothing that a component does takes the host, another plugin or another call down with it. Every
+//! failed call is a typed [`Fault`] that says whose fault it is, and what a guest answers is checked against the contract
+//! before anybody sees it. Guests have no files, sockets or environment; shapers have no clock and no randomness either.
+//!
+//! What it leaves out: databases, the API, and what an answer means for an order.
+
+mod bindings;
+mod cache;
+mod call;
+mod convert;
+mod digest;
+mod engine;
+mod fault;
+mod gate;
+mod guest;
+mod inspect;
+mod limiter;
+mod load;
+mod registry;
+mod report;
+mod revision;
+mod sandbox;
+mod settings;
+mod watch;
+
+pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};
+pub use digest::Digest;
+pub use engine::Engine;
+pub use fault::{Blame, Called, EngineError, Fault};
+pub use inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
+pub use report::{Manifest, PluginReport, PluginState, Refusal, Stage};
+pub use settings::{EngineSettings, HttpLimits, Limits};

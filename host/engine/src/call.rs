@@ -1,0 +1,136 @@
+//! One call: a fresh instance, its budgets, and what a failure means.
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
+use wharf_domain::{Answer, Event};
+
+use crate::convert::{self, Message, ValidateRequest, for_people};
+use crate::guest::GuestState;
+use crate::revision::{Callable, Guest};
+use crate::sandbox::TICK;
+use crate::{Fault, Limits, Manifest};
+
+/// What the runtime says when a guest hands out more than its hostcall fuel; the error has no public type.
+const HOSTCALL_FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls";
+
+impl Callable {
+    /// Asks an adapter to judge a receipt.
+    pub(crate) async fn validate(&self, request: &ValidateRequest) -> Result<Answer, Fault> {
+        self.check_input(request.bytes())?;
+        let Guest::Adapter(pre) = &self.guest else { return Err(Fault::NotFound) };
+        let said = self
+            .run(async |store| {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                instance.wharf_plugin_adapter().call_validate(store, &request.to_guest()).await
+            })
+            .await?;
+        convert::answer(said)
+    }
+
+    /// Asks a shaper for a message.
+    pub(crate) async fn shape(&self, event: &Event) -> Result<Message, Fault> {
+        self.check_input(convert::event_bytes(event))?;
+        let Guest::Shaper(pre) = &self.guest else { return Err(Fault::NotFound) };
+        let said = self
+            .run(async |store| {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                instance.wharf_plugin_shaper().call_shape(store, &convert::event_to_guest(event)).await
+            })
+            .await?;
+        convert::message(said, self.limits.output_bytes)
+    }
+
+    /// Asks what it is. The very first call of a revision, so it proves that it can be instantiated at all.
+    pub(crate) async fn describe(&self) -> Result<Manifest, Fault> {
+        match &self.guest {
+            Guest::Adapter(pre) => {
+                let said = self
+                    .run(async |store| {
+                        let instance = pre.instantiate_async(&mut *store).await?;
+                        instance.wharf_plugin_adapter().call_describe(store).await
+                    })
+                    .await?;
+                convert::adapter_manifest(said).map(Manifest::Adapter)
+            }
+            Guest::Shaper(pre) => {
+                let said = self
+                    .run(async |store| {
+                        let instance = pre.instantiate_async(&mut *store).await?;
+                        instance.wharf_plugin_shaper().call_describe(store).await
+                    })
+                    .await?;
+                convert::shaper_manifest(said).map(Manifest::Shaper)
+            }
+        }
+    }
+
+    /// Makes an instance and drops it again.
+    pub(crate) async fn instantiate(&self) -> Result<(), Fault> {
+        self.run(async |store| match &self.guest {
+            Guest::Adapter(pre) => pre.instantiate_async(store).await.map(drop),
+            Guest::Shaper(pre) => pre.instantiate_async(store).await.map(drop),
+        })
+        .await
+    }
+
+    fn check_input(&self, bytes: usize) -> Result<(), Fault> {
+        let limit = self.limits.input_bytes;
+        if bytes > limit { Err(Fault::InputTooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    async fn run<T>(&self, work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>) -> Result<T, Fault> {
+        let mut store = self.store();
+        let ended = tokio::time::timeout(self.limits.wall, work(&mut store)).await;
+        let last_words = store.data_mut().finish_log();
+        match ended {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(fault(&error, store.data(), last_words)),
+            Err(_) => Err(Fault::OutOfTime),
+        }
+    }
+
+    fn store(&self) -> Store<GuestState> {
+        let mut store = Store::new(self.guest.engine(), self.state());
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(self.limits.output_bytes);
+        store.set_max_component_handles(MOST_COMPONENT_HANDLES);
+        let mut ticks_left = ticks(&self.limits);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            ticks_left -= 1;
+            Ok(if ticks_left == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        });
+        store
+    }
+}
+
+/// Handles that a component may hold towards others.
+const MOST_COMPONENT_HANDLES: usize = 1_000;
+
+fn ticks(limits: &Limits) -> u128 {
+    limits.cpu.as_millis().div_ceil(TICK.as_millis()).max(1)
+}
+
+fn fault(error: &wasmtime::Error, state: &GuestState, last_words: Option<String>) -> Fault {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Fault::Overloaded;
+    }
+    // A guest that was refused memory aborts like any other: the limiter knows better than the trap.
+    if state.memory.refused() {
+        return Fault::OutOfMemory;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => return Fault::OutOfCpu,
+        Some(Trap::StackOverflow) => return Fault::OutOfStack,
+        _ => {}
+    }
+    let cause = error.root_cause().to_string();
+    if cause.contains(HOSTCALL_FUEL_EXHAUSTED) {
+        return Fault::OutputTooLarge;
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return Fault::Trapped(format!("it exited with status {}", exit.0));
+    }
+    let cause = for_people(&cause);
+    Fault::Trapped(last_words.map_or(cause.clone(), |words| format!("{cause}; it said: {words}")))
+}

@@ -1,0 +1,116 @@
+use serde::Serialize;
+use wharf_domain::Answer;
+
+use crate::Digest;
+
+/// What came of a call, and which revision it came from.
+#[derive(Clone, Debug)]
+pub struct Called<T> {
+    /// The revision that was asked; `None` if none was.
+    pub digest: Option<Digest>,
+    /// What it said, or why it could not.
+    pub result: Result<T, Fault>,
+}
+
+/// Why a call of a plugin gave no answer. `Display` is for people and holds no internals of the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No plugin serves the name.
+    #[error("no plugin serves this name")]
+    NotFound,
+    /// Too many calls are waiting or running; try again.
+    #[error("too many calls at once")]
+    Overloaded,
+    /// What was to be handed in is larger than the plugin's limit.
+    #[error("the input of {bytes} bytes is over the plugin's limit of {limit}")]
+    InputTooLarge {
+        /// What it would have been.
+        bytes: usize,
+        /// What it may be.
+        limit: usize,
+    },
+    /// The guest itself says that it cannot; its reason.
+    #[error("the plugin refused: {0}")]
+    Refused(String),
+    /// The guest ended itself: an unreachable instruction, a panic, an exit, an illegal access.
+    #[error("the plugin trapped: {0}")]
+    Trapped(String),
+    /// It used up its time on the processor.
+    #[error("the plugin used up its processor time")]
+    OutOfCpu,
+    /// It did not end in time.
+    #[error("the plugin did not answer in time")]
+    OutOfTime,
+    /// It wanted more memory than it may have, and failed.
+    #[error("the plugin ran out of memory")]
+    OutOfMemory,
+    /// It recursed too deeply.
+    #[error("the plugin ran out of stack")]
+    OutOfStack,
+    /// It handed out more than it may, in an answer or in a call of the host.
+    #[error("the plugin's output is over its limit")]
+    OutputTooLarge,
+    /// It answered something that the contract forbids.
+    #[error("the plugin broke the contract: {0}")]
+    ContractBroken(String),
+    /// The host could not run it.
+    #[error("the host could not run the plugin: {0}")]
+    Host(String),
+}
+
+/// Whose fault a fault is. Only the plugin's count against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blame {
+    /// The component's own.
+    Plugin,
+    /// What it was asked about, or whom it asked.
+    Upstream,
+    /// This host's.
+    Host,
+}
+
+impl Fault {
+    /// Whose fault it is.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::NotFound | Self::Overloaded | Self::InputTooLarge { .. } | Self::Host(_) => Blame::Host,
+            Self::Refused(_) => Blame::Upstream,
+            Self::Trapped(_)
+            | Self::OutOfCpu
+            | Self::OutOfTime
+            | Self::OutOfMemory
+            | Self::OutOfStack
+            | Self::OutputTooLarge
+            | Self::ContractBroken(_) => Blame::Plugin,
+        }
+    }
+
+    /// What an import makes of it. A call that never reached the plugin is parked, so that it burns no attempt.
+    pub fn into_answer(self) -> Answer {
+        match self {
+            Self::NotFound | Self::Overloaded | Self::Host(_) => Answer::Parked(self.to_string()),
+            _ => Answer::Unavailable(self.to_string()),
+        }
+    }
+}
+
+/// Why the engine could not start. A plugin is never the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The sandbox's settings do not work on this machine.
+    #[error("the sandbox could not be built: {0}")]
+    Sandbox(#[source] wasmtime::Error),
+    /// No threads for guests.
+    #[error("the guests' threads could not be started: {0}")]
+    Threads(#[source] std::io::Error),
+    /// The state folder cannot be written.
+    #[error("the state folder {path} cannot be used: {source}")]
+    State {
+        /// Which folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}

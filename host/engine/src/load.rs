@@ -1,0 +1,117 @@
+//! From bytes to a revision that can serve: verified, compiled, tried, described.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wharf_domain::{Clock, SystemClock};
+
+use crate::bindings::{MarketplaceAdapterPre, PayloadShaperPre};
+use crate::cache::Cache;
+use crate::convert::for_people;
+use crate::guest::{GuestState, Identity};
+use crate::inspect::inspect;
+use crate::revision::{Callable, Guest, Revision};
+use crate::{Digest, EngineSettings, Fault, Kind, Refusal, Stage};
+
+/// How long one component may take to compile.
+const LONGEST_COMPILE: Duration = Duration::from_secs(60);
+
+/// What turns bytes into revisions.
+pub(crate) struct Loader {
+    engine: wasmtime::Engine,
+    linker: Linker<GuestState>,
+    cache: Option<Arc<Cache>>,
+    settings: EngineSettings,
+    /// One compilation at a time, also after one that was given up and still runs.
+    compiling: Arc<Semaphore>,
+}
+
+impl Loader {
+    pub(crate) fn new(
+        engine: wasmtime::Engine,
+        linker: Linker<GuestState>,
+        cache: Option<Cache>,
+        settings: EngineSettings,
+    ) -> Self {
+        Self { engine, linker, cache: cache.map(Arc::new), settings, compiling: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Brings a component to the point where it could serve. Runs on the guests' runtime.
+    pub(crate) async fn load(&self, plugin: &str, bytes: Arc<[u8]>) -> Result<Revision, Refusal> {
+        let inspection = inspect(&bytes)?;
+        let digest = Digest::of(&bytes);
+        let component = self.compile(digest, bytes.clone()).await?;
+        let guest = self.link(inspection.kind, &component)?;
+        let callable = Callable {
+            guest,
+            identity: Arc::new(Identity { plugin: plugin.to_owned(), digest, kind: inspection.kind }),
+            config: Arc::new(BTreeMap::new()),
+            limits: self.settings.limits(inspection.kind),
+        };
+        callable.instantiate().await.map_err(|fault| tried(Stage::Instantiate, &fault))?;
+        let manifest = callable.describe().await.map_err(|fault| tried(Stage::Describe, &fault))?;
+        Ok(Revision { callable, manifest, inspection, size: bytes.len(), loaded_at: SystemClock.now() })
+    }
+
+    async fn compile(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
+        let refuse = |cause: String, fix: &str| Refusal::new(Stage::Compile, cause, fix);
+        let late = || refuse(format!("it took longer than {} s", LONGEST_COMPILE.as_secs()), "build it smaller");
+        let compiled = tokio::time::timeout(LONGEST_COMPILE, async {
+            let turn = self.compiling.clone().acquire_owned().await.expect("nobody closes the semaphore");
+            let (engine, cache) = (self.engine.clone(), self.cache.clone());
+            let compile = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                cached(&engine, cache.as_deref(), digest, &bytes)
+            });
+            compile.await
+        });
+        match compiled.await {
+            Ok(Ok(Ok(component))) => Ok(component),
+            Ok(Ok(Err(error))) => Err(refuse(for_people(&format!("{error:#}")), "build it again for wasm32-wasip2")),
+            Ok(Err(panic)) => Err(refuse(format!("the compiler failed: {panic}"), "report the component as a bug")),
+            Err(_) => Err(late()),
+        }
+    }
+
+    fn link(&self, kind: Kind, component: &Component) -> Result<Guest, Refusal> {
+        let refuse = |error: wasmtime::Error| {
+            let cause = for_people(&format!("{error:#}"));
+            Refusal::new(Stage::Verify, cause, "build it against the unchanged wit/0.1.0")
+        };
+        let pre: InstancePre<GuestState> = self.linker.instantiate_pre(component).map_err(refuse)?;
+        match kind {
+            Kind::Adapter => MarketplaceAdapterPre::new(pre).map(Guest::Adapter),
+            Kind::Shaper => PayloadShaperPre::new(pre).map(Guest::Shaper),
+        }
+        .map_err(refuse)
+    }
+}
+
+fn cached(
+    engine: &wasmtime::Engine,
+    cache: Option<&Cache>,
+    digest: Digest,
+    bytes: &[u8],
+) -> wasmtime::Result<Component> {
+    if let Some(component) = cache.and_then(|cache| cache.load(engine, digest)) {
+        return Ok(component);
+    }
+    let component = Component::from_binary(engine, bytes)?;
+    if let Some(cache) = cache {
+        cache.store(engine, digest, &component);
+    }
+    Ok(component)
+}
+
+fn tried(stage: Stage, fault: &Fault) -> Refusal {
+    let fix = match (stage, fault) {
+        (_, Fault::OutOfCpu | Fault::OutOfTime) => "do less when it starts and describes itself",
+        (_, Fault::OutOfMemory) => "need less memory at the start, or have the operator grant more",
+        (Stage::Describe, Fault::ContractBroken(_)) => "correct the manifest that describe returns",
+        _ => "make describe return the same manifest each time, without failing",
+    };
+    Refusal::new(stage, fault.to_string(), fix)
+}

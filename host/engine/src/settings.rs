@@ -1,0 +1,105 @@
+use std::{path::PathBuf, time::Duration};
+
+use serde::Serialize;
+
+use crate::Kind;
+
+const MIB: usize = 1024 * 1024;
+const KIB: usize = 1024;
+
+/// What one call of a plugin may use. Every limit is enforced, and a call that meets one fails with its typed fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Time on a processor, counted in ticks of 10 ms.
+    pub cpu: Duration,
+    /// Time from start to end, waiting included.
+    pub wall: Duration,
+    /// All linear memories and tables together.
+    pub memory_bytes: usize,
+    /// What the host hands in.
+    pub input_bytes: usize,
+    /// What the guest hands out, in one return value or one call of a host function.
+    pub output_bytes: usize,
+    /// Log lines and standard error together; the rest is counted and dropped.
+    pub log_bytes: usize,
+    /// Outbound HTTP; `None` is none at all.
+    pub http: Option<HttpLimits>,
+}
+
+/// What one call may do over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HttpLimits {
+    /// How many requests.
+    pub requests: u32,
+    /// The bytes of one body, either way.
+    pub body_bytes: usize,
+    /// How long one exchange may take.
+    pub timeout: Duration,
+}
+
+impl Limits {
+    /// The defaults of a marketplace adapter.
+    pub const ADAPTER: Self = Self {
+        cpu: Duration::from_millis(500),
+        wall: Duration::from_secs(30),
+        memory_bytes: 64 * MIB,
+        input_bytes: MIB,
+        output_bytes: 8 * MIB,
+        log_bytes: 64 * KIB,
+        http: Some(HttpLimits { requests: 16, body_bytes: 8 * MIB, timeout: Duration::from_secs(10) }),
+    };
+
+    /// The defaults of a payload shaper.
+    pub const SHAPER: Self = Self {
+        cpu: Duration::from_millis(50),
+        wall: Duration::from_millis(250),
+        memory_bytes: 32 * MIB,
+        input_bytes: MIB,
+        output_bytes: MIB,
+        log_bytes: 16 * KIB,
+        http: None,
+    };
+}
+
+/// Where the engine finds things and how much it may use.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The watched folder of `*.wasm` files; `None` is an engine that is loaded by hand.
+    pub plugins_dir: Option<PathBuf>,
+    /// Where compiled code and the life of revisions are kept; `None` keeps nothing.
+    pub state_dir: Option<PathBuf>,
+    /// Calls that run at the same time, of all plugins together. A plugin gets 16 of them, or half if that is less.
+    pub max_in_flight: usize,
+    /// Threads that guests run on. They are the engine's own, so that no guest can hold up the host.
+    pub guest_threads: usize,
+    /// What a call of an adapter may use.
+    pub adapter_limits: Limits,
+    /// What a call of a shaper may use.
+    pub shaper_limits: Limits,
+}
+
+impl EngineSettings {
+    /// A watched folder and a place for state, defaults for the rest.
+    pub fn new(plugins_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
+        Self { plugins_dir: Some(plugins_dir.into()), state_dir: Some(state_dir.into()), ..Self::in_memory() }
+    }
+
+    /// No folder and no state: plugins come from [`Engine::load`](crate::Engine::load) alone.
+    pub fn in_memory() -> Self {
+        Self {
+            plugins_dir: None,
+            state_dir: None,
+            max_in_flight: 64,
+            guest_threads: std::thread::available_parallelism().map_or(2, Into::into),
+            adapter_limits: Limits::ADAPTER,
+            shaper_limits: Limits::SHAPER,
+        }
+    }
+
+    pub(crate) const fn limits(&self, kind: Kind) -> Limits {
+        match kind {
+            Kind::Adapter => self.adapter_limits,
+            Kind::Shaper => self.shaper_limits,
+        }
+    }
+}
