@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Promise: the author never sees bindings, and everything also runs natively, so that `cargo test` tests a plugin
-//! without WebAssembly: log lines go to standard error and [`testing::with_config`] stands in for the operator.
+//! without WebAssembly: log lines go to standard error, and [`testing`] stands in for the operator and the marketplace.
 //! Left out on purpose: clocks, files and sockets, which the contract does not give to plugins.
 
 // The generated code names this crate by its path, here and in the crates of its users.
@@ -31,7 +31,9 @@ extern crate self as wharf_plugin_sdk;
 pub mod __bindings;
 
 pub mod adapter;
+mod check;
 pub mod config;
+pub mod http;
 pub mod log;
 pub mod shaper;
 pub mod testing;

@@ -26,3 +26,37 @@ pub fn with_config<'a, T>(values: impl IntoIterator<Item = (&'a str, &'a str)>, 
 pub(crate) fn configured(key: &str) -> Option<String> {
     CONFIG.with_borrow(|config| config.get(key).cloned())
 }
+
+pub use upstream::with_upstream;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use upstream::answered;
+
+mod upstream {
+    use std::{cell::RefCell, rc::Rc};
+
+    use crate::http::{Error, Request, Response};
+
+    type Upstream = Rc<dyn Fn(&Request) -> Result<Response, Error>>;
+
+    thread_local! {
+        static UPSTREAM: RefCell<Option<Upstream>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `test` with `upstream` answering the requests of this thread. Without it every request is denied.
+    pub fn with_upstream<T>(
+        upstream: impl Fn(&Request) -> Result<Response, Error> + 'static,
+        test: impl FnOnce() -> T,
+    ) -> T {
+        let before = UPSTREAM.replace(Some(Rc::new(upstream)));
+        let outcome = test();
+        UPSTREAM.set(before);
+        outcome
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn answered(request: &Request) -> Result<Response, Error> {
+        let upstream = UPSTREAM.with_borrow(Clone::clone);
+        upstream.map_or(Err(Error::Denied), |answer| answer(request))
+    }
+}
