@@ -72,6 +72,16 @@ fn install(component: &Component) -> Result<()> {
     Ok(())
 }
 
+/// The names of all packages in `plugins/`, also of those that are no component: their unit tests run natively.
+pub(crate) fn packages() -> Result<Vec<String>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    let dir = root().join("plugins");
+    let of_a_plugin =
+        |package: &&Value| Path::new(package["manifest_path"].as_str().unwrap_or_default()).starts_with(&dir);
+    Ok(packages.iter().filter(of_a_plugin).filter_map(|package| Some(package["name"].as_str()?.to_owned())).collect())
+}
+
 /// The packages right under a directory that build a component.
 fn components_in(dir: &Path) -> Result<Vec<Component>> {
     let metadata = metadata()?;

@@ -12,11 +12,20 @@ use crate::{
     workspace::cargo,
 };
 
-/// Runs `cargo test` with these arguments (none: every suite) and returns its code.
+/// Runs `cargo test` with these arguments (none: every suite, the plugins' own first) and returns its code.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
     heading("Building the host");
     run_ok(cargo().arg("build"))?;
+    if arguments.is_empty() {
+        heading("Testing the plugins' code natively");
+        let mut command = cargo();
+        command.arg("test");
+        for package in plugins::packages()? {
+            command.args(["-p", &package]);
+        }
+        run_ok(&mut command)?;
+    }
     let servers = Servers::start(Durability::Skipped)?;
     heading("Running the suites");
     let mut command = cargo();
