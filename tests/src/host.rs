@@ -20,6 +20,9 @@ pub use rustix::process::Signal;
 
 use crate::{Answer, Backend, PATIENCE, Site, client, eventually, wharf_binary};
 
+/// Shared by all hosts with PostgreSQL, as it must be in production.
+const ENCRYPTION_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
 /// A host to be started at a site.
 #[derive(Debug)]
 pub struct HostBuilder {
@@ -34,9 +37,10 @@ impl HostBuilder {
             ("HOST".to_owned(), "127.0.0.1".to_owned()),
             ("PORT".to_owned(), "0".to_owned()),
             ("LOG_FORMAT".to_owned(), "json".to_owned()),
+            ("WEBHOOK_ALLOW_NETWORKS".to_owned(), "127.0.0.0/8,::1/128".to_owned()),
             ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
-            ("DATA_DIR".to_owned(), site.data_dir().display().to_string()),
-            ("PLUGINS_DIR".to_owned(), site.plugins_dir().display().to_string()),
+            ("WHARF_DATA_DIR".to_owned(), site.data_dir().display().to_string()),
+            ("WHARF_PLUGINS_DIR".to_owned(), site.plugins_dir().display().to_string()),
         ]);
         for marketplace in ["etsy", "shopify", "amazon"] {
             let prefix = format!("MOCK_{}", marketplace.to_uppercase());
@@ -46,6 +50,7 @@ impl HostBuilder {
         if site.backend() == Backend::Postgres {
             environment.insert("DATABASE_URL".to_owned(), site.database().url().to_owned());
             environment.insert("REDIS_URL".to_owned(), site.redis().url().to_owned());
+            environment.insert("WHARF_ENCRYPTION_KEY".to_owned(), ENCRYPTION_KEY.to_owned());
         }
         Self { site, arguments: vec!["serve".to_owned()], environment }
     }

@@ -189,8 +189,8 @@ fn store_of_the_flow() -> [(&'static str, &'static str); 6] {
 fn host_settings(dir: &Path, port: u16) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         ("PORT", port.to_string()),
-        ("DATA_DIR", dir.join("data").display().to_string()),
-        ("PLUGINS_DIR", root().join("plugins").display().to_string()),
+        ("WHARF_DATA_DIR", dir.join("data").display().to_string()),
+        ("WHARF_PLUGINS_DIR", root().join("plugins").display().to_string()),
     ];
     for (name, value) in [
         ("MOCK_ETSY_USER", "etsy_user"),

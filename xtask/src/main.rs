@@ -65,9 +65,16 @@ enum Chore {
     },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run(Arguments::parse().chore).unwrap_or_else(|error| {
+        eprintln!("{} {error:#}", console::style("error:").red().bold().for_stderr());
+        ExitCode::FAILURE
+    })
+}
+
+fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     process::listen_for_stop()?;
-    match Arguments::parse().chore {
+    match chore {
         Chore::Demo { exit } => demo::run(if exit { demo::Ending::Check } else { demo::Ending::StayUp }),
         Chore::Test { arguments } => test::run(&arguments),
         Chore::Plugins { guests } => {
