@@ -6,13 +6,13 @@ use std::sync::Arc;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::{cli, random};
-use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::{config, log};
 use crate::convert::for_people;
 use crate::limiter::MemoryLimiter;
+use crate::stderr::Stderr;
 use crate::{Digest, Kind, Limits};
 
 /// Handles that a guest may hold at a time, to streams and the like.
@@ -38,7 +38,7 @@ pub(crate) struct GuestState {
     table: ResourceTable,
     /// Made when the guest first asks: most calls of most plugins never do.
     wasi: Option<WasiCtx>,
-    stderr: MemoryOutputPipe,
+    stderr: Stderr,
 }
 
 impl GuestState {
@@ -53,25 +53,25 @@ impl GuestState {
             log_dropped: 0,
             table,
             wasi: None,
-            stderr: MemoryOutputPipe::new(limits.log_bytes),
+            stderr: Stderr::new(limits.log_bytes),
         }
     }
 
-    /// Passes on what the guest wrote to standard error and says what was dropped. Returns the last line of standard
-    /// error, where a panic leaves its reason.
+    /// Passes on what the guest wrote to standard error and says what was dropped. Returns its last line that is no
+    /// mere note, where a panic leaves its reason.
     pub(crate) fn finish_log(&mut self) -> Option<String> {
-        let stderr = self.stderr.contents();
-        let text = String::from_utf8_lossy(&stderr);
-        let mut last = None;
-        for line in text.lines().map(for_people).filter(|line| !line.trim().is_empty()) {
+        let mut last_words = None;
+        for line in self.stderr.text().lines().map(for_people).filter(|line| !line.trim().is_empty()) {
             self.write_line(log::Level::Warn, &line);
-            last = Some(line);
+            if !line.starts_with("note:") {
+                last_words = Some(line);
+            }
         }
         if self.log_dropped > 0 {
             let Identity { plugin, digest, .. } = &*self.identity;
             tracing::warn!(target: "plugin", %plugin, %digest, lines = self.log_dropped, "log lines over the limit dropped");
         }
-        last
+        last_words
     }
 
     fn write_line(&mut self, level: log::Level, line: &str) {
@@ -112,7 +112,7 @@ impl WasiView for GuestState {
 
 /// No arguments, variables, files or sockets. A shaper's answer may depend on its input alone, so that a retry sends
 /// the same bytes: its clocks stand still and its randomness is constant.
-fn empty_context(kind: Kind, stderr: &MemoryOutputPipe) -> WasiCtx {
+fn empty_context(kind: Kind, stderr: &Stderr) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.stderr(stderr.clone()).max_random_size(MOST_RANDOM_BYTES);
     if kind == Kind::Shaper {

@@ -27,6 +27,7 @@ mod report;
 mod revision;
 mod sandbox;
 mod settings;
+mod stderr;
 mod watch;
 
 pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};

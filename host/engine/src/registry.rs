@@ -184,6 +184,8 @@ impl Plugin {
             serves: manifest.map(|manifest| manifest.serves().to_owned()),
             display_name: manifest.map(|manifest| manifest.display_name().to_owned()),
             version: manifest.map(|manifest| manifest.version().to_owned()),
+            manifest: manifest.cloned(),
+            inspection: revision.map(|revision| revision.inspection.clone()),
             size: revision.map(|revision| revision.size),
             loaded_at: revision.map(|revision| revision.loaded_at),
         }

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::Serialize;
 use wharf_domain::Time;
 
-use crate::{AdapterManifest, Digest, Kind, ShaperManifest};
+use crate::{AdapterManifest, Digest, Inspection, Kind, ShaperManifest};
 
 /// How far a revision came before it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -133,6 +133,10 @@ pub struct PluginReport {
     pub display_name: Option<String>,
     /// The plugin's own version.
     pub version: Option<String>,
+    /// What it says about itself.
+    pub manifest: Option<Manifest>,
+    /// What its names say: the contract's version, imports and exports.
+    pub inspection: Option<Inspection>,
     /// The component's size in bytes.
     pub size: Option<usize>,
     /// When the serving revision became active here, RFC 3339.

@@ -25,7 +25,7 @@ pub(crate) const MAX_MEMORY: usize = 512 * 1024 * 1024;
 
 // What one component may be made of. JavaScript and Python guests need the most.
 const TABLE_ELEMENTS: usize = 10_000;
-const CORE_INSTANCES: u32 = 8;
+const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 3;
 const TABLES: u32 = 8;
 

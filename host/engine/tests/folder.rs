@@ -1,0 +1,206 @@
+//! The watched folder and the compiled code on disk: files come, change, break and go while calls are served.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use support::{ask, component, until};
+use tempfile::TempDir;
+use wharf_engine::{Digest, Engine, EngineSettings, PluginState, Stage};
+
+struct Site {
+    folder: TempDir,
+    state: TempDir,
+}
+
+impl Site {
+    fn new(plugins: &[&str]) -> Self {
+        let site =
+            Self { folder: tempfile::tempdir().expect("a folder"), state: tempfile::tempdir().expect("a folder") };
+        plugins.iter().for_each(|name| site.put(name, &component(name)));
+        site
+    }
+
+    fn start(&self) -> Engine {
+        Engine::start(EngineSettings::new(self.folder.path(), self.state.path())).expect("an engine")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.wasm"))
+    }
+
+    /// As a careful operator does it: written beside, renamed.
+    fn put(&self, name: &str, bytes: &[u8]) {
+        let beside = self.folder.path().join(format!(".{name}.part"));
+        fs::write(&beside, bytes).expect("written");
+        fs::rename(beside, self.file(name)).expect("renamed");
+    }
+}
+
+fn digest(engine: &Engine, plugin: &str) -> Option<Digest> {
+    engine.plugins().into_iter().find(|report| report.plugin == plugin)?.digest
+}
+
+fn refused(engine: &Engine, plugin: &str) -> Option<Stage> {
+    match engine.plugins().into_iter().find(|report| report.plugin == plugin)?.state {
+        PluginState::Refused { refusal, .. } => Some(refusal.stage),
+        PluginState::Active => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_come_change_break_and_go() {
+    let site = Site::new(&["etsy"]);
+    let engine = site.start();
+    assert_eq!(engine.marketplaces(), ["etsy"], "loaded before start returns");
+
+    let dropped = Instant::now();
+    site.put("shopify", &component("shopify"));
+    until("a new file serves", || engine.serves("shopify")).await;
+    println!("a file dropped in was active after {:?}", dropped.elapsed());
+
+    let before = digest(&engine, "etsy");
+    site.put("etsy", &component("etsy")[..1_000]);
+    until("the broken file is refused", || refused(&engine, "etsy") == Some(Stage::Verify)).await;
+    assert_eq!(digest(&engine, "etsy"), before, "the old revision serves on");
+    assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
+
+    site.put("etsy", &component("etsy"));
+    until("the mended file is active", || refused(&engine, "etsy").is_none()).await;
+
+    fs::remove_file(site.file("shopify")).expect("removed");
+    until("a removed file is withdrawn", || !engine.serves("shopify")).await;
+    assert!(engine.serves("etsy"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_starts_without_a_folder_and_finds_it_later() {
+    let site = Site::new(&[]);
+    let later = site.folder.path().join("later");
+    let settings = EngineSettings::new(&later, site.state.path());
+    let engine = Engine::start(settings).expect("an engine");
+    assert!(engine.folder_problem().is_some() && engine.marketplaces().is_empty());
+    fs::create_dir(&later).expect("created");
+    fs::write(later.join("etsy.wasm"), component("etsy")).expect("written");
+    until("the folder is found", || engine.serves("etsy")).await;
+    assert_eq!(engine.folder_problem(), None);
+}
+
+#[test]
+fn a_bad_folder_never_stops_the_host() {
+    let site = Site::new(&["etsy"]);
+    fs::write(site.file("garbage"), b"not wasm at all").expect("written");
+    fs::write(site.file("empty"), b"").expect("written");
+    fs::create_dir(site.file("folder")).expect("created");
+    fs::write(site.file("UPPER"), component("amazon")).expect("written");
+    let outside = tempfile::tempdir().expect("a folder");
+    fs::write(outside.path().join("amazon.wasm"), component("amazon")).expect("written");
+    std::os::unix::fs::symlink(outside.path().join("amazon.wasm"), site.file("outside")).expect("linked");
+    std::os::unix::fs::symlink(site.folder.path().join("nowhere"), site.file("dangling")).expect("linked");
+    fs::create_dir(site.folder.path().join("data")).expect("created");
+    fs::write(site.folder.path().join("data/shopify"), component("shopify")).expect("written");
+    std::os::unix::fs::symlink(site.folder.path().join("data/shopify"), site.file("inside")).expect("linked");
+
+    let engine = site.start();
+    assert_eq!(engine.marketplaces(), ["etsy", "shopify"], "a link inside the folder is followed");
+    for (plugin, stage) in [
+        ("garbage", Stage::Verify),
+        ("empty", Stage::Verify),
+        ("folder", Stage::Read),
+        ("UPPER", Stage::Read),
+        ("outside", Stage::Read),
+    ] {
+        assert_eq!(refused(&engine, plugin), Some(stage), "{plugin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swaps_under_load_fail_no_call() {
+    let site = Site::new(&["etsy"]);
+    let engine = site.start();
+    // The other revision differs by a custom section alone: the same code, another digest.
+    let versions = [component("etsy"), with_section(&component("etsy"))];
+    let (stop, calls) = (std::sync::Arc::new(AtomicBool::new(false)), std::sync::Arc::new(AtomicU64::new(0)));
+    let load: Vec<_> = (0..2)
+        .map(|_| {
+            let (engine, stop, calls) = (engine.clone(), stop.clone(), calls.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let called = ask(&engine, "etsy", "order-101").await;
+                    assert!(called.result.is_ok() && called.digest.is_some(), "{called:?}");
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for swap in 1..=20 {
+        let bytes = &versions[swap % 2];
+        site.put("etsy", bytes);
+        until("the swap", || digest(&engine, "etsy") == Some(Digest::of(bytes))).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.expect("no call failed");
+    }
+    println!("{} calls during 20 swaps", calls.load(Ordering::Relaxed));
+}
+
+#[test]
+fn compiled_code_is_kept_and_never_believed_blindly() {
+    let site = Site::new(&["etsy", "shopify"]);
+    drop(site.start());
+    let compiled = site.state.path().join("compiled");
+    let files = |dir: &Path| -> Vec<PathBuf> {
+        fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
+    };
+    assert_eq!(files(&compiled).len(), 2);
+    let key = site.state.path().join("compiled.key");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).expect("a key").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let spoil: [(&str, fn(&mut Vec<u8>)); 5] = [
+        ("one bit", |bytes| *bytes.last_mut().expect("bytes") ^= 1),
+        ("a forged code", |bytes| bytes[..32].fill(0)),
+        ("cut short", |bytes| bytes.truncate(100)),
+        ("empty", Vec::clear),
+        ("garbage", |bytes| *bytes = vec![0xAA; 4_096]),
+    ];
+    for (what, spoil) in spoil {
+        for file in files(&compiled) {
+            let mut bytes = fs::read(&file).expect("compiled code");
+            spoil(&mut bytes);
+            fs::write(&file, bytes).expect("written");
+        }
+        assert_eq!(site.start().marketplaces(), ["etsy", "shopify"], "{what}");
+    }
+
+    // Somebody else's code under our name, and a key that others could read.
+    let [one, other] = &files(&compiled)[..] else { panic!("two files") };
+    fs::copy(one, other).expect("copied");
+    assert_eq!(site.start().marketplaces(), ["etsy", "shopify"]);
+    let before = fs::read(&key).expect("a key");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("changed");
+    assert_eq!(site.start().marketplaces(), ["etsy", "shopify"]);
+    assert_ne!(fs::read(&key).expect("a key"), before, "a key that others could read is replaced");
+}
+
+#[tokio::test]
+async fn an_engine_may_end_inside_a_runtime_while_a_guest_spins() {
+    let engine = support::engine_with("hostile-adapter").await;
+    let spinning = {
+        let engine = engine.clone();
+        tokio::spawn(async move { ask(&engine, "hostile", "spin").await })
+    };
+    tokio::task::yield_now().await;
+    spinning.abort();
+    drop(engine);
+}
+
+fn with_section(component: &[u8]) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    bytes.extend_from_slice(&[0, 2, 1, b'x']);
+    bytes
+}
