@@ -22,10 +22,8 @@ impl Shaper for Slack {
     }
 
     fn shape(event: Event) -> Result<Message, String> {
-        let data: serde_json::Value =
-            serde_json::from_str(&event.data).map_err(|error| format!("data is not JSON: {error}"))?;
         let headline = format!("{} for store {}", headline(&event.kind), escaped(&event.store_id));
-        let details = Counts::deserialize(&data).map(|counts| counts.sentence()).unwrap_or_default();
+        let details = serde_json::from_str(&event.data).map(Counts::sentence).unwrap_or_default();
         let context = format!("{} at {}", escaped(&event.organization_id), escaped(&event.timestamp));
         let body = json!({
             "text": headline,
@@ -39,7 +37,7 @@ impl Shaper for Slack {
 }
 
 impl Counts {
-    fn sentence(&self) -> String {
+    fn sentence(self) -> String {
         format!(
             "{} processed: {} imported, {} failed, {} rate-limited",
             self.processed_count, self.success_count, self.failed_count, self.rate_limited_count
