@@ -1,1 +1,48 @@
-fn main() {}
+//! The `wharf` program: settings, wiring, roles, signals and commands.
+//!
+//! Promise: every setting is checked before anything starts, and a wrong one ends the program with one line that
+//! names it. Logs go to stderr; stdout carries what a command was asked for. Left out: what the system does, which is
+//! `wharf-app`, and how it is served, which is `wharf-api`.
+
+mod cli;
+mod commands;
+mod key;
+mod logging;
+mod mock_credentials;
+mod output;
+mod settings;
+mod shutdown;
+mod wiring;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::{cli::Cli, settings::SettingError};
+
+/// What the shell's users expect of a command that was called wrongly.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::read();
+    logging::start(&cli.logging, cli.command.default_level());
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("error: {error:#}"));
+            ExitCode::from(if error.is::<SettingError>() { USAGE } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    // One TLS implementation for the database and for HTTP, chosen before either is used.
+    let provider = rustls::crypto::ring::default_provider();
+    provider.install_default().ok().context("a TLS provider was installed already")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (format, style) = (cli.format(), cli.logging.style());
+    let result = runtime.block_on(cli.command.run(format, style));
+    // Whatever is still running was given its time; a stuck thread must not keep the process.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,115 @@
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{
+    commands::{flow, migrate, mock_webhook, plugin, scheduler, schema, serve, worker},
+    logging::{Level, LoggingArgs, Style},
+    output::Format,
+};
+
+/// Sync marketplace orders through sandboxed plugins, and tell webhooks about it.
+#[derive(Parser)]
+#[command(name = "wharf", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// How the program speaks.
+    #[command(flatten)]
+    pub(crate) logging: LoggingArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args)]
+struct DataArgs {
+    /// Print results as JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf serve                      API, workers and schedulers in one process, on an embedded database
+  wharf serve --role api           only the API, with DATABASE_URL and REDIS_URL naming the shared servers
+  wharf mock-webhook --port 4000   a receiver to point webhooks at
+  wharf flow                       a store, three orders and three webhooks, step by step
+
+Every setting is a flag or an environment variable; an empty variable counts as unset.";
+
+/// The commands.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the service: all roles in one process, or those that are named.
+    Serve(Box<serve::ServeArgs>),
+    /// Run one kind of worker.
+    Worker(Box<worker::WorkerArgs>),
+    /// Look for work that is due: once, or again and again.
+    Scheduler(Box<scheduler::SchedulerArgs>),
+    /// Bring the database's schema up to date.
+    Migrate(migrate::MigrateArgs),
+    /// Print the database's schema as SQL.
+    Schema(schema::SchemaArgs),
+    /// Receive webhooks and show them.
+    MockWebhook(mock_webhook::MockWebhookArgs),
+    /// Walk through the API of a running host: a store, its orders, its webhooks.
+    Flow(flow::FlowArgs),
+    /// Look at plugins.
+    Plugin(plugin::PluginArgs),
+}
+
+impl Cli {
+    /// Reads the command line and the environment; ends the program where they are wrong or ask for help.
+    pub(crate) fn read() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// How results are printed.
+    pub(crate) fn format(&self) -> Format {
+        if self.data.json { Format::Json } else { Format::Text }
+    }
+}
+
+/// An empty environment variable counts as unset: that is what `docker compose` and `.env` files make of an unset one.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
+impl Command {
+    /// Services tell what they do; commands that print a result keep quiet beside it.
+    pub(crate) fn default_level(&self) -> Level {
+        match self {
+            Self::Serve(_) | Self::Worker(_) | Self::Scheduler(_) | Self::Migrate(_) | Self::MockWebhook(_) => {
+                Level::Info
+            }
+            Self::Schema(_) | Self::Flow(_) | Self::Plugin(_) => Level::Warn,
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn run(self, format: Format, style: Style) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(args) => serve::run(*args, style).await,
+            Self::Worker(args) => worker::run(*args).await,
+            Self::Scheduler(args) => scheduler::run(*args, format).await,
+            Self::Migrate(args) => migrate::run(args).await,
+            Self::Schema(args) => schema::run(&args),
+            Self::MockWebhook(args) => mock_webhook::run(args, style).await,
+            Self::Flow(args) => flow::run(args, format).await,
+            Self::Plugin(args) => plugin::run(args, format),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

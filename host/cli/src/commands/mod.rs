@@ -1,0 +1,10 @@
+//! The commands, one file each.
+
+pub(crate) mod flow;
+pub(crate) mod migrate;
+pub(crate) mod mock_webhook;
+pub(crate) mod plugin;
+pub(crate) mod scheduler;
+pub(crate) mod schema;
+pub(crate) mod serve;
+pub(crate) mod worker;

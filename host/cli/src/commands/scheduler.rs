@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::serve::{Role, serve_roles};
+use crate::{
+    output::{self, Format},
+    settings::Settings,
+    wiring,
+};
+
+/// `wharf scheduler`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf scheduler sync               one pass over the stores
+  wharf scheduler callback --loop    again and again, until a signal comes")]
+pub(crate) struct SchedulerArgs {
+    /// Which scheduler
+    kind: Kind,
+    #[command(flatten)]
+    pace: Pace,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Sync,
+    Callback,
+}
+
+#[derive(Args)]
+#[group(multiple = false)]
+struct Pace {
+    /// One pass (the default)
+    #[arg(long)]
+    once: bool,
+    /// Pass after pass
+    #[arg(long = "loop")]
+    again: bool,
+}
+
+/// How long a single pass waits for its news to leave.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Looks once or until a signal comes.
+pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<()> {
+    if args.pace.again {
+        let role = match args.kind {
+            Kind::Sync => Role::SyncScheduler,
+            Kind::Callback => Role::CallbackScheduler,
+        };
+        return serve_roles(&[role], &args.settings).await;
+    }
+    args.settings.check()?;
+    let host = wiring::open(&args.settings).await?;
+    let passed = match args.kind {
+        Kind::Sync => host.app.schedule_syncs().await?,
+        Kind::Callback => host.app.schedule_callbacks().await?,
+    };
+    host.doorbell.flush(FLUSH).await;
+    host.close().await;
+    if format == Format::Json {
+        output::json(&json!({"scannedStores": passed.scanned, "enqueuedJobs": passed.enqueued}))?;
+    }
+    Ok(())
+}

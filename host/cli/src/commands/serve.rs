@@ -1,0 +1,146 @@
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, anyhow};
+use axum::serve::ListenerExt;
+use clap::{Args, ValueEnum};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use wharf_api::ApiSettings;
+
+use crate::{
+    logging::Style,
+    mock_credentials, output,
+    settings::{ListenArgs, Settings},
+    shutdown,
+    wiring::{self, Host},
+};
+
+/// `wharf serve`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf serve
+  PORT=8080 HOST=0.0.0.0 wharf serve
+  wharf serve --role api --role sync-scheduler
+
+MOCK_<MARKETPLACE>_USER and MOCK_<MARKETPLACE>_PASS in the environment are the Basic credentials of
+POST /mock/<marketplace>/validate; a dash in the name is an underscore there.")]
+pub(crate) struct ServeArgs {
+    /// A part to run; may be repeated. Default: all
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<Role>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    listen: ListenArgs,
+}
+
+/// A part of the service that can run in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Answers HTTP.
+    Api,
+    /// Asks marketplaces again about logs that are due.
+    SyncWorker,
+    /// Finds stores with due logs.
+    SyncScheduler,
+    /// Sends webhooks.
+    CallbackWorker,
+    /// Finds webhooks that are due.
+    CallbackScheduler,
+}
+
+/// What is running: it ends when the token is cancelled, and not before.
+type Running = JoinSet<anyhow::Result<()>>;
+
+/// Serves until a signal comes.
+pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
+    args.settings.check()?;
+    let api = ApiSettings {
+        mock_credentials: mock_credentials::from_environment()?,
+        request_timeout: args.listen.request_timeout,
+        ..ApiSettings::default()
+    };
+    let roles = if args.roles.is_empty() { Role::value_variants() } else { &args.roles };
+    let stop = shutdown::on_signal()?;
+    let host = wiring::open(&args.settings).await?;
+    host.store.migrate().await.context("the schema cannot be brought up to date")?;
+    let mut running = Running::new();
+    if roles.contains(&Role::Api) {
+        let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
+        announce(&listener, style, "wharf")?;
+        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+        let server = axum::serve(listener, wharf_api::router(host.app.clone(), api));
+        let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
+        running.spawn(async { Ok(server.await?) });
+    }
+    start(roles, &host, &stop, &mut running);
+    let result = until_stopped(running, &stop, args.settings.shutdown_grace).await;
+    host.close().await;
+    result
+}
+
+/// Runs roles that do not listen until a signal comes. The schema is somebody else's to bring up to date.
+pub(crate) async fn serve_roles(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
+    settings.check()?;
+    let stop = shutdown::on_signal()?;
+    let host = wiring::open(settings).await?;
+    let mut running = Running::new();
+    start(roles, &host, &stop, &mut running);
+    let result = until_stopped(running, &stop, settings.shutdown_grace).await;
+    host.close().await;
+    result
+}
+
+/// Starts every role but the API.
+fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Running) {
+    for role in Role::value_variants().iter().filter(|role| roles.contains(role)) {
+        let (app, stop) = (host.app.clone(), stop.clone());
+        running.spawn(async move {
+            match role {
+                Role::Api => stop.cancelled().await,
+                Role::SyncWorker => app.run_sync_worker(stop).await,
+                Role::SyncScheduler => app.run_sync_scheduler(stop).await,
+                Role::CallbackWorker => app.run_callback_worker(stop).await,
+                Role::CallbackScheduler => app.run_callback_scheduler(stop).await,
+            }
+            Ok(())
+        });
+    }
+    tracing::info!(?roles, "running");
+}
+
+/// Waits for the signal, and then for what is in flight, at most as long as `grace`. A part that ends by itself takes
+/// the others with it: a supervisor restarts a process, but nobody sees a missing part.
+async fn until_stopped(mut running: Running, stop: &CancellationToken, grace: Duration) -> anyhow::Result<()> {
+    let result = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = running.join_next() => Err(match ended {
+            Ok(Err(error)) => error.context("the server failed"),
+            Ok(Ok(())) => anyhow!("a part of the service ended by itself"),
+            Err(panic) => anyhow!(panic).context("a part of the service failed"),
+        }),
+    };
+    stop.cancel();
+    let drained = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, drained).await.is_err() {
+        tracing::warn!("SHUTDOWN_GRACE is over: what is still in flight is left to others, who take it over");
+    }
+    result
+}
+
+/// Listens at an address.
+pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Tells where somebody listens: programs read the log, people the line.
+pub(crate) fn announce(listener: &TcpListener, style: Style, who: &str) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "listening");
+    if style == Style::People {
+        output::line(&format!("{who} is listening on http://{address}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+use clap::{Args, ValueEnum};
+
+use super::serve::{Role, serve_roles};
+use crate::settings::Settings;
+
+/// `wharf worker`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf worker sync        asks marketplaces again about logs that are due
+  wharf worker callback    sends webhooks")]
+pub(crate) struct WorkerArgs {
+    /// Which worker
+    kind: Kind,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Sync,
+    Callback,
+}
+
+/// Works until a signal comes.
+pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<()> {
+    let role = match args.kind {
+        Kind::Sync => Role::SyncWorker,
+        Kind::Callback => Role::CallbackWorker,
+    };
+    serve_roles(&[role], &args.settings).await
+}

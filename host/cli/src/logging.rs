@@ -1,0 +1,79 @@
+use std::io::IsTerminal;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// How the program speaks.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoggingArgs {
+    /// Log lines for people (`pretty`), as JSON (`json`), or whichever suits where they go (`auto`).
+    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "LOG_FORMAT", default_value = "auto")]
+    log_format: LogFormat,
+    /// The least important level to log, or directives such as `info,sqlx=debug` (RUST_LOG is understood too).
+    #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LOG_LEVEL", value_parser = directives)]
+    log_level: Option<String>,
+}
+
+/// The setting LOG_FORMAT.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people where stderr is a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// People: short lines, with colour on a terminal.
+    People,
+    /// Programs: one JSON object a line.
+    Programs,
+}
+
+/// The level of a command that was told none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Level {
+    /// Everything that an operator wants to follow.
+    Info,
+    /// Only what is wrong.
+    Warn,
+}
+
+impl LoggingArgs {
+    /// Who reads the log.
+    pub(crate) fn style(&self) -> Style {
+        match self.log_format {
+            LogFormat::Pretty => Style::People,
+            LogFormat::Json => Style::Programs,
+            LogFormat::Auto if std::io::stderr().is_terminal() => Style::People,
+            LogFormat::Auto => Style::Programs,
+        }
+    }
+}
+
+fn directives(text: &str) -> Result<String, String> {
+    let hint = "must be error, warn, info, debug, trace or directives such as info,sqlx=debug";
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| hint.into())
+}
+
+/// Starts logging to stderr. LOG_LEVEL goes before RUST_LOG, and that before the command's own level.
+pub(crate) fn start(args: &LoggingArgs, default: Level) {
+    let fallback = match default {
+        Level::Info => "info",
+        Level::Warn => "warn",
+    };
+    let from_environment = || std::env::var("RUST_LOG").ok().and_then(|text| directives(&text).ok());
+    let directives = args.log_level.clone().or_else(from_environment).unwrap_or_else(|| fallback.into());
+    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives)).with_writer(std::io::stderr);
+    match args.style() {
+        Style::People => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            builder.compact().with_ansi(colour).with_target(false).init();
+        }
+        Style::Programs => builder.json().flatten_event(true).with_span_list(false).init(),
+    }
+}

@@ -1,0 +1,254 @@
+//! The settings: each one field with its flag, its environment variable, its default and its help. clap checks what
+//! stands alone and is no secret; [`Settings::check`] the rest, since clap repeats a wrong value in its message.
+
+mod parse;
+
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, value_parser};
+use secrecy::{ExposeSecret, SecretString};
+use wharf_domain::{AddressPolicy, RetrySchedule};
+
+use crate::key;
+
+/// A setting that is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SettingError {
+    name: String,
+    why: &'static str,
+}
+
+impl SettingError {
+    /// The setting's name, and what is wrong with it: `must be ...`. Never its value.
+    pub(crate) fn new(name: impl Into<String>, why: &'static str) -> Self {
+        Self { name: name.into(), why }
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the setting {} {}", self.name, self.why)
+    }
+}
+
+impl std::error::Error for SettingError {}
+
+/// Where things are kept on this machine.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DataArgs {
+    /// The folder of the embedded database, its key file and compiled plugins
+    #[arg(long, env = "WHARF_DATA_DIR", value_name = "WHARF_DATA_DIR", default_value = ".wharf")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// The database.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database")]
+pub(crate) struct DatabaseArgs {
+    /// `postgres://...`, or `sqlite:PATH` or a path for SQLite. Default: SQLite in the data folder
+    #[arg(long, env = "DATABASE_URL", value_name = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<SecretString>,
+    /// Most connections at a time
+    #[arg(long, env = "DATABASE_POOL", value_name = "DATABASE_POOL", default_value = "16",
+          value_parser = value_parser!(u32).range(1..=1_000))]
+    pub(crate) database_pool: u32,
+    /// How long an operation waits for a free connection before it answers 503
+    #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT", value_name = "DATABASE_ACQUIRE_TIMEOUT", default_value = "5s",
+          value_parser = parse::duration)]
+    pub(crate) database_acquire_timeout: Duration,
+    /// PostgreSQL ends a statement that takes longer
+    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT", value_name = "DATABASE_STATEMENT_TIMEOUT", default_value = "30s",
+          value_parser = parse::duration)]
+    pub(crate) database_statement_timeout: Duration,
+}
+
+/// Which database a host works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deployment {
+    /// SQLite on this machine.
+    Embedded,
+    /// PostgreSQL, which other processes may work on too.
+    Shared,
+}
+
+impl DatabaseArgs {
+    /// Which kind of database it is.
+    pub(crate) fn deployment(&self) -> Deployment {
+        let is_postgres = |url: &SecretString| {
+            let url = url.expose_secret();
+            url.starts_with("postgres:") || url.starts_with("postgresql:")
+        };
+        if self.database_url.as_ref().is_some_and(is_postgres) { Deployment::Shared } else { Deployment::Embedded }
+    }
+
+    /// The URL, by default a file in the data folder.
+    pub(crate) fn url(&self, data_dir: &Path) -> String {
+        match &self.database_url {
+            Some(url) => url.expose_secret().to_owned(),
+            None => data_dir.join("wharf.db").display().to_string(),
+        }
+    }
+
+    /// Refuses a URL that is neither PostgreSQL's nor SQLite's.
+    pub(crate) fn check(&self) -> Result<(), SettingError> {
+        let refuse = |why| Err(SettingError::new("DATABASE_URL", why));
+        let Some(url) = self.database_url.as_ref().map(SecretString::expose_secret) else { return Ok(()) };
+        match (self.deployment(), url.split_once("://")) {
+            (Deployment::Shared, _) if reqwest::Url::parse(url).is_err() => refuse("is not a valid postgres:// URL"),
+            (Deployment::Embedded, Some((scheme, _))) if scheme != "sqlite" => {
+                refuse("must be postgres://..., sqlite:PATH or the path of a SQLite file")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The plugins and their sandbox.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Plugins")]
+pub(crate) struct PluginsArgs {
+    /// The watched folder of `*.wasm` files
+    #[arg(long, env = "WHARF_PLUGINS_DIR", value_name = "WHARF_PLUGINS_DIR", default_value = "plugins")]
+    pub(crate) plugins_dir: PathBuf,
+    /// Plugin calls that run at the same time, of all plugins together
+    #[arg(long, env = "PLUGIN_MAX_IN_FLIGHT", value_name = "PLUGIN_MAX_IN_FLIGHT", default_value = "64",
+          value_parser = parse::concurrency)]
+    pub(crate) plugin_max_in_flight: usize,
+    /// Threads that plugins run on [default: one for each processor]
+    #[arg(long, env = "PLUGIN_THREADS", value_name = "PLUGIN_THREADS", value_parser = parse::concurrency)]
+    pub(crate) plugin_threads: Option<usize>,
+}
+
+/// Where the API listens.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "API")]
+pub(crate) struct ListenArgs {
+    /// The address to listen at; 0.0.0.0 is every network
+    #[arg(long, env = "HOST", value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// The port to listen at; 0 is any free one
+    #[arg(long, env = "PORT", value_name = "PORT", default_value = "3000")]
+    pub(crate) port: u16,
+    /// How long a client may take to send a request
+    #[arg(long, env = "REQUEST_TIMEOUT", value_name = "REQUEST_TIMEOUT", default_value = "30s",
+          value_parser = parse::duration)]
+    pub(crate) request_timeout: Duration,
+}
+
+/// The sync engine.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sync")]
+pub(crate) struct SyncArgs {
+    /// Logs that a sync run asks about at a time
+    #[arg(long, env = "SYNC_CHUNK_SIZE", value_name = "SYNC_CHUNK_SIZE", default_value = "100",
+          value_parser = value_parser!(u32).range(1..=1_000))]
+    pub(crate) sync_chunk_size: u32,
+    /// Stores that a sync worker works on at a time
+    #[arg(long, env = "SYNC_CONCURRENCY", value_name = "SYNC_CONCURRENCY", default_value = "8",
+          value_parser = parse::concurrency)]
+    pub(crate) sync_concurrency: usize,
+    /// How long claimed work stays with a worker that is not heard of
+    #[arg(long, env = "LEASE", value_name = "LEASE", default_value = "30s", value_parser = parse::lease)]
+    pub(crate) lease: Duration,
+}
+
+/// The webhook sender.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Webhooks")]
+pub(crate) struct WebhookArgs {
+    /// Signs webhooks in the original service's way too (X-Webhook-Signature)
+    #[arg(long, env = "WEBHOOK_SECRET", value_name = "WEBHOOK_SECRET", hide_env_values = true)]
+    pub(crate) webhook_secret: Option<SecretString>,
+    /// When failed webhooks are sent again: `seed` (1m,5m), `standard` (10 attempts over 75 h) or waits such as `1m,5m,1h`
+    #[arg(long, env = "WEBHOOK_RETRY", value_name = "WEBHOOK_RETRY", default_value = "seed",
+          value_parser = parse::retry_schedule)]
+    pub(crate) webhook_retry: RetrySchedule,
+    /// Private networks that webhooks may go to, or `none` [default: 127.0.0.0/8,::1/128; with PostgreSQL none]
+    #[arg(long, env = "WEBHOOK_ALLOW_NETWORKS", value_name = "WEBHOOK_ALLOW_NETWORKS", value_parser = parse::networks)]
+    webhook_allow_networks: Option<AddressPolicy>,
+    /// How long one webhook may take, its answer included
+    #[arg(long, env = "WEBHOOK_TIMEOUT", value_name = "WEBHOOK_TIMEOUT", default_value = "15s",
+          value_parser = parse::duration)]
+    pub(crate) webhook_timeout: Duration,
+    /// Webhooks that a callback worker sends at a time
+    #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "64",
+          value_parser = parse::concurrency)]
+    pub(crate) callback_concurrency: usize,
+}
+
+/// Everything that a host needs to work, apart from where it listens.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Redis, `redis://...`: carries the news that there is work between processes. Default: within this process
+    #[arg(long, env = "REDIS_URL", value_name = "REDIS_URL", hide_env_values = true)]
+    pub(crate) redis_url: Option<SecretString>,
+    /// Encrypts secrets at rest: 32 bytes in base64 or hexadecimal digits. Default: the file `key` in the data folder,
+    /// made at the first start; with PostgreSQL it must be set
+    #[arg(long, env = "WHARF_ENCRYPTION_KEY", value_name = "WHARF_ENCRYPTION_KEY", hide_env_values = true)]
+    encryption_key: Option<SecretString>,
+    /// How long work in flight may take after a signal to stop
+    #[arg(long, env = "SHUTDOWN_GRACE", value_name = "SHUTDOWN_GRACE", default_value = "25s",
+          value_parser = parse::duration)]
+    pub(crate) shutdown_grace: Duration,
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginsArgs,
+    #[command(flatten)]
+    pub(crate) sync: SyncArgs,
+    #[command(flatten)]
+    pub(crate) webhooks: WebhookArgs,
+}
+
+impl Settings {
+    /// Refuses what clap could not judge.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, or missing where another one makes it necessary.
+    pub(crate) fn check(&self) -> Result<(), SettingError> {
+        self.database.check()?;
+        if self.redis_url.as_ref().is_some_and(|url| !parse::is_redis_url(url.expose_secret())) {
+            return Err(SettingError::new("REDIS_URL", "must be redis://... or rediss://..."));
+        }
+        let refuse_key = |why| Err(SettingError::new("WHARF_ENCRYPTION_KEY", why));
+        match &self.encryption_key {
+            None if self.database.deployment() == Deployment::Shared => refuse_key(
+                "must be set with PostgreSQL, the same for every process; `openssl rand -base64 32` makes one",
+            ),
+            Some(text) if key::parse(text.expose_secret()).is_none() => {
+                refuse_key("must be 32 bytes in base64 or hexadecimal digits")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The key that secrets are encrypted with at rest, from the setting or from the data folder, which must exist.
+    ///
+    /// # Errors
+    /// If the key file cannot be made or read.
+    pub(crate) fn encryption_key(&self) -> anyhow::Result<[u8; 32]> {
+        match self.encryption_key.as_ref().and_then(|text| key::parse(text.expose_secret())) {
+            Some(key) => Ok(key),
+            None => key::from_file(&self.data.data_dir.join("key")),
+        }
+    }
+
+    /// Which addresses webhooks may go to.
+    pub(crate) fn address_policy(&self) -> AddressPolicy {
+        match (&self.webhooks.webhook_allow_networks, self.database.deployment()) {
+            (Some(policy), _) => policy.clone(),
+            (None, Deployment::Embedded) => AddressPolicy::with_loopback(),
+            (None, Deployment::Shared) => AddressPolicy::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

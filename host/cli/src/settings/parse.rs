@@ -1,0 +1,113 @@
+//! Readers of single settings.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use wharf_domain::{AddressPolicy, RetrySchedule};
+
+/// A duration such as `500ms`, `30s` or `5m`, more than nothing.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match text.trim().parse::<SignedDuration>() {
+        Ok(duration) if duration.is_positive() => Ok(duration.unsigned_abs()),
+        Ok(_) => Err("must be more than 0".into()),
+        Err(_) => Err("must be a duration such as 500ms, 30s or 5m".into()),
+    }
+}
+
+/// A lease is renewed each third of it and kept in the database: below a second, a busy machine loses it.
+pub(super) fn lease(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .and_then(|lease| if lease < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(lease) })
+}
+
+/// How many things may be done at a time.
+pub(super) fn concurrency(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(number @ 1..=10_000) => Ok(number),
+        _ => Err("must be a number from 1 to 10000".into()),
+    }
+}
+
+/// `seed`, `standard`, or the waits after the first failure, the second and so on, with up to 20 % added at random.
+pub(super) fn retry_schedule(text: &str) -> Result<RetrySchedule, String> {
+    const JITTER_PERCENT: u32 = 20;
+    match text.trim() {
+        "seed" => Ok(RetrySchedule::seed()),
+        "standard" => Ok(RetrySchedule::standard()),
+        list => match list.split(',').map(duration).collect() {
+            Ok(waits) => Ok(RetrySchedule { waits, jitter_percent: JITTER_PERCENT }),
+            Err(_) => Err("must be seed, standard or a list of waits such as 1m,5m,1h".into()),
+        },
+    }
+}
+
+/// A list of networks such as `10.0.0.0/8,::1/128`, or `none`.
+pub(super) fn networks(text: &str) -> Result<AddressPolicy, String> {
+    if text.trim() == "none" {
+        return Ok(AddressPolicy::default());
+    }
+    let allowed = text.split(',').map(|network| network.trim().parse()).collect::<Result<_, _>>();
+    allowed
+        .map(|allowed| AddressPolicy { allowed })
+        .map_err(|_| "must be none or a list of networks such as 10.0.0.0/8,::1/128".into())
+}
+
+/// Whether a text names a Redis server.
+pub(super) fn is_redis_url(text: &str) -> bool {
+    const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+unix", "unix"];
+    reqwest::Url::parse(text).is_ok_and(|url| SCHEMES.contains(&url.scheme()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("1m30s", 90_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "30", "0s", "-5s", "s", "soon", "5 parsecs"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(lease("999ms").is_err() && lease("1s").is_ok());
+    }
+
+    #[test]
+    fn retry_schedules_have_names_or_waits() {
+        assert_eq!(retry_schedule("seed"), Ok(RetrySchedule::seed()));
+        assert_eq!(retry_schedule("standard"), Ok(RetrySchedule::standard()));
+        let waits = [60, 300, 3_600].map(Duration::from_secs).to_vec();
+        assert_eq!(retry_schedule("1m,5m, 1h").map(|schedule| schedule.waits), Ok(waits));
+        for bad in ["", "never", "1m,,5m", "1m,0s"] {
+            assert!(retry_schedule(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_are_a_list_or_none() {
+        assert_eq!(networks("none"), Ok(AddressPolicy::default()));
+        assert_eq!(networks("127.0.0.0/8, ::1/128"), Ok(AddressPolicy::with_loopback()));
+        for bad in ["", "10.0.0.1/33", "localhost", "10.0.0.0/8,"] {
+            assert!(networks(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        assert_eq!(concurrency("8"), Ok(8));
+        for bad in ["0", "-1", "10001", "many", ""] {
+            assert!(concurrency(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn redis_has_urls() {
+        for good in ["redis://127.0.0.1:6379", "rediss://u:p@host/2", "redis+unix:///run/redis.sock"] {
+            assert!(is_redis_url(good), "{good}");
+        }
+        for bad in ["", "127.0.0.1:6379", "http://redis", "redis"] {
+            assert!(!is_redis_url(bad), "{bad}");
+        }
+    }
+}

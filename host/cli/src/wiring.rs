@@ -1,0 +1,81 @@
+//! How the parts are put together: the only place that makes them from settings.
+
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path};
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use wharf_app::App;
+use wharf_engine::{Engine, EngineSettings};
+use wharf_queue::Doorbell;
+use wharf_store::{Store, StoreSettings};
+
+use crate::settings::{DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
+
+/// The parts of a running host.
+pub(crate) struct Host {
+    pub(crate) app: App,
+    pub(crate) store: Store,
+    pub(crate) doorbell: Doorbell,
+}
+
+/// Opens everything that the operations need. Settings must have been checked.
+///
+/// # Errors
+/// If the database cannot be opened, or the data folder not be written to.
+pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
+    make_folder(&settings.data.data_dir)?;
+    let key = settings.encryption_key()?;
+    let store = open_store(&settings.data, &settings.database).await?;
+    let doorbell = doorbell(settings)?;
+    let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
+    let app = App {};
+    let _ = (key, engine);
+    Ok(Host { app, store, doorbell })
+}
+
+impl Host {
+    /// Closes what is open; waits for statements that run.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// Opens the database and leaves its schema alone.
+///
+/// # Errors
+/// If it cannot be reached.
+pub(crate) async fn open_store(data: &DataArgs, database: &DatabaseArgs) -> anyhow::Result<Store> {
+    if database.deployment() == Deployment::Embedded {
+        make_folder(&data.data_dir)?;
+    }
+    let settings = StoreSettings {
+        url: database.url(&data.data_dir),
+        pool_size: database.database_pool,
+        acquire_timeout: database.database_acquire_timeout,
+        statement_timeout: database.database_statement_timeout,
+    };
+    Store::open(&settings).await.context("DATABASE_URL: the database cannot be opened")
+}
+
+/// Where plugins are found and what they may use.
+pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineSettings {
+    let defaults = EngineSettings::new(&plugins.plugins_dir, data.data_dir.join("engine"));
+    EngineSettings {
+        max_in_flight: plugins.plugin_max_in_flight,
+        guest_threads: plugins.plugin_threads.unwrap_or(defaults.guest_threads),
+        ..defaults
+    }
+}
+
+fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {
+    match &settings.redis_url {
+        Some(url) => Doorbell::connect(url.expose_secret(), wharf_queue::Settings::default()).context("REDIS_URL"),
+        None => Ok(Doorbell::in_process()),
+    }
+}
+
+/// Made for its owner alone: the key lies in it.
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("WHARF_DATA_DIR: {} cannot be made", path.display()))
+}
