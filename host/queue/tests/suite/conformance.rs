@@ -205,9 +205,9 @@ async fn a_lock_excludes_until_it_is_released(pair: Pair) -> Result<()> {
 }
 
 async fn a_lock_ends_with_its_time_and_its_owner_with_it(pair: Pair) -> Result<()> {
-    let late = held(&pair.here.lock(), store(1), BRIEF).await;
-    let later = held(&pair.here.lock(), store(2), BRIEF).await;
     let begun = Instant::now();
+    let unwanted = held(&pair.here.lock(), store(2), BRIEF).await;
+    let late = held(&pair.here.lock(), store(1), BRIEF).await;
     let next = loop {
         match pair.there.lock().acquire(store(1), LONG).await {
             Acquired::Held(guard) => break guard,
@@ -215,13 +215,14 @@ async fn a_lock_ends_with_its_time_and_its_owner_with_it(pair: Pair) -> Result<(
             Acquired::Unavailable(error) => return Err(error.into()),
         }
     };
-    assert!(begun.elapsed() + Duration::from_millis(20) >= BRIEF, "not before its time");
+    // Redis counts in whole milliseconds.
+    assert!(begun.elapsed() + Duration::from_millis(2) >= BRIEF, "not before its time");
     assert!(!late.extend(LONG).await?, "an expired owner cannot extend the lock of the next");
     assert!(!late.release().await?, "nor release it");
     assert!(matches!(pair.here.lock().acquire(store(1), LONG).await, Acquired::Busy));
     assert!(next.extend(LONG).await?);
-    assert!(!later.extend(LONG).await?, "nor bring its own back to life");
-    assert!(!later.release().await?);
+    assert!(!unwanted.extend(LONG).await?, "nor bring its own back to life");
+    assert!(!unwanted.release().await?);
     Ok(())
 }
 
