@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod http;
 mod install;
+mod pack;
 mod plugins;
 mod process;
 mod progress;

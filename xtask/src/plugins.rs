@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    pack::pack,
     process::{id, run_ok},
     progress::{heading, note},
     workspace::{cargo, find_program, metadata, root},
@@ -27,7 +28,8 @@ pub(crate) enum Guests {
 
 /// A package of the workspace that becomes a component.
 struct Component {
-    package: String,
+    /// What `cargo metadata` says of it.
+    package: Value,
     /// The directory of its manifest, whose name is the plugin's.
     dir: PathBuf,
     /// The file that cargo builds.
@@ -50,18 +52,19 @@ pub(crate) fn build(guests: Guests) -> Result<()> {
     let mut command = cargo();
     command.args(["build", "--target", TARGET, "--profile", PROFILE]);
     for component in &wanted {
-        command.args(["-p", &component.package]);
+        command.args(["-p", component.package["name"].as_str().unwrap_or_default()]);
     }
     run_ok(&mut command)?;
     plugins.iter().try_for_each(install)
 }
 
-/// Copies a component beside its place and renames it, so that a running host never reads half a file. An unchanged one
+/// Packs a component, writes it beside its place and renames it, so that a running host never reads half a file. An unchanged one
 /// is left alone.
 fn install(component: &Component) -> Result<()> {
     let name = component.dir.file_name().context("a plugin's directory has no name")?.to_string_lossy();
     let target = root().join("plugins").join(format!("{name}.wasm"));
-    let bytes = fs::read(&component.built).with_context(|| format!("cargo built no {}", component.built.display()))?;
+    let built = fs::read(&component.built).with_context(|| format!("cargo built no {}", component.built.display()))?;
+    let bytes = pack(built, &component.package, &component.dir)?;
     if fs::read(&target).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -100,7 +103,7 @@ fn component(package: &Value, parent: &Path, built_in: &Path) -> Option<Componen
     })?;
     (dir.parent()? == parent).then_some(())?;
     Some(Component {
-        package: package["name"].as_str()?.to_owned(),
+        package: package.clone(),
         dir: dir.to_owned(),
         built: built_in.join(format!("{}.wasm", library["name"].as_str()?.replace('-', "_"))),
     })
