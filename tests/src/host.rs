@@ -89,13 +89,13 @@ impl HostBuilder {
         self
     }
 
-    /// Starts the process and waits until it says that it listens.
+    /// Starts the process and waits until it says that it is up.
     ///
     /// # Errors
     /// If it ends instead; the message holds what it logged.
     pub async fn start(self) -> Result<Host> {
         let mut host = self.spawn()?;
-        host.wait_until_listening().await?;
+        host.wait_until_up().await?;
         Ok(host)
     }
 
@@ -155,7 +155,7 @@ impl Host {
         &self.site
     }
 
-    /// `http://127.0.0.1:<port>`, without a slash at the end. Empty if the host was not waited for.
+    /// `http://127.0.0.1:<port>`, without a slash at the end. Empty if it has no API or was not waited for.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
@@ -181,26 +181,30 @@ impl Host {
         Answer::to(self.client.post(format!("{}{path}", self.base_url)).json(body)).await
     }
 
-    /// Waits for the line that tells the address.
+    /// Waits until the process says that it listens, or, where it has no API, that it runs.
     ///
     /// # Errors
-    /// If the process ends first or the line does not come.
-    pub async fn wait_until_listening(&mut self) -> Result<()> {
+    /// If it ends first or says neither.
+    pub async fn wait_until_up(&mut self) -> Result<()> {
         let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
-        let address = loop {
-            if let Some(address) = self.log.lines().iter().find_map(LogLine::address) {
-                break address;
-            }
+        while !self.is_up() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("wharf ended with {status}:\n{}", self.logged());
             }
             if tokio::time::Instant::now() > deadline {
-                bail!("wharf does not say where it listens:\n{}", self.logged());
+                bail!("wharf does not come up:\n{}", self.logged());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        self.base_url = format!("http://{address}");
+        }
         Ok(())
+    }
+
+    fn is_up(&mut self) -> bool {
+        if let Some(address) = self.log.lines().iter().find_map(LogLine::address) {
+            self.base_url = format!("http://{address}");
+            return true;
+        }
+        self.log.lines().iter().any(|line| line.message() == "running")
     }
 
     /// The lines that the host has logged so far.
