@@ -443,7 +443,7 @@ impl Rows {
     }
 
     pub(crate) fn text<'t>(&mut self, column: &str, text: impl Into<Option<&'t str>>) -> &mut Self {
-        self.set(column, text.into().into())
+        self.set(column, text.into().map(without_nul).into())
     }
 
     pub(crate) fn int(&mut self, column: &str, number: impl Into<Option<i64>>) -> &mut Self {
@@ -465,7 +465,16 @@ impl Rows {
         self.set(column, amount.map(|amount| amount.to_string()).into())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn to_json(&self) -> String {
         serde_json::to_string(&self.rows).unwrap_or_default()
     }
+}
+
+/// PostgreSQL keeps no NUL in a text, and what a marketplace, a plugin or a receiver said may hold one.
+pub(crate) fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{RunId, StoreId, SyncCounts, Time};
 
-use crate::{Conn, StoreError, db::Rows, dialect::statements, values::At};
+use crate::{Conn, StoreError, db::{Rows, without_nul}, dialect::statements, values::At};
 
 statements! {
     /// Idle becomes queued; running becomes dirty; queued stays.
@@ -215,7 +215,7 @@ pub async fn give_back(
 ) -> Result<(), StoreError> {
     let (counts, error) = match why {
         GiveBack::Shutdown => (0i64, None),
-        GiveBack::Failed(error) => (1, Some(error)),
+        GiveBack::Failed(error) => (1, Some(without_nul(error))),
     };
     let query = conn.query(GIVE_BACK).bind(fence.store_id.0).bind(fence.number).time(due_at).bind(counts);
     held(query.bind(error).time(now).run().await?)

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus, Time, import_result,
+    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus, SyncToken, Time, import_result,
 };
 
 use crate::{
     Conn, StoreError,
     db::Rows,
     dialect::statements,
-    stores::{self, Change},
+    stores::{self, Change, Store, StoreRow},
     values::{At, Money},
 };
 
@@ -25,9 +25,11 @@ statements! {
             order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
             created_at time)
         "where true on conflict (store_id, receipt) do nothing returning id"];
-    FIND = ["select store_id, receipt, status, order_id, amount, currency, imported_at from sync_logs
-        where store_id = $1 and receipt = $2"];
-    FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency, l.imported_at
+    /// The store of a token, with the log of one of its receipts if there is one.
+    LOOK_UP = ["select s.id, s.identity, s.organization_id, s.marketplace, s.external_store_id, s.access_token,
+            s.currency, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
+        from stores s left join sync_logs l on l.store_id = s.id and l.receipt = $2 where s.sync_token = $1"];
+    FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from" rows(r, store_id uuid, receipt text)
         "join sync_logs l on l.store_id = r.store_id and l.receipt = r.receipt"];
     DUE = ["select id, receipt, status, attempt from sync_logs
@@ -86,7 +88,8 @@ pub async fn record(conn: &mut Conn, new: &[NewLog], now: Time) -> Result<Vec<Im
         .map(|log| {
             let key = (log.store_id.0, log.receipt.as_str());
             let row = found.iter().find(|row| (row.store_id, row.receipt.as_str()) == key);
-            row.ok_or_else(|| StoreError::unreadable("sync_logs", "a row vanished"))?.clone().result()
+            let result = row.map(|row| row.result.clone().result()).transpose()?.flatten();
+            result.ok_or_else(|| StoreError::unreadable("sync_logs", "a row vanished"))
         })
         .collect()
 }
@@ -135,21 +138,20 @@ fn changes(logs: impl Iterator<Item = (StoreId, LogStatus, LogStatus)>) -> Vec<(
     changes.into_iter().collect()
 }
 
+/// The columns of a log that decide what the client is told; all null where there is no log.
 #[derive(Clone, FromRow)]
-struct LogRow {
-    store_id: Uuid,
-    receipt: String,
-    status: String,
+struct ResultRow {
+    status: Option<String>,
     order_id: Option<String>,
     amount: Option<Money>,
-    currency: Option<String>,
+    order_currency: Option<String>,
     imported_at: Option<At>,
 }
 
-impl LogRow {
-    fn result(self) -> Result<ImportResult, StoreError> {
-        let status = parse_status(&self.status)?;
-        let order = match (self.order_id, self.amount, self.currency, self.imported_at) {
+impl ResultRow {
+    fn result(self) -> Result<Option<ImportResult>, StoreError> {
+        let Some(status) = self.status else { return Ok(None) };
+        let order = match (self.order_id, self.amount, self.order_currency, self.imported_at) {
             (Some(id), Some(Money(amount)), Some(currency), Some(At(imported_at))) => {
                 let currency =
                     Currency::parse(&currency).map_err(|why| StoreError::unreadable("sync_logs.currency", why))?;
@@ -157,7 +159,7 @@ impl LogRow {
             }
             _ => None,
         };
-        Ok(import_result(status, order))
+        Ok(Some(import_result(parse_status(&status)?, order)))
     }
 }
 
@@ -165,7 +167,15 @@ fn parse_status(name: &str) -> Result<LogStatus, StoreError> {
     LogStatus::parse(name).ok_or_else(|| StoreError::unreadable("sync_logs.status", name))
 }
 
-async fn find_all(conn: &mut Conn, new: &[NewLog]) -> Result<Vec<LogRow>, StoreError> {
+#[derive(Clone, FromRow)]
+struct FoundRow {
+    store_id: Uuid,
+    receipt: String,
+    #[sqlx(flatten)]
+    result: ResultRow,
+}
+
+async fn find_all(conn: &mut Conn, new: &[NewLog]) -> Result<Vec<FoundRow>, StoreError> {
     let mut rows = Rows::new(conn);
     for log in new {
         rows.push().uuid("store_id", log.store_id.0).text("receipt", log.receipt.as_str());
@@ -173,10 +183,21 @@ async fn find_all(conn: &mut Conn, new: &[NewLog]) -> Result<Vec<LogRow>, StoreE
     conn.query(FIND_ALL).rows(&rows).all().await
 }
 
-/// What the log of this receipt tells the client, if there is one.
-pub async fn find(conn: &mut Conn, store: StoreId, receipt: &Receipt) -> Result<Option<ImportResult>, StoreError> {
-    let row: Option<LogRow> = conn.query(FIND).bind(store.0).bind(receipt.as_str()).optional().await?;
-    row.map(LogRow::result).transpose()
+/// The store with this token, and what the log of this receipt tells the client if there is one.
+pub async fn look_up(
+    conn: &mut Conn,
+    token: SyncToken,
+    receipt: &Receipt,
+) -> Result<Option<(Store, Option<ImportResult>)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        store: StoreRow,
+        #[sqlx(flatten)]
+        log: ResultRow,
+    }
+    let row: Option<Row> = conn.query(LOOK_UP).bind(token.0).bind(receipt.as_str()).optional().await?;
+    row.map(|row| Ok((row.store.try_into()?, row.log.result()?))).transpose()
 }
 
 /// A log that the sync engine should ask about again.

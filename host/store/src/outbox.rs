@@ -9,7 +9,7 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, Organi
 
 use crate::{
     Conn, StoreError,
-    db::Rows,
+    db::{Rows, without_nul},
     dialect::statements,
     values::{At, JsonText},
 };
@@ -177,7 +177,9 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
             .text("last_error", delivery.dead.as_deref())
             .time("at", now);
     }
-    conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
+    if !rows.is_empty() {
+        conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
+    }
     Ok(ours.len())
 }
 
@@ -197,7 +199,7 @@ async fn insert_message(conn: &mut Conn, event: EventId, message: &Message) -> R
 
 /// Puts off an event that cannot be shaped now.
 pub async fn postpone(conn: &mut Conn, claimed: &Claimed, until: Time, why: &str) -> Result<(), StoreError> {
-    let query = conn.query(POSTPONE).bind(claimed.event.id.0).bind(claimed.fence).time(until).bind(why);
+    let query = conn.query(POSTPONE).bind(claimed.event.id.0).bind(claimed.fence).time(until).bind(without_nul(why));
     query.run().await.map(drop)
 }
 

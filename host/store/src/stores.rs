@@ -138,7 +138,7 @@ pub async fn register(
 }
 
 #[derive(FromRow)]
-struct StoreRow {
+pub(crate) struct StoreRow {
     id: Uuid,
     identity: String,
     organization_id: String,

@@ -1,0 +1,360 @@
+//! Callbacks: events become deliveries, deliveries are sent, attempts are settled.
+//!
+//! One loop claims and starts; sends run beside it, each with nothing held but its lease; what they report is settled
+//! in batches behind the fence. The loop never waits for a receiver.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, SendOutcome, Settled, settle};
+use wharf_engine::Fault;
+use wharf_queue::Queue;
+use wharf_store::{
+    StoreError,
+    deliveries::{self, Attempt, Claimed, Fence, SettledDelivery},
+    endpoints::{self, Listening},
+    outbox::{self, FanOut, Message, NewDelivery},
+};
+
+use crate::{App, AppError, Scheduled, entropy::new_id, turns::Turns};
+
+/// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
+const BATCH: usize = 64;
+/// Endpoints looked at per claim.
+const LANES: i64 = 64;
+/// How soon an event is shaped again whose shaper was out of service; doubled up to the longest.
+const FIRST_RESHAPE: Duration = Duration::from_secs(1);
+const LONGEST_RESHAPE: Duration = Duration::from_secs(60);
+
+/// A send that ended.
+struct Report {
+    claimed: Claimed,
+    outcome: SendOutcome,
+    attempt: Attempt,
+}
+
+/// What the worker's loop remembers.
+struct Desk {
+    turns: Turns,
+    /// Where the walk over the endpoints stands.
+    after: EndpointId,
+    /// Leases to prolong.
+    held: HashMap<DeliveryId, Fence>,
+}
+
+impl App {
+    /// One pass of the callback scheduler: rings if anything is due.
+    pub async fn schedule_callbacks(&self) -> Result<Scheduled, AppError> {
+        const MOST: i64 = 1_000;
+        let now = self.0.clock.now();
+        let mut conn = self.0.store.read().await?;
+        let events = outbox::count_due(&mut conn, MOST, now).await?;
+        let due = events + deliveries::count_due(&mut conn, MOST, now).await?;
+        if due > 0 {
+            self.0.doorbell.ring(Queue::Callback, "due");
+        }
+        Ok(Scheduled { scanned: u64::try_from(due).unwrap_or(0), enqueued: u64::from(due > 0) })
+    }
+
+    /// Rings every second while anything is due. Any number may run. Returns when `stop` is cancelled.
+    pub async fn run_callback_scheduler(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.0.settings.poll);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
+            if let Err(error) = self.schedule_callbacks().await {
+                warn!(error = &error as &dyn std::error::Error, "callback scheduling failed; trying again");
+            }
+        }
+    }
+
+    /// Sends what is due. When `stop` is cancelled it claims nothing more, sees the sends in flight to their end,
+    /// settles them and returns.
+    pub async fn run_callback_worker(&self, stop: CancellationToken) {
+        let settings = &self.0.settings;
+        let mut listener = self.0.doorbell.listener(Queue::Callback);
+        let (settler, settled) = self.start_settler();
+        let mut settled = settled;
+        let mut sends = JoinSet::new();
+        let mut renewals = tokio::time::interval(settings.lease / 3);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut desk = Desk {
+            turns: Turns::new(settings.callbacks.concurrency, settings.callbacks.per_endpoint),
+            after: EndpointId(Uuid::nil()),
+            held: HashMap::new(),
+        };
+        while !stop.is_cancelled() {
+            let worked = match self.take_turn(&mut desk, &mut sends, &settler).await {
+                Ok(worked) => worked,
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "deliveries cannot be claimed; trying again");
+                    tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(settings.poll) => {} }
+                    false
+                }
+            };
+            while let Ok(ended) = settled.try_recv() {
+                desk.end(ended);
+            }
+            while sends.try_join_next().is_some() {}
+            if renewals.tick().now_or_never().is_some() {
+                self.renew_leases(&desk).await;
+            }
+            if worked {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(ended) = settled.recv() => desk.end(ended),
+                _ = renewals.tick() => self.renew_leases(&desk).await,
+                _ = listener.wait(settings.poll) => {}
+            }
+        }
+        while sends.join_next().await.is_some() {}
+        drop(settler);
+        while settled.recv().await.is_some() {}
+    }
+
+    /// Fans out a batch of events and starts a batch of sends. Answers whether there was anything to do.
+    async fn take_turn(
+        &self,
+        desk: &mut Desk,
+        sends: &mut JoinSet<()>,
+        settler: &mpsc::Sender<Report>,
+    ) -> Result<bool, StoreError> {
+        let fanned_out = self.fan_out().await?;
+        let claimed = self.claim_deliveries(desk).await?;
+        let worked = fanned_out + claimed.len() > 0;
+        for delivery in claimed {
+            desk.begin(&delivery);
+            let (app, settler) = (self.clone(), settler.clone());
+            sends.spawn(async move {
+                let key = &app.0.settings.encryption_key;
+                let (outcome, attempt) = app.0.sender.send(&delivery, key, app.0.clock.now()).await;
+                // The settler outlives the sends.
+                let _ = settler.send(Report { claimed: delivery, outcome, attempt }).await;
+            });
+        }
+        Ok(worked)
+    }
+
+    /// Turns due events into messages and deliveries: a batch of events in one transaction.
+    async fn fan_out(&self) -> Result<usize, StoreError> {
+        let now = self.0.clock.now();
+        let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        let claimed = outbox::claim(&mut self.0.store.write().await?, self.0.settings.lease, limit, now).await?;
+        if claimed.is_empty() {
+            return Ok(0);
+        }
+        let wanted: BTreeSet<(&str, &str)> =
+            claimed.iter().map(|c| (c.event.organization_id.as_str(), c.event.kind.as_str())).collect();
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let listening = endpoints::listening(&mut self.0.store.read().await?, &wanted).await?;
+        let (mut ready, mut postponed) = (Vec::new(), Vec::new());
+        for claimed in &claimed {
+            let event = &claimed.event;
+            let theirs = |l: &&Listening| l.organization_id == event.organization_id.as_str() && l.event == event.kind;
+            match self.shape_for(event, listening.iter().filter(theirs)).await {
+                Ok((messages, deliveries)) => ready.push(FanOut { claimed: claimed.clone(), messages, deliveries }),
+                Err(why) => postponed.push((claimed, why)),
+            }
+        }
+        let mut tx = self.0.store.begin().await?;
+        outbox::fan_out(&mut tx, &ready, now).await?;
+        for (claimed, why) in postponed {
+            let doublings = u32::try_from(claimed.attempt.clamp(1, 7) - 1).unwrap_or(0);
+            let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(LONGEST_RESHAPE);
+            warn!(outboxId = %claimed.event.id, why, "event cannot be shaped now");
+            outbox::postpone(&mut tx, claimed, now + wait, &why).await?;
+        }
+        tx.commit().await?;
+        Ok(ready.len())
+    }
+
+    /// Shapes an event once per shaper that its endpoints want. `Err`: a shaper is out of service, try later.
+    async fn shape_for<'a>(
+        &self,
+        event: &Event,
+        endpoints: impl Iterator<Item = &'a Listening>,
+    ) -> Result<(Vec<Message>, Vec<NewDelivery>), String> {
+        let now = self.0.clock.now();
+        let mut messages = Vec::new();
+        let mut refusals = BTreeMap::<&str, Option<String>>::new();
+        let mut new = Vec::new();
+        for endpoint in endpoints {
+            if !refusals.contains_key(endpoint.shaper.as_str()) {
+                let called = self.0.engine.shape(&endpoint.shaper, event).await;
+                let digest = called.digest.map(|digest| digest.to_string()).unwrap_or_default();
+                let refusal = match called.result {
+                    Ok(message) => {
+                        messages.push(Message {
+                            shaper: endpoint.shaper.clone(),
+                            plugin_digest: digest,
+                            content_type: message.content_type,
+                            headers: message.headers,
+                            body: message.body,
+                        });
+                        None
+                    }
+                    Err(Fault::Refused(why)) => Some(format!("the shaper refused the event: {why}")),
+                    Err(fault) => return Err(format!("shaper {}: {fault}", endpoint.shaper)),
+                };
+                refusals.insert(&endpoint.shaper, refusal);
+            }
+            new.push(NewDelivery {
+                id: DeliveryId(new_id(now)),
+                endpoint_id: endpoint.id,
+                shaper: endpoint.shaper.clone(),
+                dead: refusals.get(endpoint.shaper.as_str()).cloned().flatten(),
+            });
+        }
+        Ok((messages, new))
+    }
+
+    async fn claim_deliveries(&self, desk: &mut Desk) -> Result<Vec<Claimed>, StoreError> {
+        if desk.turns.free() == 0 {
+            return Ok(Vec::new());
+        }
+        let now = self.0.clock.now();
+        let lanes = deliveries::lanes(&mut self.0.store.read().await?, desk.after, LANES, now).await?;
+        let last_page = i64::try_from(lanes.len()).unwrap_or(i64::MAX) < LANES;
+        desk.after = match lanes.last() {
+            Some(lane) if !last_page => lane.endpoint_id,
+            _ => EndpointId(Uuid::nil()),
+        };
+        let shares = desk.turns.share(&lanes, BATCH);
+        if shares.is_empty() {
+            // Nothing here for us; the next page may have something, the loop's next round looks there.
+            return if last_page { Ok(Vec::new()) } else { Box::pin(self.claim_deliveries(desk)).await };
+        }
+        let settings = &self.0.settings;
+        let mut tx = self.0.store.begin().await?;
+        let claimed = deliveries::claim(&mut tx, &shares, &settings.worker_name, settings.lease, now).await?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn renew_leases(&self, desk: &Desk) {
+        let fences: Vec<Fence> = desk.held.values().copied().collect();
+        if fences.is_empty() {
+            return;
+        }
+        let until = self.0.clock.now() + self.0.settings.lease;
+        let renewed = async { deliveries::renew(&mut self.0.store.write().await?, &fences, until).await };
+        match renewed.await {
+            Ok(kept) if kept.len() < fences.len() => warn!(lost = fences.len() - kept.len(), "leases were lost"),
+            Ok(_) => {}
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "leases could not be renewed"),
+        }
+    }
+
+    /// Settles what the sends report, everything that has gathered at a time, and tells the loop which ended.
+    fn start_settler(&self) -> (mpsc::Sender<Report>, mpsc::UnboundedReceiver<Claimed>) {
+        let (reports, mut inbox) = mpsc::channel::<Report>(4 * BATCH);
+        let (ended, done) = mpsc::unbounded_channel();
+        let app = self.clone();
+        tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while inbox.recv_many(&mut batch, BATCH).await > 0 {
+                app.settle_batch(&batch).await;
+                for report in batch.drain(..) {
+                    let _ = ended.send(report.claimed);
+                }
+            }
+        });
+        (reports, done)
+    }
+
+    async fn settle_batch(&self, reports: &[Report]) {
+        let now = self.0.clock.now();
+        let settled: Vec<SettledDelivery> = reports.iter().map(|report| self.settled(report, now)).collect();
+        let mut tries = 0;
+        let held = loop {
+            match self.write_settled(reports, &settled, now).await {
+                Ok(held) => break held,
+                // The answers are in our hands: keep them until the database takes them, or the leases end and the
+                // deliveries are sent once more.
+                Err(error) if tries < 5 => {
+                    warn!(error = &error as &dyn std::error::Error, "attempts could not be settled; trying again");
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(100 * tries)).await;
+                }
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "attempts not settled; leases will end");
+                    return;
+                }
+            }
+        };
+        for (report, settled) in reports.iter().zip(&settled) {
+            log_delivery(report, settled, held.contains(&settled.fence.id));
+        }
+        info!(deliveries = settled.len(), settled = held.len(), "callback_job_completed");
+    }
+
+    fn settled(&self, report: &Report, now: wharf_domain::Time) -> SettledDelivery {
+        let attempt_number = report.claimed.attempts_before + 1;
+        let schedule = &self.0.settings.callbacks.schedule;
+        let (state, due_at) = match settle(attempt_number, report.outcome, schedule, now, fastrand::f64()) {
+            Settled::Done => (DeliveryState::Success, None),
+            Settled::RetryAt(at) => (DeliveryState::Pending, Some(at)),
+            Settled::Dead => (DeliveryState::Failed, None),
+        };
+        SettledDelivery {
+            fence: report.claimed.fence,
+            event_id: report.claimed.event_id,
+            attempt_number,
+            state,
+            due_at,
+            attempt: report.attempt.clone(),
+        }
+    }
+
+    async fn write_settled(
+        &self,
+        reports: &[Report],
+        settled: &[SettledDelivery],
+        now: wharf_domain::Time,
+    ) -> Result<Vec<DeliveryId>, StoreError> {
+        let mut tx = self.0.store.begin().await?;
+        let held = deliveries::settle(&mut tx, settled, now).await?;
+        for report in reports.iter().filter(|report| report.outcome == SendOutcome::Gone) {
+            endpoints::disable(&mut tx, report.claimed.endpoint_id, "the receiver answered 410 Gone", now).await?;
+        }
+        tx.commit().await?;
+        Ok(held)
+    }
+}
+
+impl Desk {
+    fn begin(&mut self, claimed: &Claimed) {
+        self.turns.begin(claimed.endpoint_id, &claimed.organization_id);
+        self.held.insert(claimed.fence.id, claimed.fence);
+    }
+
+    fn end(&mut self, claimed: Claimed) {
+        self.turns.end(claimed.endpoint_id, &claimed.organization_id);
+        self.held.remove(&claimed.fence.id);
+    }
+}
+
+/// The original's fields, for one attempt to one endpoint.
+fn log_delivery(report: &Report, settled: &SettledDelivery, held: bool) {
+    let Report { claimed, attempt, .. } = report;
+    if !held {
+        warn!(deliveryId = %claimed.fence.id, "stale_write_refused: another worker has taken this delivery over");
+    }
+    let accepted = settled.state == DeliveryState::Success;
+    info!(
+        event = claimed.event, outboxId = %claimed.event_id, organizationId = claimed.organization_id,
+        storeId = %claimed.store_id, endpointId = %claimed.endpoint_id, attempt = settled.attempt_number,
+        endpointCount = 1, successCount = u8::from(accepted), failCount = u8::from(!accepted),
+        nextRetryAt = settled.due_at.map(tracing::field::display), status = attempt.http_status,
+        latencyMs = attempt.latency.as_millis(), error = attempt.error, "callback_delivery"
+    );
+}

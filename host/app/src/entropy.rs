@@ -1,0 +1,21 @@
+//! Randomness for ids, tokens and secrets, from the operating system.
+
+use uuid::Uuid;
+use wharf_domain::{Time, uuid_v4, uuid_v7};
+
+/// Random bytes, fit for secrets.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives randomness once it has booted");
+    bytes
+}
+
+/// A new id that sorts by creation.
+pub(crate) fn new_id(now: Time) -> Uuid {
+    uuid_v7(now, random())
+}
+
+/// A new name that cannot be guessed.
+pub(crate) fn new_token() -> Uuid {
+    uuid_v4(random())
+}

@@ -1,0 +1,165 @@
+//! Importing an order: look it up, else ask the adapter once, else store what it said.
+//!
+//! Simultaneous imports of one receipt in this process share one call and one answer. Imports of different receipts
+//! share transactions: whatever has gathered while the last one was committing goes into the next, so that a disk
+//! that takes a millisecond for a commit does not limit us to a thousand imports a second.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture, future::Shared};
+use tokio::sync::{mpsc, oneshot};
+use wharf_domain::{ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_state};
+use wharf_store::{
+    Store, StoreError,
+    logs::{self, NewLog},
+};
+
+use crate::{App, AppError, entropy::new_id};
+
+type Flight = Shared<BoxFuture<'static, Result<ImportResult, AppError>>>;
+type Key = (StoreId, Receipt);
+
+/// Imports under way in this process.
+pub(crate) struct Imports {
+    flights: Mutex<HashMap<Key, Flight>>,
+    commits: mpsc::Sender<Commit>,
+}
+
+struct Commit {
+    log: NewLog,
+    answer: oneshot::Sender<Result<ImportResult, AppError>>,
+}
+
+/// Most imports in one transaction: more would only make the first wait for the last.
+const BATCH: usize = 128;
+/// How often a batch is tried when other transactions are in its way.
+const TRIES: u32 = 5;
+
+impl Imports {
+    pub(crate) fn start(store: Store) -> Self {
+        let (commits, inbox) = mpsc::channel(4 * BATCH);
+        tokio::spawn(commit_batches(store, inbox));
+        Self { flights: Mutex::default(), commits }
+    }
+
+    /// Joins the flight of this key, or starts one.
+    fn join(&self, key: &Key, start: impl FnOnce() -> BoxFuture<'static, Result<ImportResult, AppError>>) -> Flight {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.entry(key.clone()).or_insert_with(|| start().shared()).clone()
+    }
+
+    fn landed(&self, key: &Key) {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    async fn commit(&self, log: NewLog) -> Result<ImportResult, AppError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.commits.send(Commit { log, answer }).await;
+        sent.map_err(|_| AppError::internal(CommitterGone))?;
+        answered.await.map_err(|_| AppError::internal(CommitterGone))?
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the task that commits imports has ended")]
+struct CommitterGone;
+
+impl App {
+    /// Imports an order. Idempotent on (store, receipt): the first result is stored and answered ever after.
+    pub async fn import(&self, token: SyncToken, receipt: Receipt) -> Result<ImportResult, AppError> {
+        let looked_up = logs::look_up(&mut self.0.store.read().await?, token, &receipt).await?;
+        let (store, known) = looked_up.ok_or(AppError::StoreNotFound)?;
+        if let Some(result) = known {
+            return Ok(result);
+        }
+        let key = (store.id, receipt);
+        let app = self.clone();
+        // A task of its own: a client that hangs up takes nobody else's import down, nor leaves a flight behind.
+        let flight = self.0.imports.join(&key, || {
+            let key = key.clone();
+            let task = tokio::spawn(async move {
+                let result = app.ask_and_store(&store, &key.1).await;
+                app.0.imports.landed(&key);
+                result
+            });
+            task.map(|joined| joined.unwrap_or_else(|panic| Err(AppError::internal(panic)))).boxed()
+        });
+        flight.await
+    }
+
+    async fn ask_and_store(
+        &self,
+        store: &wharf_store::stores::Store,
+        receipt: &Receipt,
+    ) -> Result<ImportResult, AppError> {
+        let now = self.0.clock.now();
+        let (answer, plugin_digest) = self.ask(store, receipt, now).await;
+        let log = NewLog {
+            id: LogId(new_id(now)),
+            store_id: store.id,
+            receipt: receipt.clone(),
+            state: next_state(None, answer, now),
+            plugin_digest,
+            at: now,
+        };
+        self.0.imports.commit(log).await
+    }
+}
+
+async fn commit_batches(store: Store, mut inbox: mpsc::Receiver<Commit>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let logs: Vec<NewLog> = batch.iter().map(|commit| commit.log.clone()).collect();
+        match record(&store, &logs).await {
+            Ok(results) => answer(batch.drain(..), results.into_iter().map(Ok)),
+            Err(error) if batch.len() == 1 || matches!(error, StoreError::Unavailable(_)) => {
+                let error = AppError::from(error);
+                let errors: Vec<_> = batch.iter().map(|_| Err(error.clone())).collect();
+                answer(batch.drain(..), errors.into_iter());
+            }
+            // One import that the database refuses must not fail the others: each for itself, then.
+            Err(_) => {
+                for commit in batch.drain(..) {
+                    let result = record(&store, std::slice::from_ref(&commit.log)).await;
+                    answer(std::iter::once(commit), std::iter::once(result.map_err(AppError::from).and_then(only)));
+                }
+            }
+        }
+    }
+}
+
+fn only(results: Vec<ImportResult>) -> Result<ImportResult, AppError> {
+    results.into_iter().next().ok_or_else(|| AppError::internal(CommitterGone))
+}
+
+fn answer(commits: impl Iterator<Item = Commit>, results: impl Iterator<Item = Result<ImportResult, AppError>>) {
+    for (commit, result) in commits.zip(results) {
+        // Nobody may be listening any more; the import is stored all the same.
+        let _ = commit.answer.send(result);
+    }
+}
+
+async fn record(store: &Store, logs: &[NewLog]) -> Result<Vec<ImportResult>, StoreError> {
+    let now = logs.iter().map(|log| log.at).max().unwrap_or(Time::from_micros(0));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match try_record(store, logs, now).await {
+            Err(StoreError::Conflict(_)) if tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(5) * tries).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_record(store: &Store, new: &[NewLog], now: Time) -> Result<Vec<ImportResult>, StoreError> {
+    let mut tx = store.begin().await?;
+    let results = logs::record(&mut tx, new, now).await?;
+    tx.commit().await?;
+    Ok(results)
+}

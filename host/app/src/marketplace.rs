@@ -1,0 +1,87 @@
+//! Asking an adapter. The one place where a plugin's answer, or its lack, becomes the system's.
+
+use std::time::Duration;
+
+use wharf_domain::{Amount, Answer, Currency, ExternalStoreId, Order, Receipt, Time};
+use wharf_engine::ValidateRequest;
+use wharf_store::stores::Store;
+
+use crate::{App, AppError};
+
+/// The mock marketplace's answer, straight from the adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MockAnswer {
+    /// The receipt stands for this order.
+    Accepted {
+        /// The marketplace's id of the order.
+        order_id: String,
+        /// The exact amount.
+        amount: Amount,
+        /// Its currency.
+        currency: Currency,
+        /// The present time.
+        imported_at: Time,
+    },
+    /// It stands for nothing.
+    Rejected,
+    /// Come back after this long.
+    RateLimited {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// The adapter could not be asked.
+    Unavailable,
+}
+
+/// What a rate-limited client of the mock is told to wait where the adapter names no time.
+const MOCK_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+impl App {
+    /// Whether an adapter serves this marketplace.
+    pub fn serves(&self, marketplace: &str) -> bool {
+        self.0.engine.serves(marketplace)
+    }
+
+    /// Plays the marketplace's own API: asks the adapter and stores nothing.
+    pub async fn mock_validate(
+        &self,
+        marketplace: &str,
+        receipt: &Receipt,
+        currency: Currency,
+    ) -> Result<MockAnswer, AppError> {
+        let request = ValidateRequest {
+            receipt: receipt.clone(),
+            currency,
+            external_store_id: ExternalStoreId::from_stored("mock".into()),
+            now: self.0.clock.now(),
+        };
+        let called = self.0.engine.validate(marketplace, request).await;
+        Ok(match called.result.unwrap_or_else(wharf_engine::Fault::into_answer) {
+            Answer::Accepted(Order { id, amount, currency, imported_at }) => {
+                MockAnswer::Accepted { order_id: id, amount, currency, imported_at }
+            }
+            Answer::Refused(_) => MockAnswer::Rejected,
+            Answer::RateLimited(wait) => MockAnswer::RateLimited { retry_after: wait.unwrap_or(MOCK_RETRY_AFTER) },
+            Answer::Unavailable(why) | Answer::Parked(why) => {
+                tracing::warn!(marketplace, why, "marketplace_unavailable");
+                MockAnswer::Unavailable
+            }
+        })
+    }
+
+    /// Asks the store's marketplace about a receipt. With the digest of the plugin that answered.
+    pub(crate) async fn ask(&self, store: &Store, receipt: &Receipt, now: Time) -> (Answer, Option<String>) {
+        let request = ValidateRequest {
+            receipt: receipt.clone(),
+            currency: store.currency,
+            external_store_id: store.external_store_id.clone(),
+            now,
+        };
+        let called = self.0.engine.validate(store.marketplace.as_str(), request).await;
+        let answer = called.result.unwrap_or_else(|fault| {
+            tracing::warn!(marketplace = %store.marketplace, store_id = %store.id, %fault, "marketplace_unavailable");
+            fault.into_answer()
+        });
+        (answer, called.digest.map(|digest| digest.to_string()))
+    }
+}

@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use secrecy::SecretString;
+use wharf_domain::{AddressPolicy, RetrySchedule};
+use wharf_store::EncryptionKey;
+
+/// How to work. Every number has a default that suits one machine.
+#[derive(Clone)]
+pub struct AppSettings {
+    /// Encrypts access tokens and signing secrets at rest.
+    pub encryption_key: EncryptionKey,
+    /// This process's name in the ledger.
+    pub worker_name: String,
+    /// How long a claim lasts without renewal: how late work is after a crash.
+    pub lease: Duration,
+    /// How often a worker looks for work that nobody rang for.
+    pub poll: Duration,
+    /// The sync engine.
+    pub sync: SyncSettings,
+    /// The webhooks.
+    pub callbacks: CallbackSettings,
+}
+
+impl AppSettings {
+    /// The defaults, with this key.
+    pub fn new(encryption_key: EncryptionKey) -> Self {
+        Self {
+            encryption_key,
+            worker_name: "wharf".into(),
+            lease: Duration::from_secs(30),
+            poll: Duration::from_secs(1),
+            sync: SyncSettings::default(),
+            callbacks: CallbackSettings::default(),
+        }
+    }
+}
+
+/// The sync engine's numbers.
+#[derive(Clone, Debug)]
+pub struct SyncSettings {
+    /// Logs per transaction (`SYNC_CHUNK_SIZE`).
+    pub chunk_size: i64,
+    /// Chunks per job: a store with more to do goes to the back of the queue.
+    pub chunks_per_job: usize,
+    /// Stores that one process works on at a time.
+    pub concurrency: usize,
+    /// Receipts of one chunk that are asked about at a time.
+    pub asks: usize,
+    /// How often the scheduler walks over the stores.
+    pub interval: Duration,
+    /// A store is not scheduled again sooner than this after a run.
+    pub rest: Duration,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        Self {
+            chunk_size: 100,
+            chunks_per_job: 10,
+            concurrency: 4,
+            asks: 8,
+            interval: Duration::from_secs(30),
+            rest: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The webhooks' numbers.
+#[derive(Clone)]
+pub struct CallbackSettings {
+    /// When failed deliveries are sent again.
+    pub schedule: RetrySchedule,
+    /// The original service's secret (`WEBHOOK_SECRET`): adds `X-Webhook-Signature`.
+    pub webhook_secret: Option<SecretString>,
+    /// Which addresses may be sent to.
+    pub addresses: AddressPolicy,
+    /// For one attempt in all, the answer's body included.
+    pub timeout: Duration,
+    /// Deliveries that one process sends at a time.
+    pub concurrency: usize,
+    /// Of these, to one endpoint.
+    pub per_endpoint: usize,
+}
+
+impl Default for CallbackSettings {
+    fn default() -> Self {
+        Self {
+            schedule: RetrySchedule::seed(),
+            webhook_secret: None,
+            addresses: AddressPolicy::default(),
+            timeout: Duration::from_secs(15),
+            concurrency: 256,
+            per_endpoint: 16,
+        }
+    }
+}

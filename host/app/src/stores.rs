@@ -1,0 +1,109 @@
+//! Registering stores, reading their status, asking for a run.
+
+use wharf_domain::{
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreId, StoreName, SyncStatus, SyncToken,
+    Time,
+};
+use wharf_queue::Queue;
+use wharf_store::{jobs, stores};
+
+use crate::{
+    App, AppError,
+    entropy::{new_id, new_token, random},
+};
+
+/// `POST /stores/register`, parsed.
+#[derive(Clone)]
+pub struct StoreRegistration {
+    /// Whose store it is.
+    pub organization_id: OrganizationId,
+    /// Where it sells.
+    pub marketplace: MarketplaceName,
+    /// Its id there.
+    pub external_store_id: ExternalStoreId,
+    /// Its name for people.
+    pub store_name: StoreName,
+    /// Its token there.
+    pub access_token: AccessToken,
+    /// Its currency.
+    pub currency: Currency,
+}
+
+/// The two ids of a registered store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisteredStore {
+    /// Its id.
+    pub store_id: StoreId,
+    /// What clients name it by.
+    pub sync_token: SyncToken,
+}
+
+/// `GET /stores/sync-status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusReport {
+    /// When the sync engine last finished with the store.
+    pub last_sync_at: Option<Time>,
+    /// Receipts that became orders.
+    pub imported_orders: i64,
+    /// By the status rule.
+    pub sync_status: SyncStatus,
+    /// Receipts that the marketplace put off.
+    pub rate_limited_count: i64,
+}
+
+/// `POST /stores/sync`: a run of the store is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncRequested {
+    /// Which store.
+    pub store_id: StoreId,
+    /// False when its job was queued or running already; a running one runs once more.
+    pub newly_queued: bool,
+}
+
+/// The name of a store's job on the queue.
+pub(crate) fn job_id(store: StoreId) -> String {
+    format!("store:{store}")
+}
+
+impl App {
+    /// Registers a store; one with the same organization, marketplace and external id is updated and keeps its ids.
+    pub async fn register_store(&self, registration: StoreRegistration) -> Result<RegisteredStore, AppError> {
+        let now = self.0.clock.now();
+        let new = stores::NewStore {
+            id: StoreId(new_id(now)),
+            sync_token: SyncToken(new_token()),
+            organization_id: &registration.organization_id,
+            marketplace: &registration.marketplace,
+            external_store_id: &registration.external_store_id,
+            store_name: &registration.store_name,
+            access_token: &registration.access_token,
+            currency: registration.currency,
+            nonce: random(),
+        };
+        let mut conn = self.0.store.write().await?;
+        let key = &self.0.settings.encryption_key;
+        let (store_id, sync_token) = stores::register(&mut conn, key, &new, now).await?;
+        Ok(RegisteredStore { store_id, sync_token })
+    }
+
+    /// One row's read, however long the store's log is.
+    pub async fn sync_status(&self, token: SyncToken) -> Result<StatusReport, AppError> {
+        let mut conn = self.0.store.read().await?;
+        let report = stores::report(&mut conn, token).await?.ok_or(AppError::StoreNotFound)?;
+        Ok(StatusReport {
+            last_sync_at: report.last_sync_at,
+            imported_orders: report.imported_orders,
+            sync_status: report.sync_status,
+            rate_limited_count: report.rate_limited_count,
+        })
+    }
+
+    /// Queues a run of the store now, without waiting for the scheduler.
+    pub async fn request_sync(&self, token: SyncToken) -> Result<SyncRequested, AppError> {
+        let mut conn = self.0.store.write().await?;
+        let store = stores::by_token(&mut conn, token).await?.ok_or(AppError::StoreNotFound)?;
+        let queued = jobs::enqueue(&mut conn, [store.id], self.0.clock.now()).await?;
+        self.0.doorbell.ring(Queue::SyncStore, &job_id(store.id));
+        Ok(SyncRequested { store_id: store.id, newly_queued: !queued.is_empty() })
+    }
+}

@@ -1,0 +1,123 @@
+//! Fair turns: how many deliveries of which endpoint may be sent next.
+
+use std::collections::HashMap;
+
+use wharf_domain::EndpointId;
+use wharf_store::deliveries::Lane;
+
+/// What is being sent right now, and how much may be.
+pub(crate) struct Turns {
+    most: usize,
+    most_per_endpoint: usize,
+    most_per_organization: usize,
+    in_all: usize,
+    by_endpoint: HashMap<EndpointId, usize>,
+    by_organization: HashMap<String, usize>,
+}
+
+impl Turns {
+    /// `most` sends at a time. One organization gets at most half of them, so that another's events find room even
+    /// when all its own are stuck with a dead receiver.
+    pub(crate) fn new(most: usize, most_per_endpoint: usize) -> Self {
+        Self {
+            most,
+            most_per_endpoint,
+            most_per_organization: most.div_ceil(2),
+            in_all: 0,
+            by_endpoint: HashMap::new(),
+            by_organization: HashMap::new(),
+        }
+    }
+
+    /// How many more sends may begin.
+    pub(crate) const fn free(&self) -> usize {
+        self.most.saturating_sub(self.in_all)
+    }
+
+    /// Shares the free places, at most `limit`, between the lanes: one each, round and round, until places or lanes
+    /// are used up. Lanes whose endpoint or organization has enough in flight get none.
+    pub(crate) fn share(&self, lanes: &[Lane], limit: usize) -> Vec<(EndpointId, i64)> {
+        let mut left = self.free().min(limit);
+        let mut shares = vec![0; lanes.len()];
+        let mut promised = HashMap::<&str, usize>::new();
+        loop {
+            let before = left;
+            for (lane, share) in lanes.iter().zip(&mut shares).filter(|(lane, _)| lane.due) {
+                let organization = promised.entry(&lane.organization_id).or_default();
+                let room = left > 0
+                    && self.by_endpoint.get(&lane.endpoint_id).unwrap_or(&0) + *share < self.most_per_endpoint
+                    && self.by_organization.get(&lane.organization_id).unwrap_or(&0) + *organization
+                        < self.most_per_organization;
+                if room {
+                    (*share, *organization, left) = (*share + 1, *organization + 1, left - 1);
+                }
+            }
+            if left == before {
+                break;
+            }
+        }
+        let takes = lanes.iter().zip(shares).filter(|(_, share)| *share > 0);
+        takes.map(|(lane, share)| (lane.endpoint_id, i64::try_from(share).unwrap_or(i64::MAX))).collect()
+    }
+
+    /// A send began.
+    pub(crate) fn begin(&mut self, endpoint: EndpointId, organization: &str) {
+        self.in_all += 1;
+        *self.by_endpoint.entry(endpoint).or_default() += 1;
+        *self.by_organization.entry(organization.to_owned()).or_default() += 1;
+    }
+
+    /// A send ended.
+    pub(crate) fn end(&mut self, endpoint: EndpointId, organization: &str) {
+        self.in_all = self.in_all.saturating_sub(1);
+        decrease(&mut self.by_endpoint, &endpoint);
+        decrease(&mut self.by_organization, organization);
+    }
+}
+
+fn decrease<K, Q>(counts: &mut HashMap<K, usize>, key: &Q)
+where
+    K: std::hash::Hash + Eq + std::borrow::Borrow<Q>,
+    Q: std::hash::Hash + Eq + ?Sized,
+{
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(number: u128, organization: &str) -> Lane {
+        let endpoint_id = EndpointId(uuid::Uuid::from_u128(number));
+        Lane { endpoint_id, organization_id: organization.into(), due: true }
+    }
+
+    #[test]
+    fn places_go_round_and_no_organization_takes_more_than_half() {
+        let turns = Turns::new(10, 4);
+        let lanes = [lane(1, "noisy"), lane(2, "noisy"), lane(3, "noisy"), lane(4, "quiet")];
+        let shares = turns.share(&lanes, 100);
+        let of = |number| shares.iter().find(|(id, _)| id.0.as_u128() == number).map_or(0, |(_, take)| *take);
+        assert_eq!(of(1) + of(2) + of(3), 5, "half of ten");
+        assert_eq!(of(4), 4, "as many as one endpoint may have");
+    }
+
+    #[test]
+    fn what_is_in_flight_counts() {
+        let mut turns = Turns::new(4, 2);
+        let lanes = [lane(1, "a"), lane(2, "b")];
+        turns.begin(lanes[0].endpoint_id, "a");
+        turns.begin(lanes[0].endpoint_id, "a");
+        assert_eq!(turns.free(), 2);
+        assert_eq!(turns.share(&lanes, 100), [(lanes[1].endpoint_id, 2)]);
+        turns.end(lanes[0].endpoint_id, "a");
+        assert_eq!(turns.share(&lanes, 1), [(lanes[0].endpoint_id, 1)]);
+        let resting = [Lane { due: false, ..lane(3, "c") }];
+        assert!(turns.share(&resting, 100).is_empty());
+    }
+}
