@@ -55,21 +55,23 @@ macro_rules! on_every_backend {
     ($($test:ident),+ $(,)?) => {
         mod embedded {
             $(#[test]
-            fn $test() {
-                $crate::run(super::$test($crate::Backend::Embedded));
+            fn $test() -> impl std::process::Termination {
+                $crate::run(super::$test($crate::Backend::Embedded))
             })+
         }
         mod postgres {
             $(#[test]
-            fn $test() {
-                $crate::run(super::$test($crate::Backend::Postgres));
+            fn $test() -> impl std::process::Termination {
+                $crate::run(super::$test($crate::Backend::Postgres))
             })+
         }
     };
 }
 
-/// Runs a test's future to its end, on two threads, with TLS set up.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
+/// Runs a test's future to its end, on two threads, with TLS set up. The test function must return what it answers, so
+/// that an error fails the test.
+#[must_use]
+pub fn run<T: std::process::Termination>(test: impl Future<Output = T>) -> T {
     standard_tls();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -296,6 +296,14 @@ impl Conn {
         })
     }
 
+    /// The number that such SQL answers.
+    pub async fn number_raw(&mut self, sql: &str) -> Result<i64, StoreError> {
+        Ok(match self.raw() {
+            Raw::Postgres(conn) => sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(conn).await?,
+            Raw::Sqlite(conn) => sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(conn).await?,
+        })
+    }
+
     pub(crate) fn query(&mut self, sql: Sql) -> Query<'_> {
         let args = match self.backend() {
             Backend::Postgres => Args::Postgres(PgArguments::default()),

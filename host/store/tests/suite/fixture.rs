@@ -1,0 +1,145 @@
+//! A migrated, empty ledger for one test, and the things that tests put into it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use wharf_domain::{
+    AccessToken, Answer, Amount, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId, LogId,
+    MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId, StoreName, SyncToken, TargetUrl, Time,
+    next_state, uuid_v4, uuid_v7,
+};
+use wharf_store::{Conn, EncryptionKey, Store, StoreSettings, endpoints, logs::NewLog, stores};
+use wharf_tests::{Backend, Database};
+
+/// When tests happen, unless they say otherwise.
+pub(crate) const NOW: Time = Time::from_micros(1_790_000_000_000_000);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) struct Ledger {
+    pub(crate) store: Store,
+    _place: Place,
+}
+
+enum Place {
+    Folder { _folder: TempDir },
+    Server { _database: Database },
+}
+
+impl Ledger {
+    pub(crate) async fn open(backend: Backend) -> Result<Self> {
+        let (url, place) = match backend {
+            Backend::Embedded => {
+                let folder = TempDir::new()?;
+                let url = format!("sqlite:{}", folder.path().join("wharf.db").display());
+                (url, Place::Folder { _folder: folder })
+            }
+            Backend::Postgres => {
+                let database = Database::create().await?;
+                (database.url().to_owned(), Place::Server { _database: database })
+            }
+        };
+        let store = Store::open(&StoreSettings::new(url)).await?;
+        store.migrate().await?;
+        Ok(Self { store, _place: place })
+    }
+
+    pub(crate) async fn conn(&self) -> Result<Conn> {
+        Ok(self.store.write().await?)
+    }
+
+    /// Registers a store and answers its ids.
+    pub(crate) async fn register(&self, organization: &str, external: &str) -> Result<(StoreId, SyncToken)> {
+        let mut conn = self.conn().await?;
+        register_as(&mut conn, organization, external, "token").await
+    }
+
+    /// Stores judged receipts in one transaction.
+    pub(crate) async fn record(&self, logs: &[NewLog]) -> Result<Vec<wharf_domain::ImportResult>> {
+        let mut tx = self.store.begin().await?;
+        let results = wharf_store::logs::record(&mut tx, logs, NOW).await?;
+        tx.commit().await?;
+        Ok(results)
+    }
+
+    pub(crate) async fn endpoint(&self, organization: &str, event: EventKind, url: &str) -> Result<EndpointId> {
+        let new = endpoints::NewEndpoint {
+            id: EndpointId(random_v7()),
+            organization_id: &organization_id(organization),
+            event,
+            target_url: &TargetUrl::parse(url)?,
+            shaper: &ShaperName::standard(),
+            secret: &EndpointSecret::from_random([7; 32]),
+            nonce: [3; 24],
+        };
+        Ok(endpoints::register(&mut self.conn().await?, &key(), &new, NOW).await?.id)
+    }
+}
+
+pub(crate) async fn register_as(
+    conn: &mut Conn,
+    organization: &str,
+    external: &str,
+    token: &str,
+) -> Result<(StoreId, SyncToken)> {
+    let new = stores::NewStore {
+        id: StoreId(random_v7()),
+        sync_token: SyncToken(random_v7()),
+        organization_id: &organization_id(organization),
+        marketplace: &MarketplaceName::parse("etsy")?,
+        external_store_id: &ExternalStoreId::parse(external)?,
+        store_name: &StoreName::parse("A store")?,
+        access_token: &AccessToken::parse(token)?,
+        currency: Currency::parse("USD")?,
+        nonce: random(),
+    };
+    Ok(stores::register(conn, &key(), &new, NOW).await?)
+}
+
+pub(crate) fn key() -> EncryptionKey {
+    EncryptionKey::new([42; 32])
+}
+
+pub(crate) fn organization_id(name: &str) -> OrganizationId {
+    OrganizationId::parse(name).expect("a name")
+}
+
+/// Bytes that differ from call to call; only for ids and nonces of tests.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    std::array::from_fn(|_| fastrand::u8(..))
+}
+
+pub(crate) fn random_v7() -> uuid::Uuid {
+    uuid_v7(NOW, random())
+}
+
+pub(crate) fn random_v4() -> uuid::Uuid {
+    uuid_v4(random())
+}
+
+pub(crate) fn accepted() -> Answer {
+    Answer::Accepted(Order {
+        id: "order-1".into(),
+        amount: Amount::parse("99.90").expect("an amount"),
+        currency: Currency::parse("EUR").expect("a currency"),
+        imported_at: NOW,
+    })
+}
+
+pub(crate) fn judged(store_id: StoreId, receipt: &str, answer: Answer, at: Time) -> NewLog {
+    NewLog {
+        id: LogId(random_v7()),
+        store_id,
+        receipt: Receipt::parse(receipt).expect("a receipt"),
+        state: next_state(None, answer, at),
+        plugin_digest: Some("d1".into()),
+        at,
+    }
+}
+
+/// A number that a query answers, read with the tool of each database.
+pub(crate) async fn number(store: &Store, sql: &str) -> Result<i64> {
+    let mut conn = store.read().await?;
+    conn.number_raw(sql).await.with_context(|| sql.to_owned())
+}

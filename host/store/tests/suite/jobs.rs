@@ -1,0 +1,146 @@
+use anyhow::Result;
+use futures::future::try_join_all;
+use wharf_domain::{Answer, RunId, SyncCounts};
+use wharf_store::{
+    StoreError,
+    jobs::{self, GiveBack},
+    stores::{self, Cursor},
+};
+use wharf_tests::{Backend, on_every_backend};
+
+use crate::fixture::{LEASE, Ledger, NOW, SECOND, accepted, judged, random_v7};
+
+async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let queued = try_join_all((0..8).map(|_| async {
+        let mut conn = ledger.conn().await?;
+        anyhow::Ok(jobs::enqueue(&mut conn, [store], NOW).await?)
+    }))
+    .await?;
+    assert_eq!(queued.iter().flatten().count(), 1, "queued once, whoever asks");
+    let claimed = try_join_all((0..8).map(|worker| {
+        let ledger = &ledger;
+        async move {
+            let mut conn = ledger.conn().await?;
+            anyhow::Ok(jobs::claim(&mut conn, &format!("w{worker}"), LEASE, 10, NOW).await?)
+        }
+    }))
+    .await?;
+    assert_eq!(claimed.iter().flatten().count(), 1, "claimed once, whoever tries");
+    Ok(())
+}
+
+async fn work_that_arrives_during_a_run_makes_it_run_again(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let mut conn = ledger.conn().await?;
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    assert!(jobs::enqueue(&mut conn, [store], NOW).await?.is_empty(), "running: marked, not queued");
+    assert!(jobs::finish(&mut conn, job.fence, false, NOW).await?, "queued again");
+    let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    assert!(!jobs::finish(&mut conn, job.fence, false, NOW).await?, "idle");
+    assert!(jobs::claim(&mut conn, "w", LEASE, 1, NOW + LEASE * 10).await?.is_empty());
+    assert_eq!(jobs::enqueue(&mut conn, [store], NOW).await?, [store]);
+    Ok(())
+}
+
+async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let mut conn = ledger.conn().await?;
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    let stale = jobs::claim(&mut conn, "slow", LEASE, 1, NOW).await?.remove(0).fence;
+    jobs::renew(&mut conn, stale, NOW + LEASE + SECOND).await?;
+    assert!(jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE).await?.is_empty(), "the lease was prolonged");
+    let taken = jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE + SECOND).await?.remove(0);
+    assert!(taken.fence.number > stale.number);
+    assert_eq!(taken.attempt, 2);
+
+    let later = NOW + LEASE * 2;
+    let lost = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::FenceLost)));
+    lost(jobs::renew(&mut conn, stale, later).await);
+    lost(jobs::start_run(&mut conn, stale, RunId(random_v7()), later).await);
+    lost(jobs::hold(&mut conn, stale, SyncCounts::default(), later, later).await.map(drop));
+    lost(jobs::finish(&mut conn, stale, false, later).await.map(drop));
+    lost(jobs::give_back(&mut conn, stale, GiveBack::Shutdown, later, later).await);
+    jobs::renew(&mut conn, taken.fence, later).await?;
+    Ok(())
+}
+
+async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let mut conn = ledger.conn().await?;
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    let job = jobs::claim(&mut conn, "w1", LEASE, 1, NOW).await?.remove(0);
+    assert_eq!(job.run, None);
+    let id = RunId(random_v7());
+    jobs::start_run(&mut conn, job.fence, id, NOW).await?;
+    let chunk = SyncCounts { processed: 4, success: 1, failed: 2, rate_limited: 1 };
+    jobs::hold(&mut conn, job.fence, chunk, NOW + LEASE, NOW).await?;
+    let next = jobs::claim(&mut conn, "w2", LEASE, 1, NOW + LEASE).await?.remove(0);
+    let run = next.run.expect("the run in progress");
+    assert_eq!((run.id, run.started_at, run.counts), (id, NOW, chunk));
+    let sums = jobs::hold(&mut conn, next.fence, chunk, NOW + LEASE * 2, NOW).await?;
+    assert_eq!(sums, SyncCounts { processed: 8, success: 2, failed: 4, rate_limited: 2 });
+    assert!(!jobs::finish(&mut conn, next.fence, false, NOW).await?);
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    assert_eq!(jobs::claim(&mut conn, "w3", LEASE, 1, NOW).await?.remove(0).run, None, "a finished run is over");
+    Ok(())
+}
+
+/// In the original a failed job blocked its store for ever.
+async fn a_failed_job_comes_back(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let mut conn = ledger.conn().await?;
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    jobs::give_back(&mut conn, job.fence, GiveBack::Failed("a\0b"), NOW + SECOND, NOW).await?;
+    assert!(jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.is_empty());
+    assert_eq!(jobs::due(&mut conn, 10, NOW + SECOND).await?, [store]);
+    let again = jobs::claim(&mut conn, "w", LEASE, 1, NOW + SECOND).await?.remove(0);
+    assert_eq!(again.attempt, 2);
+    jobs::give_back(&mut conn, again.fence, GiveBack::Shutdown, NOW, NOW).await?;
+    assert_eq!(jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0).attempt, 2, "a shutdown is no attempt");
+    Ok(())
+}
+
+async fn the_scheduler_walks_every_store_once(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let mut with_work = Vec::new();
+    for n in 0..25 {
+        let (store, _) = ledger.register("org", &format!("shop-{n}")).await?;
+        let answer = if n % 5 == 0 { Answer::Refused("no".into()) } else { accepted() };
+        if n % 5 == 0 {
+            with_work.push(store);
+        }
+        ledger.record(&[judged(store, "r", answer, NOW)]).await?;
+    }
+    let mut conn = ledger.conn().await?;
+    let (mut cursor, mut scanned, mut found) = (Cursor::START, 0, Vec::new());
+    loop {
+        let page = stores::page(&mut conn, cursor, NOW, NOW, 7).await?;
+        scanned += page.scanned;
+        found.extend(page.due);
+        cursor = page.next;
+        if page.scanned < 7 {
+            break;
+        }
+    }
+    found.sort();
+    with_work.sort();
+    assert_eq!((scanned, found), (25, with_work));
+    Ok(())
+}
+
+on_every_backend!(
+    a_store_never_has_two_jobs,
+    work_that_arrives_during_a_run_makes_it_run_again,
+    a_lost_lease_refuses_every_write,
+    a_run_outlives_its_worker,
+    a_failed_job_comes_back,
+    the_scheduler_walks_every_store_once,
+);

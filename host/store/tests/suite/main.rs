@@ -1,0 +1,7 @@
+//! The contract of the ledger, run on every backend: what one database does, the other does too.
+
+mod callbacks;
+mod fixture;
+mod jobs;
+mod logs;
+mod stores;
