@@ -48,7 +48,12 @@ pub(crate) fn run(ending: Ending) -> Result<ExitCode> {
     heading("Building wharf");
     // With the features of the whole workspace, so that `cargo xtask test` finds everything built.
     run_ok(cargo().args(["build", "--bin", "wharf"]))?;
-    let stage = step("Host and webhook receiver", Stage::start)?;
+    let dir = target_dir()?.join("demo");
+    show(&dir, ending).inspect_err(|_| eprintln!("{}", last_words(&dir)))
+}
+
+fn show(dir: &Path, ending: Ending) -> Result<ExitCode> {
+    let stage = step("Host and webhook receiver", || Stage::start(dir))?;
     stage.run_flow()?;
     heading("What happened");
     let token = stage.show_orders()?;
@@ -67,30 +72,27 @@ struct Stage {
 }
 
 impl Stage {
-    fn start() -> Result<Self> {
-        let target = target_dir()?;
-        let wharf = target.join("debug/wharf");
-        let dir = target.join("demo");
-        match fs::remove_dir_all(&dir) {
+    fn start(dir: &Path) -> Result<Self> {
+        match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("target/demo"),
-            _ => fs::create_dir_all(&dir)?,
+            _ => fs::create_dir_all(dir)?,
         }
+        let wharf = target_dir()?.join("debug/wharf");
         let (port, receiver_port) = (port_like(3000)?, port_like(4000)?);
         let mut receiver = start_wharf(
             &wharf,
-            &dir,
+            dir,
             ("webhook receiver", "receiver.log"),
             &["mock-webhook", "--port", &receiver_port.to_string()],
             &[],
         )?;
-        let mut host = start_wharf(&wharf, &dir, ("wharf serve", "host.log"), &["serve"], &host_settings(&dir, port))?;
+        let mut host = start_wharf(&wharf, dir, ("wharf serve", "host.log"), &["serve"], &host_settings(dir, port))?;
         wait_until("the host is ready", Duration::from_secs(60), || {
             host.check()?;
             receiver.check()?;
             Ok(request(port, "GET", "/readyz", None).is_ok_and(|(status, _)| status == 200))
-        })
-        .with_context(|| last_words(&dir))?;
-        Ok(Self { wharf, dir, port, receiver_port, _receiver: receiver, host })
+        })?;
+        Ok(Self { wharf, dir: dir.to_owned(), port, receiver_port, _receiver: receiver, host })
     }
 
     /// The seed's endpoint flow, by the program's own command.
@@ -102,7 +104,7 @@ impl Stage {
         command.env("BASE_URL", format!("http://127.0.0.1:{}", self.port));
         command.env("WEBHOOK_URL", self.webhook_url()).env("RECEIPTS", receipts.join(","));
         command.envs(store_of_the_flow());
-        run_ok(&mut command).with_context(|| last_words(&self.dir))
+        run_ok(&mut command)
     }
 
     fn webhook_url(&self) -> String {
@@ -143,8 +145,7 @@ impl Stage {
         wait_until("the webhook arrives", WEBHOOK_LIMIT, || {
             event = received(&self.dir, "sync.completed").unwrap_or_default();
             Ok(!event.is_null())
-        })
-        .with_context(|| last_words(&self.dir))?;
+        })?;
         let data = &event["data"];
         ensure!(data["processedCount"] == 1 && data["failedCount"] == 1, "an unexpected run: {event}");
         came_true("sync", "1 receipt asked again, refused again", "order-102; order-115 is not due yet");
@@ -239,6 +240,7 @@ fn received(dir: &Path, kind: &str) -> Option<Value> {
         .find(|body| body["event"] == kind)
 }
 
+/// What both processes wrote last, for the case that something went wrong.
 fn last_words(dir: &Path) -> String {
     let tail = |log: &str| {
         let text = fs::read_to_string(dir.join(log)).unwrap_or_default();
