@@ -14,8 +14,9 @@ pub struct Sql {
 /// A statement is put together from literals and these pieces:
 /// - `rows(alias, column type, ...)`: the parameter `$1`, a JSON array of objects, as a table. Types: `uuid`, `text`,
 ///   `int`, `time`, `money`. See [`Rows`](crate::db::Rows).
+/// - `time("$4")`: a time where PostgreSQL cannot infer that it is one.
 /// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
-/// - `lock_rows`, `share_row`: hold rows until the transaction ends. `for no key update` because a foreign key's share
+/// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share
 ///   lock would deadlock with `for update`.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = [$($piece:tt)*];)*) => {
@@ -36,14 +37,14 @@ macro_rules! postgres {
             stringify!($first), " ", $crate::dialect::postgres_type!($first_type),
             $(", ", stringify!($column), " ", $crate::dialect::postgres_type!($type),)* ") ",] $($rest)*)
     };
+    ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " cast(", $value, " as timestamptz) ",] $($rest)*)
+    };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " for no key update skip locked ",] $($rest)*)
     };
     ([$($done:tt)*] lock_rows $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " for no key update ",] $($rest)*)
-    };
-    ([$($done:tt)*] share_row $($rest:tt)*) => {
-        $crate::dialect::postgres!([$($done)* " for share ",] $($rest)*)
     };
     ([$($done:tt)*] $text:literal $($rest:tt)*) => { $crate::dialect::postgres!([$($done)* $text,] $($rest)*) };
 }
@@ -74,9 +75,11 @@ macro_rules! sqlite {
             $(", ", $crate::dialect::sqlite_column!($column $type),)*
             " from json_each($1)) as ", stringify!($alias), " ",] $($rest)*)
     };
+    ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
+        $crate::dialect::sqlite!([$($done)* " ", $value, " ",] $($rest)*)
+    };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
     ([$($done:tt)*] lock_rows $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
-    ([$($done:tt)*] share_row $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
     ([$($done:tt)*] $text:literal $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)* $text,] $($rest)*) };
 }
 

@@ -7,7 +7,12 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{RunId, StoreId, SyncCounts, Time};
 
-use crate::{Conn, StoreError, db::{Rows, without_nul}, dialect::statements, values::At};
+use crate::{
+    Conn, StoreError,
+    db::{Rows, without_nul},
+    dialect::statements,
+    values::At,
+};
 
 statements! {
     /// Idle becomes queued; running becomes dirty; queued stays.
@@ -34,10 +39,9 @@ statements! {
         where store_id = $1 and fence = $2 and state = 'running'
         returning processed, succeeded, failed, rate_limited"];
     /// Back to idle, or to queued where work arrived meanwhile (`dirty`) or is left ($3).
-    FINISH = ["update sync_jobs set state = case when dirty or $3 = 1 then 'queued' else 'idle' end,
-            due_at = case when dirty or $3 = 1 then $4 else null end,
-            dirty = (1 = 0), attempt = 0, claimed_by = null, last_error = null, run_id = null, run_started_at = null,
-            updated_at = $4
+    FINISH = ["update sync_jobs set updated_at = $4, state = case when dirty or $3 = 1 then 'queued' else 'idle' end,
+            due_at = case when dirty or $3 = 1 then" time("$4") "else null end,
+            dirty = (1 = 0), attempt = 0, claimed_by = null, last_error = null, run_id = null, run_started_at = null
         where store_id = $1 and fence = $2 and state = 'running'
         returning state"];
     /// Back to queued, to be run at $3. The run in progress is kept.

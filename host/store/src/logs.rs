@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus, SyncToken, Time, import_result,
+    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus, SyncToken, Time,
+    import_result,
 };
 
 use crate::{

@@ -31,9 +31,9 @@ statements! {
             from (select status, created_at, id from sync_logs
                   where store_id = r.id order by created_at desc, id desc limit 20) l) as statuses
         from" rows(r, id uuid)];
-    COUNT = ["update stores set imported_orders = imported_orders + r.imported,
-            rate_limited_count = rate_limited_count + r.rate_limited, sync_status = r.sync_status,
-            last_sync_at = coalesce(r.last_sync_at, last_sync_at), updated_at = r.updated_at
+    COUNT = ["update stores set imported_orders = stores.imported_orders + r.imported,
+            rate_limited_count = stores.rate_limited_count + r.rate_limited, sync_status = r.sync_status,
+            last_sync_at = coalesce(r.last_sync_at, stores.last_sync_at), updated_at = r.updated_at
         from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, updated_at time)
         "where stores.id = r.id"];
     /// A page of stores by (created_at, id), each with whether the sync engine has something to do there.
@@ -276,7 +276,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Before the first store.
-    pub const START: Self = Self { created_at: Time::from_micros(i64::MIN / 2), id: StoreId(Uuid::nil()) };
+    pub const START: Self = Self { created_at: Time::from_micros(0), id: StoreId(Uuid::nil()) };
 }
 
 /// One step of that walk.

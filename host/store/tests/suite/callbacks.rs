@@ -92,10 +92,11 @@ async fn settle(ledger: &Ledger, settled: &[SettledDelivery]) -> Result<Vec<Deli
 
 async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
-    let endpoints = [
+    let mut endpoints = [
         ledger.endpoint("org", COMPLETED, "http://127.0.0.1/a").await?,
         ledger.endpoint("org", COMPLETED, "http://127.0.0.1/b").await?,
     ];
+    endpoints.sort();
     ledger.endpoint("org", EventKind::SyncStarted, "http://127.0.0.1/a").await?;
     ledger.endpoint("other", COMPLETED, "http://127.0.0.1/a").await?;
     let listening = endpoints::listening(&mut ledger.conn().await?, &[("org", "sync.completed")]).await?;
@@ -123,10 +124,11 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
 /// A failing endpoint never makes another receive twice, and the event's row is the sum of its deliveries.
 async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
-    let endpoints = [
+    let mut endpoints = [
         ledger.endpoint("org", COMPLETED, "http://127.0.0.1/a").await?,
         ledger.endpoint("org", COMPLETED, "http://127.0.0.1/b").await?,
     ];
+    endpoints.sort();
     emit(&ledger, "org").await?;
     fan_out(&ledger, &endpoints).await?;
     let lanes = endpoints.map(|id| (id, 5));
@@ -134,7 +136,10 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     let retry = NOW + SECOND * 60;
     let held = settle(
         &ledger,
-        &[settled(&claimed[0], DeliveryState::Success, None), settled(&claimed[1], DeliveryState::Pending, Some(retry))],
+        &[
+            settled(&claimed[0], DeliveryState::Success, None),
+            settled(&claimed[1], DeliveryState::Pending, Some(retry)),
+        ],
     )
     .await?;
     assert_eq!(held.len(), 2);
@@ -146,7 +151,8 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     assert_eq!(again.len(), 1, "only the one that failed");
     assert_eq!((again[0].fence.id, again[0].attempts_before), (claimed[1].fence.id, 1));
     settle(&ledger, &[settled(&again[0], DeliveryState::Failed, None)]).await?;
-    let failed = "select count(*) from callback_outbox where status = 'failed' and attempt = 2 and next_retry_at is null";
+    let failed =
+        "select count(*) from callback_outbox where status = 'failed' and attempt = 2 and next_retry_at is null";
     assert_eq!(number(&ledger.store, failed).await?, 1);
     assert_eq!(number(&ledger.store, "select count(*) from callback_attempts").await?, 3);
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use wharf_domain::{
-    AccessToken, Answer, Amount, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId, LogId,
+    AccessToken, Amount, Answer, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId, LogId,
     MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId, StoreName, SyncToken, TargetUrl, Time,
     next_state, uuid_v4, uuid_v7,
 };
