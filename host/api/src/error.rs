@@ -159,11 +159,13 @@ impl IntoResponse for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn causes_are_logged_but_never_answered() {
-        let cause = Box::new(std::io::Error::other("relation \"stores\" does not exist"));
+        let cause = Arc::new(std::io::Error::other("relation \"stores\" does not exist"));
         let error = ApiError::from(AppError::Internal(cause));
         assert_eq!(error.answer(), (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None));
         let ApiError::App(AppError::Internal(cause)) = &error else { panic!("another error") };
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn a_passing_trouble_tells_when_to_come_back() {
         for error in [
-            ApiError::from(AppError::Unavailable(Box::new(std::io::Error::other("down")))),
+            ApiError::from(AppError::Unavailable(Arc::new(std::io::Error::other("down")))),
             ApiError::MarketplaceUnavailable,
             ApiError::AnswerTimedOut,
             ApiError::RateLimited(Duration::from_millis(300)),

@@ -1,9 +1,8 @@
 //! The key that secrets are encrypted with at rest.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -39,18 +38,16 @@ fn read_or_make(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
     parse(&fs::read_to_string(path)?).context("it holds no key: 32 bytes in base64 or hexadecimal digits")
 }
 
-/// Written beside and linked into place: of two processes that start together, both read the same whole key.
+/// Written beside, readable for its owner alone, and put in place whole and only where there is none: of two processes
+/// that start together, both read the same key.
 fn make(path: &Path) -> anyhow::Result<()> {
     let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let beside = path.with_extension(std::process::id().to_string());
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    getrandom::fill(&mut key)?;
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().context("it has no folder")?)?;
     writeln!(file, "{}", STANDARD.encode(key))?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&beside, path);
-    fs::remove_file(&beside)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error.into()),
         _ => Ok(()),
     }
 }

@@ -1,13 +1,17 @@
 //! How the parts are put together: the only place that makes them from settings.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
-use wharf_app::App;
+use wharf_app::{App, AppSettings, CallbackSettings, Parts, SyncSettings};
 use wharf_engine::{Engine, EngineSettings};
 use wharf_queue::Doorbell;
-use wharf_store::{Store, StoreSettings};
+use wharf_store::{EncryptionKey, Store, StoreSettings};
 
 use crate::settings::{DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
 
@@ -24,13 +28,13 @@ pub(crate) struct Host {
 /// If the database cannot be opened, or the data folder not be written to.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
     make_folder(&settings.data.data_dir)?;
-    let key = settings.encryption_key()?;
     let store = open_store(&settings.data, &settings.database).await?;
     let doorbell = doorbell(settings)?;
     let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
-    let app = App {};
-    let _ = (key, engine);
-    Ok(Host { app, store, doorbell })
+    let clock = store.clock().await.context("DATABASE_URL: the database does not tell the time")?;
+    let parts =
+        Parts { store: store.clone(), doorbell: doorbell.clone(), engine, clock, settings: app_settings(settings)? };
+    Ok(Host { app: App::new(parts)?, store, doorbell })
 }
 
 impl Host {
@@ -65,6 +69,36 @@ pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineS
         guest_threads: plugins.plugin_threads.unwrap_or(defaults.guest_threads),
         ..defaults
     }
+}
+
+fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
+    let (sync, webhooks) = (&settings.sync, &settings.webhooks);
+    let defaults = AppSettings::new(EncryptionKey::new(settings.encryption_key()?));
+    Ok(AppSettings {
+        worker_name: worker_name(),
+        lease: sync.lease,
+        sync: SyncSettings {
+            chunk_size: sync.sync_chunk_size.into(),
+            concurrency: sync.sync_concurrency,
+            ..defaults.sync
+        },
+        callbacks: CallbackSettings {
+            schedule: webhooks.webhook_retry.clone(),
+            webhook_secret: webhooks.webhook_secret.clone(),
+            addresses: settings.address_policy(),
+            timeout: webhooks.webhook_timeout,
+            concurrency: webhooks.callback_concurrency,
+            ..defaults.callbacks
+        },
+        ..defaults
+    })
+}
+
+/// Machine and process: tells operators who holds a lease.
+fn worker_name() -> String {
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = if machine.trim().is_empty() { "wharf" } else { machine.trim() };
+    format!("{machine}-{}", std::process::id())
 }
 
 fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {

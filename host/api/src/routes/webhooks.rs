@@ -11,7 +11,7 @@ use crate::{body::JsonBody, error::ApiError, fields::Fields, query::Query};
 pub(super) struct Shown {
     id: uuid::Uuid,
     organization_id: String,
-    event: &'static str,
+    event: String,
     target_url: String,
     is_active: bool,
     shaper: String,
@@ -25,8 +25,8 @@ impl From<Endpoint> for Shown {
         Self {
             id: endpoint.id.0,
             organization_id: endpoint.organization_id.to_string(),
-            event: endpoint.event.as_str(),
-            target_url: endpoint.target_url.to_string(),
+            event: endpoint.event,
+            target_url: endpoint.target_url,
             is_active: endpoint.is_active,
             shaper: endpoint.shaper.to_string(),
             secret: endpoint.secret,

@@ -82,8 +82,5 @@ fn kind(kind: Kind) -> String {
 }
 
 fn state(state: &PluginState) -> String {
-    match state {
-        PluginState::Active => "active".into(),
-        PluginState::Refused { refusal, .. } => refusal.to_string(),
-    }
+    state.to_string()
 }

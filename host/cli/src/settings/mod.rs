@@ -149,7 +149,7 @@ pub(crate) struct SyncArgs {
           value_parser = value_parser!(u32).range(1..=1_000))]
     pub(crate) sync_chunk_size: u32,
     /// Stores that a sync worker works on at a time
-    #[arg(long, env = "SYNC_CONCURRENCY", value_name = "SYNC_CONCURRENCY", default_value = "8",
+    #[arg(long, env = "SYNC_CONCURRENCY", value_name = "SYNC_CONCURRENCY", default_value = "4",
           value_parser = parse::concurrency)]
     pub(crate) sync_concurrency: usize,
     /// How long claimed work stays with a worker that is not heard of
@@ -176,7 +176,7 @@ pub(crate) struct WebhookArgs {
           value_parser = parse::duration)]
     pub(crate) webhook_timeout: Duration,
     /// Webhooks that a callback worker sends at a time
-    #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "64",
+    #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
           value_parser = parse::concurrency)]
     pub(crate) callback_concurrency: usize,
 }

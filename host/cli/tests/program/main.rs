@@ -1,0 +1,101 @@
+//! The program as its users meet it: started as a process, with settings in its environment.
+
+mod serving;
+mod settings;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// How long a condition may take to come true on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with nothing but these variables in its environment.
+fn wharf(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+    command.current_dir(dir).env_clear().envs(variables.iter().copied()).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end.
+fn run(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    wharf(dir, variables, arguments).output().expect("wharf can be started")
+}
+
+/// A program that runs until it is told to stop. Dropped, it is killed.
+struct Service {
+    child: Child,
+    log: Receiver<Value>,
+    stdout: Option<ChildStdout>,
+    base_url: String,
+}
+
+impl Service {
+    /// Starts it and waits until it listens.
+    fn start(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut service = Self::spawn(dir, variables, arguments);
+        let address = service.logged("listening")["address"].as_str().expect("an address").to_owned();
+        service.base_url = format!("http://{address}");
+        service
+    }
+
+    /// Starts it.
+    fn spawn(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut child = wharf(dir, &[variables, &[("LOG_FORMAT", "json")]].concat(), arguments)
+            .spawn()
+            .expect("wharf can be started");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (lines, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = lines.send(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+            }
+        });
+        let stdout = child.stdout.take();
+        Self { child, log, stdout, base_url: String::new() }
+    }
+
+    /// Waits for a line of the log.
+    fn logged(&self, message: &str) -> Value {
+        let mut seen = Vec::new();
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) if line["message"] == message => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => panic!("{message} was not logged, but {seen:#?}"),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill can be started").success());
+    }
+
+    /// Waits for its end; what it printed and how it ended.
+    fn ended(mut self) -> (String, ExitStatus) {
+        let mut text = String::new();
+        let mut stdout = self.stdout.take().expect("taken once");
+        stdout.read_to_string(&mut text).expect("text");
+        (text, self.child.wait().expect("it ended"))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}

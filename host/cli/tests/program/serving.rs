@@ -1,0 +1,105 @@
+//! Commands that run until they are told to stop, and those that talk to them.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::{Service, client, run};
+
+const ANY_PORT: [(&str, &str); 1] = [("PORT", "0")];
+
+#[tokio::test]
+async fn the_host_needs_nothing_and_stops_when_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for signal in ["-TERM", "-INT"] {
+        let host = Service::start(dir.path(), &ANY_PORT, &["serve"]);
+        let ready = client().get(format!("{}/readyz", host.base_url)).send().await.expect("an answer");
+        assert_eq!(ready.status(), 200);
+        assert!(ready.headers().contains_key("x-request-id"));
+        host.signal(signal);
+        let (printed, status) = host.ended();
+        assert_eq!((printed.as_str(), status.code()), ("", Some(0)));
+    }
+    let key = std::fs::metadata(dir.path().join(".wharf/key")).expect("the key file");
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_host_without_plugins_serves_no_marketplace() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let host = Service::start(dir.path(), &ANY_PORT, &["serve", "--role", "api"]);
+    let ask = client().post(format!("{}/mock/etsy/validate", host.base_url)).json(&json!({"receipt": "1"}));
+    let answer = ask.send().await.expect("an answer");
+    assert_eq!(answer.status(), 400);
+    assert_eq!(answer.json::<Value>().await.expect("JSON"), json!({"error": "Invalid marketplace"}));
+}
+
+#[test]
+fn schedulers_and_lists_answer_in_json() {
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(run(dir.path(), &[], &["migrate"]).status.success());
+    for kind in ["sync", "callback"] {
+        let output = run(dir.path(), &[], &["scheduler", kind, "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let passed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(passed["enqueuedJobs"], 0, "{kind}");
+    }
+    let plugins = run(dir.path(), &[], &["plugin", "list", "--json"]);
+    assert_eq!(serde_json::from_slice::<Value>(&plugins.stdout).expect("JSON"), json!([]));
+}
+
+#[test]
+fn workers_stop_when_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(run(dir.path(), &[], &["migrate"]).status.success());
+    for words in [&["worker", "sync"][..], &["worker", "callback"], &["scheduler", "sync", "--loop"]] {
+        let worker = Service::spawn(dir.path(), &[], words);
+        worker.logged("running");
+        worker.signal("-TERM");
+        assert_eq!(worker.ended().1.code(), Some(0), "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_mock_receiver_shows_what_it_gets_and_fails_when_asked() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let receiver = Service::start(dir.path(), &[], &["mock-webhook", "--port", "0"]);
+    let post = |path: &str| client().post(format!("{}{path}", receiver.base_url));
+    for (request, status) in [
+        (post("/webhook").header("x-event-id", "event-1").json(&json!({"event": "sync.completed"})), 200),
+        (post("/").json(&json!({"data": {"receipt": "RL15"}})), 500),
+        (post("/anywhere/else").header("x-fail", "true").body("no JSON"), 500),
+        (client().get(format!("{}/webhook", receiver.base_url)), 405),
+    ] {
+        assert_eq!(request.send().await.expect("an answer").status(), status);
+    }
+    receiver.signal("-TERM");
+    let (printed, status) = receiver.ended();
+    assert_eq!(status.code(), Some(0));
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["message"] == "webhook_received"));
+    assert_eq!((&lines[0]["eventId"], &lines[0]["body"]["event"]), (&json!("event-1"), &json!("sync.completed")));
+    assert_eq!((&lines[2]["body"], &lines[2]["status"]), (&json!("no JSON"), &json!(500)));
+}
+
+#[test]
+fn a_flow_without_a_host_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = run(dir.path(), &[("BASE_URL", "http://127.0.0.1:1")], &["flow", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&printed["ok"], &printed["steps"]), (&json!(false), &json!([])));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is `wharf serve` running there?"));
+}
+
+#[tokio::test]
+async fn a_flow_ends_at_the_first_answer_it_cannot_build_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let host = Service::start(dir.path(), &ANY_PORT, &["serve", "--role", "api"]);
+    let variables = [("BASE_URL", host.base_url.as_str()), ("CURRENCY", "dollars")];
+    let output = run(dir.path(), &variables, &["flow"]);
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("POST /stores/register\n400 {") && !printed.contains("/orders/import"), "{printed}");
+}
