@@ -1,7 +1,8 @@
 //! An adapter, `hostile`, that does what its receipt says. A receipt that says nothing is accepted.
 //!
 //! `spin`, `trap` and their like stand in [`misdeeds`]. `id:`, `amount:`, `currency:` and `time:` put what follows them
-//! into an otherwise good order; `reason:`, `fault:` and `config:` answer with what they name.
+//! into an otherwise good order; `reason:`, `fault:` and `config:` answer with what they name. A stamped component obeys
+//! its stamp before the receipt, see the crate `faults`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +15,11 @@ struct Hostile;
 
 impl Adapter for Hostile {
     fn manifest() -> Manifest {
-        Manifest::new("hostile", "Hostile", env!("CARGO_PKG_VERSION")).reads_config("granted")
+        let manifest = Manifest::new("hostile", "Hostile", env!("CARGO_PKG_VERSION")).reads_config("granted");
+        match misdeeds::at_describe() {
+            Some(what) => misdescribe(what, manifest),
+            None => manifest,
+        }
     }
 
     fn validate(request: Request) -> Result<Verdict, Fault> {
@@ -24,11 +29,33 @@ impl Adapter for Hostile {
             currency: request.currency,
             imported_at: request.now,
         };
-        match request.receipt.split_once(':') {
+        let what = misdeeds::at_text(&request.receipt).unwrap_or(&request.receipt);
+        match what.split_once(':') {
             Some((field, text)) => answer(field, text, order),
-            None => misbehave(&request.receipt, order),
+            None => misbehave(what, order),
         }
     }
+}
+
+fn misdescribe(what: &str, mut manifest: Manifest) -> Manifest {
+    match what.split_once(':').unwrap_or((what, "")) {
+        ("name", text) => manifest.marketplace = text.into(),
+        ("display", text) => manifest.display_name = text.into(),
+        ("version", text) => manifest.version = text.into(),
+        ("key", text) => return manifest.reads_config(text),
+        ("origin", text) => return manifest.wants_origin(text),
+        ("many-origins", _) => {
+            manifest.wanted_origins = (0..10_000).map(|n| format!("https://{n}.example.com")).collect();
+        }
+        ("giant", _) => manifest.display_name = "x".repeat(16 << 20),
+        ("random", _) => manifest.display_name = misdeeds::random_text(),
+        ("trap", _) => misdeeds::trap(),
+        ("spin", _) => misdeeds::spin(),
+        ("alloc", _) => misdeeds::allocate(),
+        ("sleep", _) => misdeeds::sleep(),
+        _ => {}
+    }
+    manifest
 }
 
 fn answer(field: &str, text: &str, mut order: Order) -> Result<Verdict, Fault> {
@@ -76,6 +103,7 @@ fn misbehave(receipt: &str, mut order: Order) -> Result<Verdict, Fault> {
         "nul-id" => order.id = "a\0b".into(),
         "broken-text" => order.id = misdeeds::broken_text(),
         "random" => order.id = misdeeds::random_text(),
+        "clock" => order.id = misdeeds::clock_text(),
         "look-around" => return Ok(Verdict::Rejected(misdeeds::look_around())),
         "count-calls" => return Ok(Verdict::Rejected(count_calls())),
         _ => {}

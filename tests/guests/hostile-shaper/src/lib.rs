@@ -1,7 +1,8 @@
 //! A shaper, `hostile`, that does what the event's organization id says. One that says nothing is shaped into `{}`.
 //!
 //! `spin`, `trap` and their like stand in [`misdeeds`]; `content-type:<text>` and `header:<name>=<value>` put what they
-//! name into an otherwise good message, and `error:<text>` is the error.
+//! name into an otherwise good message, and `error:<text>` is the error. A stamped component obeys its stamp before the
+//! event, see the crate `faults`.
 
 use wharf_plugin_sdk::shaper::{Event, Manifest, Message, Shaper};
 
@@ -9,13 +10,20 @@ struct Hostile;
 
 impl Shaper for Hostile {
     fn manifest() -> Manifest {
-        Manifest::new("hostile", "Hostile", env!("CARGO_PKG_VERSION"))
+        let name = match misdeeds::at_describe().map(|what| what.split_once(':').unwrap_or((what, ""))) {
+            Some(("name", name)) => name,
+            Some(("trap", _)) => misdeeds::trap(),
+            Some(("spin", _)) => misdeeds::spin(),
+            _ => "hostile",
+        };
+        Manifest::new(name, "Hostile", env!("CARGO_PKG_VERSION"))
     }
 
     fn shape(event: Event) -> Result<Message, String> {
-        match event.organization_id.split_once(':') {
+        let what = misdeeds::at_text(&event.organization_id).unwrap_or(&event.organization_id);
+        match what.split_once(':') {
             Some((field, text)) => answer(field, text),
-            None => Ok(misbehave(&event.organization_id)),
+            None => Ok(misbehave(what)),
         }
     }
 }

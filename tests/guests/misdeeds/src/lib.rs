@@ -1,7 +1,14 @@
 //! What hostile guests do. Each function names one way to hurt a host; none of them returns before it was stopped,
 //! unless its documentation says so.
 
-use std::{hint::black_box, time::Duration};
+mod stamp;
+
+pub use stamp::{at_describe, at_text};
+
+use std::{
+    hint::black_box,
+    time::{Duration, SystemTime},
+};
 
 use wharf_plugin_sdk::log;
 
@@ -105,6 +112,12 @@ pub fn look_around() -> String {
 /// Random digits: another text each time.
 pub fn random_text() -> String {
     format!("{:016x}", wasip2::random::random::get_random_u64())
+}
+
+/// The nanoseconds of the clock: another text each time.
+pub fn clock_text() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map(|time| time.as_nanos().to_string()).unwrap_or_default()
 }
 
 /// A text that is no UTF-8, which the component's own types forbid.
