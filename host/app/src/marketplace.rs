@@ -54,6 +54,7 @@ impl App {
             currency,
             external_store_id: ExternalStoreId::from_stored("mock".into()),
             now: self.0.clock.now(),
+            access_token: None,
         };
         let called = self.0.engine.validate(marketplace, request).await;
         Ok(match called.result.unwrap_or_else(wharf_engine::Fault::into_answer) {
@@ -76,6 +77,7 @@ impl App {
             currency: store.currency,
             external_store_id: store.external_store_id.clone(),
             now,
+            access_token: None,
         };
         let called = self.0.engine.validate(store.marketplace.as_str(), request).await;
         let answer = called.result.unwrap_or_else(|fault| {

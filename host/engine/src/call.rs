@@ -4,6 +4,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 use wharf_domain::{Answer, Event};
 
+use crate::bindings::adapter_types;
 use crate::convert::{self, Message, ValidateRequest, for_people};
 use crate::guest::GuestState;
 use crate::revision::{Callable, Guest};
@@ -16,15 +17,19 @@ const HOSTCALL_FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls";
 impl Callable {
     /// Asks an adapter to judge a receipt.
     pub(crate) async fn validate(&self, request: &ValidateRequest) -> Result<Answer, Fault> {
+        convert::answer(self.judge(request).await?)
+    }
+
+    /// The same in the contract's own words.
+    pub(crate) async fn judge(&self, request: &ValidateRequest) -> Result<Judged, Fault> {
         self.check_input(request.bytes())?;
         let Guest::Adapter(pre) = &self.guest else { return Err(Fault::NotFound) };
-        let said = self
-            .run(async |store| {
-                let instance = pre.instantiate_async(&mut *store).await?;
-                instance.wharf_plugin_adapter().call_validate(store, &request.to_guest()).await
-            })
-            .await?;
-        convert::answer(said)
+        let judged = self.run(async |store| {
+            store.data_mut().requests.access_token.clone_from(&request.access_token);
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instance.wharf_plugin_adapter().call_validate(store, &request.to_guest()).await
+        });
+        judged.await
     }
 
     /// Asks a shaper for a message.
@@ -85,6 +90,8 @@ impl Callable {
         match ended {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => Err(fault(&error, store.data(), last_words)),
+            // Time on the processor has its own limit: what ran out here was patience, and whoever was asked is to blame.
+            Err(_) if store.data().requests.any() => Err(Fault::UpstreamTooSlow),
             Err(_) => Err(Fault::OutOfTime),
         }
     }
@@ -103,6 +110,9 @@ impl Callable {
         store
     }
 }
+
+/// What an adapter says of a receipt.
+pub(crate) type Judged = Result<adapter_types::Verdict, adapter_types::Fault>;
 
 /// Handles that a component may hold towards others.
 const MOST_COMPONENT_HANDLES: usize = 1_000;

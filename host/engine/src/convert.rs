@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
-use wharf_domain::{Amount, Answer, Currency, Event, ExternalStoreId, Order, Receipt, Time};
+use wharf_domain::{AccessToken, Amount, Answer, Currency, Event, ExternalStoreId, Order, Receipt, Time};
 
 use crate::Fault;
 use crate::bindings::{adapter_types as adapter, shaper_types as shaper};
@@ -37,7 +37,7 @@ const OWNED_HEADERS: &[&str] = &[
 const OWNED_PREFIXES: &[&str] = &["webhook-", "x-webhook-"];
 
 /// Everything that judging a receipt needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ValidateRequest {
     /// The receipt to judge.
     pub receipt: Receipt,
@@ -47,6 +47,8 @@ pub struct ValidateRequest {
     pub external_store_id: ExternalStoreId,
     /// The present time.
     pub now: Time,
+    /// The store's access token, if the grants may want it: the host adds it to requests, no guest ever sees it.
+    pub access_token: Option<AccessToken>,
 }
 
 /// A shaped webhook, without what the host adds.
@@ -86,6 +88,15 @@ pub struct ShaperManifest {
     pub display_name: String,
     /// Its own semantic version.
     pub version: String,
+}
+
+impl std::fmt::Debug for ValidateRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ValidateRequest")
+            .field("receipt", &self.receipt)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ValidateRequest {

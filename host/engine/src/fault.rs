@@ -1,7 +1,7 @@
 use serde::Serialize;
 use wharf_domain::Answer;
 
-use crate::Digest;
+use crate::{Digest, Refusal};
 
 /// What came of a call, and which revision it came from.
 #[derive(Clone, Debug)]
@@ -18,6 +18,9 @@ pub enum Fault {
     /// No plugin serves the name.
     #[error("no plugin serves this name")]
     NotFound,
+    /// The plugin is out of service: switched off, quarantined, or pausing after too many faults.
+    #[error("the plugin is out of service: {0}")]
+    OutOfService(String),
     /// Too many calls are waiting or running; try again.
     #[error("too many calls at once")]
     Overloaded,
@@ -41,6 +44,9 @@ pub enum Fault {
     /// It did not end in time.
     #[error("the plugin did not answer in time")]
     OutOfTime,
+    /// Whom it asked over HTTP did not answer in time.
+    #[error("the plugin waited too long for an answer")]
+    UpstreamTooSlow,
     /// It wanted more memory than it may have, and failed.
     #[error("the plugin ran out of memory")]
     OutOfMemory,
@@ -74,8 +80,10 @@ impl Fault {
     /// Whose fault it is.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::NotFound | Self::Overloaded | Self::InputTooLarge { .. } | Self::Host(_) => Blame::Host,
-            Self::Refused(_) => Blame::Upstream,
+            Self::NotFound | Self::OutOfService(_) | Self::Overloaded | Self::InputTooLarge { .. } | Self::Host(_) => {
+                Blame::Host
+            }
+            Self::Refused(_) | Self::UpstreamTooSlow => Blame::Upstream,
             Self::Trapped(_)
             | Self::OutOfCpu
             | Self::OutOfTime
@@ -89,10 +97,32 @@ impl Fault {
     /// What an import makes of it. A call that never reached the plugin is parked, so that it burns no attempt.
     pub fn into_answer(self) -> Answer {
         match self {
-            Self::NotFound | Self::Overloaded | Self::Host(_) => Answer::Parked(self.to_string()),
+            Self::NotFound | Self::OutOfService(_) | Self::Overloaded | Self::Host(_) => {
+                Answer::Parked(self.to_string())
+            }
             _ => Answer::Unavailable(self.to_string()),
         }
     }
+}
+
+/// Why an operator's wish was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// There is no such plugin.
+    #[error("there is no such plugin")]
+    NoSuchPlugin,
+    /// The plugin has no such revision, or none to go back to.
+    #[error("there is no such revision")]
+    NoSuchRevision,
+    /// The revision is quarantined; release it first.
+    #[error("the revision is quarantined: {0}")]
+    Quarantined(String),
+    /// The revision may not serve.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The state folder could not be read or written; nothing was changed.
+    #[error("the plugin's state could not be changed: {0}")]
+    State(#[from] std::io::Error),
 }
 
 /// Why the engine could not start. A plugin is never the reason.

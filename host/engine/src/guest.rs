@@ -8,10 +8,12 @@ use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::{cli, random};
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::{config, log};
 use crate::convert::for_people;
 use crate::limiter::MemoryLimiter;
+use crate::outbound::{Outbound, Requests};
 use crate::stderr::Stderr;
 use crate::{Digest, Kind, Limits};
 
@@ -31,6 +33,7 @@ pub(crate) struct Identity {
 /// The state of one call.
 pub(crate) struct GuestState {
     pub(crate) memory: MemoryLimiter,
+    pub(crate) requests: Requests,
     identity: Arc<Identity>,
     config: Arc<BTreeMap<String, String>>,
     log_left: usize,
@@ -39,14 +42,21 @@ pub(crate) struct GuestState {
     /// Made when the guest first asks: most calls of most plugins never do.
     wasi: Option<WasiCtx>,
     stderr: Stderr,
+    http: WasiHttpCtx,
 }
 
 impl GuestState {
-    pub(crate) fn new(identity: Arc<Identity>, config: Arc<BTreeMap<String, String>>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        config: Arc<BTreeMap<String, String>>,
+        limits: &Limits,
+        outbound: Outbound,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MOST_HANDLES);
         Self {
             memory: MemoryLimiter::new(limits.memory_bytes),
+            requests: Requests::new(outbound, limits.http.map_or(0, |http| http.requests)),
             identity,
             config,
             log_left: limits.log_bytes,
@@ -54,6 +64,7 @@ impl GuestState {
             table,
             wasi: None,
             stderr: Stderr::new(limits.log_bytes),
+            http: WasiHttpCtx::new(),
         }
     }
 
@@ -110,6 +121,12 @@ impl WasiView for GuestState {
     }
 }
 
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.requests, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
 /// No arguments, variables, files or sockets. A shaper's answer may depend on its input alone, so that a retry sends
 /// the same bytes: its clocks stand still and its randomness is constant.
 fn empty_context(kind: Kind, stderr: &Stderr) -> WasiCtx {
@@ -154,6 +171,7 @@ pub(crate) fn define(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     log::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     random::insecure::add_to_linker::<GuestState, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
     random::insecure_seed::add_to_linker::<GuestState, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
     cli::environment::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;

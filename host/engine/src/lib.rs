@@ -11,29 +11,39 @@
 //! What it leaves out: databases, the API, and what an answer means for an order.
 
 mod bindings;
+mod breaker;
 mod cache;
 mod call;
 mod convert;
 mod digest;
+mod egress;
 mod engine;
 mod fault;
 mod gate;
+mod grants;
 mod guest;
 mod inspect;
+mod life;
 mod limiter;
 mod load;
+mod operations;
+mod outbound;
 mod registry;
 mod report;
 mod revision;
 mod sandbox;
 mod settings;
+mod shelf;
 mod stderr;
 mod watch;
 
 pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};
 pub use digest::Digest;
+pub use egress::{Resolver, SystemResolver};
 pub use engine::Engine;
-pub use fault::{Blame, Called, EngineError, Fault};
+pub use fault::{Blame, Called, EngineError, Fault, OperationError};
+pub use grants::{Credential, GrantedLimits, Grants, Secret, StoreSecret};
 pub use inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
-pub use report::{Manifest, PluginReport, PluginState, Refusal, Stage};
+pub use life::{RevisionState, Transition};
+pub use report::{Counters, FaultReport, Manifest, PluginReport, PluginState, Refusal, RevisionReport, Stage};
 pub use settings::{EngineSettings, HttpLimits, Limits};

@@ -1,20 +1,24 @@
 //! From bytes to a revision that can serve: verified, compiled, tried, described.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wharf_domain::{Clock, SystemClock};
 
 use crate::bindings::{MarketplaceAdapterPre, PayloadShaperPre};
 use crate::cache::Cache;
 use crate::convert::for_people;
+use crate::egress::Egress;
+use crate::grants::Grants;
 use crate::guest::{GuestState, Identity};
 use crate::inspect::inspect;
-use crate::revision::{Callable, Guest, Revision};
-use crate::{Digest, EngineSettings, Fault, Kind, Refusal, Stage};
+use crate::outbound::Outbound;
+use crate::revision::{Callable, Counts, Guest, Revision};
+use crate::shelf::Stored;
+use crate::{Digest, EngineSettings, Fault, Kind, Manifest, Refusal, Stage};
 
 /// How long one component may take to compile.
 const LONGEST_COMPILE: Duration = Duration::from_secs(60);
@@ -39,26 +43,55 @@ impl Loader {
         Self { engine, linker, cache: cache.map(Arc::new), settings, compiling: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Brings a component to the point where it could serve. Runs on the guests' runtime.
-    pub(crate) async fn load(&self, plugin: &str, bytes: Arc<[u8]>) -> Result<Revision, Refusal> {
-        let inspection = inspect(&bytes)?;
-        let digest = Digest::of(&bytes);
-        let component = self.compile(digest, bytes.clone()).await?;
-        let guest = self.link(inspection.kind, &component)?;
+    /// Brings a revision to the point where it could be tried against the contract. Runs on the guests' runtime.
+    pub(crate) async fn load(&self, plugin: &str, stored: &Stored) -> Result<Revision, Refusal> {
+        let inspection = inspect(&stored.bytes)?;
+        let kind = inspection.kind;
+        let grants = stored.grants.as_deref().map_or_else(|| Ok(Grants::default()), Grants::parse)?;
+        let component = self.compile(stored.component(), stored.bytes.clone()).await?;
         let callable = Callable {
-            guest,
-            identity: Arc::new(Identity { plugin: plugin.to_owned(), digest, kind: inspection.kind }),
-            config: Arc::new(BTreeMap::new()),
-            limits: self.settings.limits(inspection.kind),
+            guest: self.link(kind, &component)?,
+            identity: Arc::new(Identity { plugin: plugin.to_owned(), digest: stored.digest(), kind }),
+            config: Arc::new(grants.config.clone()),
+            limits: grants.limits(self.settings.limits(kind)),
+            outbound: Outbound::Closed,
         };
         callable.instantiate().await.map_err(|fault| tried(Stage::Instantiate, &fault))?;
         let manifest = callable.describe().await.map_err(|fault| tried(Stage::Describe, &fault))?;
-        Ok(Revision { callable, manifest, inspection, size: bytes.len(), loaded_at: SystemClock.now() })
+        Ok(Revision {
+            callable: self.granted(callable, &manifest, &grants)?,
+            manifest,
+            inspection,
+            size: stored.bytes.len(),
+            loaded_at: SystemClock.now(),
+            calls: TaskTracker::new(),
+            counts: Counts::default(),
+        })
+    }
+
+    /// Opens to the plugin what it asks for and was granted.
+    fn granted(&self, callable: Callable, manifest: &Manifest, grants: &Grants) -> Result<Callable, Refusal> {
+        let missing = grants.missing(manifest);
+        if !missing.is_empty() {
+            let cause = format!("it asks for {}", missing.join(", "));
+            return Err(Refusal::new(Stage::Approve, cause, "grant it in the plugin's .toml file, if you trust it"));
+        }
+        let Manifest::Adapter(wishes) = manifest else { return Ok(callable) };
+        for name in &wishes.credentials {
+            grants.credentials[name].secrets().iter().try_for_each(|secret| secret.check())?;
+        }
+        let mut config = grants.config.clone();
+        config.retain(|key, _| wishes.config_keys.contains(key));
+        let outbound = callable.limits.http.map_or(Outbound::Closed, |limits| {
+            Outbound::Live(Arc::new(Egress::new(wishes, grants, limits, self.settings.resolver.clone())))
+        });
+        Ok(Callable { config: Arc::new(config), outbound, ..callable })
     }
 
     async fn compile(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
         let refuse = |cause: String, fix: &str| Refusal::new(Stage::Compile, cause, fix);
-        let late = || refuse(format!("it took longer than {} s", LONGEST_COMPILE.as_secs()), "build it smaller");
+        let late =
+            || refuse(format!("it took longer than {} s", LONGEST_COMPILE.as_secs()), "build it smaller").passing();
         let compiled = tokio::time::timeout(LONGEST_COMPILE, async {
             let turn = self.compiling.clone().acquire_owned().await.expect("nobody closes the semaphore");
             let (engine, cache) = (self.engine.clone(), self.cache.clone());

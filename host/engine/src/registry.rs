@@ -1,19 +1,30 @@
+//! Who serves what. The lives on the shelf say it for every host; this is what one host makes of them.
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+use wharf_domain::{Clock, SystemClock};
 
+use crate::breaker::Breaker;
 use crate::gate::Gate;
+use crate::life::Life;
 use crate::load::Loader;
-use crate::report::{PluginReport, PluginState};
+use crate::report::{PluginReport, PluginState, RevisionReport};
 use crate::revision::Revision;
-use crate::{Digest, EngineSettings, Kind, Refusal, Stage};
+use crate::shelf::Shelf;
+use crate::{Digest, Kind, Manifest, OperationError, Refusal, RevisionState, Stage, Transition};
 
-/// A revision that serves, and the gate of its plugin.
+/// A revision that serves, or would, and what belongs to it.
 pub(crate) struct Serving {
     pub(crate) revision: Arc<Revision>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) breaker: Arc<Mutex<Breaker>>,
+    /// Why it does not serve now.
+    pub(crate) out: Option<String>,
 }
 
 /// Who serves what at one moment. Replaced as a whole, so a call sees the world before a change or after it.
@@ -21,184 +32,355 @@ pub(crate) struct Serving {
 pub(crate) struct Snapshot {
     pub(crate) adapters: BTreeMap<String, Arc<Serving>>,
     pub(crate) shapers: BTreeMap<String, Arc<Serving>>,
-    pub(crate) reports: Vec<PluginReport>,
+    plugins: BTreeMap<String, (Life, Option<Arc<Serving>>)>,
+    unreadable: BTreeMap<String, Refusal>,
     pub(crate) folder_problem: Option<String>,
 }
 
-/// All plugins: what serves, for calls, and what is known, for the one who changes it.
+/// All plugins of this host.
 pub(crate) struct Registry {
     pub(crate) now: ArcSwap<Snapshot>,
-    library: Mutex<Library>,
-    loader: Loader,
+    pub(crate) loader: Loader,
+    pub(crate) shelf: Shelf,
+    known: Mutex<Known>,
+    transitions: UnboundedSender<Transition>,
     max_in_flight: usize,
 }
 
-/// What is known about every plugin. Behind a lock that is held while a revision loads, so changes come one by one.
+/// What this host knows besides the shelf. Locked for moments only, never while something loads.
 #[derive(Default)]
-struct Library {
+struct Known {
     plugins: BTreeMap<String, Plugin>,
+    /// Files that cannot even be read.
+    unreadable: BTreeMap<String, Refusal>,
     folder_problem: Option<String>,
 }
 
 struct Plugin {
+    life: Life,
     gate: Arc<Gate>,
-    serving: Option<Arc<Revision>>,
-    /// The newest bytes that were judged; the same bytes are not judged again.
-    judged: Option<Digest>,
-    refused: Option<(Option<Digest>, Refusal)>,
+    /// What is loaded, the retained as well: rolling back must not wait for a compiler.
+    loaded: BTreeMap<Digest, Arc<Revision>>,
+    serving: Option<Arc<Serving>>,
 }
 
 impl Registry {
-    pub(crate) fn new(loader: Loader, settings: &EngineSettings) -> Self {
-        Self { now: ArcSwap::default(), library: Mutex::default(), loader, max_in_flight: settings.max_in_flight }
+    pub(crate) fn new(
+        loader: Loader,
+        shelf: Shelf,
+        transitions: UnboundedSender<Transition>,
+        max_in_flight: usize,
+    ) -> Self {
+        Self { now: ArcSwap::default(), loader, shelf, known: Mutex::default(), transitions, max_in_flight }
     }
 
-    /// Loads these bytes as the plugin's newest revision and lets it serve, or says why not and changes nothing that
-    /// serves. Bytes that were judged before are not judged again.
-    pub(crate) async fn offer(&self, name: &str, bytes: Arc<[u8]>) -> Result<Digest, Refusal> {
-        let mut library = self.library.lock().await;
-        let digest = Digest::of(&bytes);
-        if let Some(plugin) = library.plugins.get(name).filter(|plugin| plugin.judged == Some(digest)) {
-            return plugin.refused.as_ref().map_or(Ok(digest), |(_, refusal)| Err(refusal.clone()));
+    /// Changes a plugin's life in this host's turn, and lets this host serve accordingly. What `change` returns is told
+    /// to the audit; if it fails, nothing is changed.
+    pub(crate) fn change(
+        &self,
+        plugin: &str,
+        change: impl FnOnce(&mut Life) -> Result<Vec<Step>, OperationError>,
+    ) -> Result<(), OperationError> {
+        let _turn = self.shelf.turn()?;
+        let mut life = self.shelf.life(plugin)?;
+        let before = life.clone();
+        let steps = change(&mut life)?;
+        if life != before {
+            self.shelf.save(plugin, &life)?;
+            self.shelf.prune()?;
         }
-        let loaded = match check_file_name(name) {
-            Ok(()) => self.loader.load(name, bytes).await,
-            Err(refusal) => Err(refusal),
-        };
-        // Another plugin may go away, so this verdict is not the last one.
-        let taken = loaded.as_ref().ok().and_then(|revision| library.taken(revision));
-        let plugin = library.plugin(name, self.max_in_flight);
-        plugin.judged = taken.is_none().then_some(digest);
-        let result = match taken.map_or(loaded, Err) {
-            Ok(revision) => {
-                tracing::info!(plugin = name, %digest, serves = revision.manifest.serves(), "plugin active");
-                plugin.serving = Some(Arc::new(revision));
-                plugin.refused = None;
-                Ok(digest)
-            }
-            Err(refusal) => {
-                tracing::warn!(plugin = name, %digest, %refusal, "plugin refused");
-                plugin.refused = Some((Some(digest), refusal.clone()));
-                Err(refusal)
-            }
-        };
-        self.publish(&library);
-        result
+        steps.into_iter().for_each(|step| self.tell(plugin, step));
+        self.adopt(plugin, life, Audit::Tell);
+        Ok(())
     }
 
-    /// Notes that a plugin's file could not be read. What serves goes on.
-    pub(crate) async fn unreadable(&self, name: &str, refusal: Refusal) {
-        let mut library = self.library.lock().await;
-        let plugin = library.plugin(name, self.max_in_flight);
-        if plugin.refused.as_ref().is_none_or(|(_, known)| *known != refusal) {
-            tracing::warn!(plugin = name, %refusal, "plugin refused");
-            plugin.judged = None;
-            plugin.refused = Some((None, refusal));
-            self.publish(&library);
+    /// Follows what other hosts changed, and loads what serves by now.
+    pub(crate) async fn reconcile(&self) -> io::Result<()> {
+        for (plugin, life) in self.shelf.lives()? {
+            if self.known().plugins.get(&plugin).is_some_and(|known| known.life == life && known.is_settled()) {
+                continue;
+            }
+            if let Some(digest) = life.active
+                && let Err(refusal) = self.loaded(&plugin, digest).await
+            {
+                tracing::error!(plugin, %digest, %refusal, "the active revision cannot be loaded");
+                continue;
+            }
+            self.adopt(&plugin, life, Audit::Silent);
         }
+        Ok(())
     }
 
-    /// Withdraws every plugin that is not in the folder any more. Calls that run end on what they began with.
-    pub(crate) async fn keep_only(&self, names: &[String]) {
-        let mut library = self.library.lock().await;
-        let before = library.plugins.len();
-        library.plugins.retain(|name, _| {
-            let kept = names.contains(name);
-            if !kept {
-                tracing::info!(plugin = name, "plugin withdrawn");
-            }
-            kept
-        });
-        if library.plugins.len() != before {
-            self.publish(&library);
+    /// The revision, loaded from the shelf if it is not yet.
+    pub(crate) async fn loaded(&self, plugin: &str, digest: Digest) -> Result<Arc<Revision>, Refusal> {
+        if let Some(revision) = self.known().plugins.get(plugin).and_then(|plugin| plugin.loaded.get(&digest)) {
+            return Ok(revision.clone());
         }
+        let gone = |error: io::Error| Refusal::new(Stage::Read, error.to_string(), "install the plugin again");
+        let stored = self.shelf.fetch(digest).map_err(gone)?;
+        let revision = Arc::new(self.loader.load(plugin, &stored).await?);
+        self.hold(revision.clone());
+        Ok(revision)
     }
 
-    pub(crate) async fn set_folder_problem(&self, problem: Option<String>) {
-        let mut library = self.library.lock().await;
-        if library.folder_problem != problem {
+    /// Keeps a loaded revision at hand.
+    pub(crate) fn hold(&self, revision: Arc<Revision>) {
+        let mut known = self.known();
+        let plugin = known.plugin(revision.plugin(), self.max_in_flight);
+        plugin.loaded.insert(revision.digest(), revision);
+    }
+
+    /// The plugin that serves the same name already, if another does.
+    pub(crate) fn rival(&self, plugin: &str, manifest: &Manifest) -> Option<String> {
+        let now = self.now.load();
+        let serving = now.of_kind(manifest.kind()).get(manifest.serves())?;
+        let other = serving.revision.plugin();
+        (other != plugin).then(|| other.to_owned())
+    }
+
+    pub(crate) fn set_unreadable(&self, plugin: &str, refusal: Option<Refusal>) {
+        let mut known = self.known();
+        if known.unreadable.get(plugin) == refusal.as_ref() {
+            return;
+        }
+        match refusal {
+            Some(refusal) => {
+                tracing::warn!(plugin, %refusal, "plugin refused");
+                known.unreadable.insert(plugin.to_owned(), refusal);
+            }
+            None => drop(known.unreadable.remove(plugin)),
+        }
+        self.publish(&known);
+    }
+
+    /// Forgets files that are gone and could never be read.
+    pub(crate) fn keep_unreadable(&self, names: &[String]) {
+        let mut known = self.known();
+        known.unreadable.retain(|name, _| names.contains(name));
+        self.publish(&known);
+    }
+
+    pub(crate) fn set_folder_problem(&self, problem: Option<String>) {
+        let mut known = self.known();
+        if known.folder_problem != problem {
             if let Some(problem) = &problem {
                 tracing::warn!(problem, "the plugins folder cannot be read; what serves goes on");
             }
-            library.folder_problem = problem;
-            self.publish(&library);
+            known.folder_problem = problem;
+            self.publish(&known);
         }
     }
 
-    fn publish(&self, library: &Library) {
-        let mut snapshot = Snapshot { folder_problem: library.folder_problem.clone(), ..Snapshot::default() };
-        for (name, plugin) in &library.plugins {
-            snapshot.reports.push(plugin.report(name));
-            let Some(revision) = plugin.serving.clone() else { continue };
-            let serves = revision.manifest.serves().to_owned();
-            let by_name = match revision.manifest.kind() {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes this host serve what a life says. The revision must be loaded.
+    fn adopt(&self, name: &str, life: Life, audit: Audit) {
+        let mut known = self.known();
+        let plugin = known.plugin(name, self.max_in_flight);
+        plugin.life = life;
+        let replaced = plugin.serve();
+        let needed: Vec<Digest> = plugin.life.needed().collect();
+        plugin.loaded.retain(|digest, _| needed.contains(digest));
+        self.publish(&known);
+        drop(known);
+        if let (Some(replaced), Audit::Tell) = (replaced, audit) {
+            self.drain(replaced);
+        }
+    }
+
+    /// Tells the audit when the last call of a replaced revision has ended.
+    fn drain(&self, replaced: Arc<Revision>) {
+        let transitions = self.transitions.clone();
+        tokio::spawn(async move {
+            replaced.calls.wait().await;
+            let step = Step {
+                digest: Some(replaced.digest()),
+                from: Some(RevisionState::Draining),
+                to: RevisionState::Retained,
+                reason: "its last call ended".into(),
+                actor: "engine".into(),
+            };
+            // Nobody listens any more when the engine ends.
+            let _ = transitions.send(step.of(replaced.plugin()));
+        });
+    }
+
+    fn tell(&self, plugin: &str, step: Step) {
+        let Step { digest, to, reason, actor, .. } = &step;
+        let digest = digest.map(|digest| digest.short());
+        tracing::info!(plugin, digest, state = %to, reason, actor, "plugin revision");
+        let _ = self.transitions.send(step.of(plugin));
+    }
+
+    fn publish(&self, known: &Known) {
+        let mut snapshot = Snapshot {
+            folder_problem: known.folder_problem.clone(),
+            unreadable: known.unreadable.clone(),
+            ..Snapshot::default()
+        };
+        for (name, plugin) in &known.plugins {
+            snapshot.plugins.insert(name.clone(), (plugin.life.clone(), plugin.serving.clone()));
+            let Some(serving) = plugin.serving.clone() else { continue };
+            let manifest = &serving.revision.manifest;
+            let by_name = match manifest.kind() {
                 Kind::Adapter => &mut snapshot.adapters,
                 Kind::Shaper => &mut snapshot.shapers,
             };
-            by_name.insert(serves, Arc::new(Serving { revision, gate: plugin.gate.clone() }));
+            by_name.insert(manifest.serves().to_owned(), serving);
         }
         self.now.store(Arc::new(snapshot));
     }
 }
 
-impl Library {
+/// Whether the audit hears of a replaced revision: only the host that changed a life tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Audit {
+    Tell,
+    Silent,
+}
+
+/// A transition that is still to be given its time and plugin.
+pub(crate) struct Step {
+    pub(crate) digest: Option<Digest>,
+    pub(crate) from: Option<RevisionState>,
+    pub(crate) to: RevisionState,
+    pub(crate) reason: String,
+    pub(crate) actor: String,
+}
+
+impl Step {
+    fn of(self, plugin: &str) -> Transition {
+        let Self { digest, from, to, reason, actor } = self;
+        Transition { at: SystemClock.now(), plugin: plugin.to_owned(), digest, from, to, reason, actor }
+    }
+}
+
+impl Known {
     fn plugin(&mut self, name: &str, max_in_flight: usize) -> &mut Plugin {
         self.plugins.entry(name.to_owned()).or_insert_with(|| Plugin {
+            life: Life::default(),
             gate: Arc::new(Gate::of_plugin(max_in_flight)),
+            loaded: BTreeMap::new(),
             serving: None,
-            judged: None,
-            refused: None,
         })
-    }
-
-    /// The refusal of a revision that wants to serve what another plugin serves.
-    fn taken(&self, revision: &Revision) -> Option<Refusal> {
-        let manifest = &revision.manifest;
-        let same = |other: &Revision| {
-            other.plugin() != revision.plugin()
-                && other.manifest.kind() == manifest.kind()
-                && other.manifest.serves() == manifest.serves()
-        };
-        let other = self.plugins.values().filter_map(|plugin| plugin.serving.as_deref()).find(|other| same(other))?;
-        let cause = format!("the plugin {} already serves {:?}", other.plugin(), manifest.serves());
-        Some(Refusal::new(
-            Stage::Describe,
-            cause,
-            "remove one of the two files, or give this one another name to serve",
-        ))
     }
 }
 
 impl Plugin {
-    fn report(&self, name: &str) -> PluginReport {
-        let revision = self.serving.as_deref();
-        let manifest = revision.map(|revision| &revision.manifest);
-        PluginReport {
-            plugin: name.to_owned(),
-            state: match &self.refused {
-                None => PluginState::Active,
-                Some((refused, refusal)) => PluginState::Refused { refused: *refused, refusal: refusal.clone() },
-            },
-            digest: revision.map(Revision::digest),
-            kind: manifest.map(|manifest| manifest.kind()),
-            serves: manifest.map(|manifest| manifest.serves().to_owned()),
-            display_name: manifest.map(|manifest| manifest.display_name().to_owned()),
-            version: manifest.map(|manifest| manifest.version().to_owned()),
-            manifest: manifest.cloned(),
-            inspection: revision.map(|revision| revision.inspection.clone()),
-            size: revision.map(|revision| revision.size),
-            loaded_at: revision.map(|revision| revision.loaded_at),
-        }
+    fn is_settled(&self) -> bool {
+        self.serving.as_ref().map(|serving| serving.revision.digest()) == self.life.active
+    }
+
+    /// Points to the active revision; returns the one that it pointed to before, if that is another.
+    fn serve(&mut self) -> Option<Arc<Revision>> {
+        let before = self.serving.take();
+        let revision = self.life.active.and_then(|digest| self.loaded.get(&digest)).cloned();
+        let same = |serving: &&Arc<Serving>| Some(serving.revision.digest()) == self.life.active;
+        self.serving = revision.map(|revision| {
+            revision.calls.reopen();
+            // A revision that goes on serving keeps its record of faults.
+            let breaker = before.as_ref().filter(same).map(|serving| serving.breaker.clone());
+            Arc::new(Serving {
+                revision,
+                gate: self.gate.clone(),
+                breaker: breaker.unwrap_or_else(|| Arc::new(Mutex::new(Breaker::new(Instant::now())))),
+                out: self.life.out_of_service(),
+            })
+        });
+        let replaced = before.filter(|serving| Some(serving.revision.digest()) != self.life.active)?;
+        replaced.revision.calls.close();
+        Some(replaced.revision.clone())
     }
 }
 
-/// Names are lower case, so that two files cannot differ in their case alone.
-fn check_file_name(name: &str) -> Result<(), Refusal> {
-    let valid = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
-    if valid {
-        return Ok(());
+impl Snapshot {
+    fn of_kind(&self, kind: Kind) -> &BTreeMap<String, Arc<Serving>> {
+        match kind {
+            Kind::Adapter => &self.adapters,
+            Kind::Shaper => &self.shapers,
+        }
     }
-    let cause = "the file's name is not 1 to 64 of a-z, 0-9, `-` and `_` before `.wasm`";
-    Err(Refusal::new(Stage::Read, cause, "rename the file"))
+
+    pub(crate) fn reports(&self) -> Vec<PluginReport> {
+        let mut reports: BTreeMap<&str, PluginReport> = self
+            .plugins
+            .iter()
+            .filter(|(_, (life, _))| life.active.is_some() || life.refused.is_some())
+            .map(|(name, (life, serving))| (name.as_str(), report(name, life, serving.as_deref())))
+            .collect();
+        for (name, refusal) in &self.unreadable {
+            let report = reports.entry(name).or_insert_with(|| report(name, &Life::default(), None));
+            report.state = PluginState::Refused { refused: None, refusal: refusal.clone() };
+        }
+        reports.into_values().collect()
+    }
+}
+
+fn report(name: &str, life: &Life, serving: Option<&Serving>) -> PluginReport {
+    let revision = serving.map(|serving| &*serving.revision);
+    let manifest = revision.map(|revision| &revision.manifest);
+    PluginReport {
+        plugin: name.to_owned(),
+        state: state(life, serving),
+        digest: revision.map(Revision::digest),
+        kind: manifest.map(|manifest| manifest.kind()),
+        serves: manifest.map(|manifest| manifest.serves().to_owned()),
+        display_name: manifest.map(|manifest| manifest.display_name().to_owned()),
+        version: manifest.map(|manifest| manifest.version().to_owned()),
+        manifest: manifest.cloned(),
+        inspection: revision.map(|revision| revision.inspection.clone()),
+        limits: revision.map(|revision| revision.callable.limits),
+        size: revision.map(|revision| revision.size),
+        loaded_at: revision.map(|revision| revision.loaded_at),
+        revisions: revisions(life),
+        counters: revision.map(|revision| revision.counts.report()).unwrap_or_default(),
+    }
+}
+
+fn state(life: &Life, serving: Option<&Serving>) -> PluginState {
+    if let Some(reason) = life.out_of_service() {
+        return PluginState::OutOfService { reason };
+    }
+    if let Some(refused) = &life.refused {
+        let (digest, refusal) = (refused.digest, refused.refusal.clone());
+        return match refusal.state() {
+            RevisionState::NeedsApproval => PluginState::NeedsApproval { waiting: digest, refusal },
+            _ => PluginState::Refused { refused: digest, refusal },
+        };
+    }
+    let pause = serving
+        .and_then(|serving| serving.breaker.lock().unwrap_or_else(PoisonError::into_inner).closed_for(Instant::now()));
+    match (pause, serving) {
+        (Some(pause), _) => {
+            PluginState::OutOfService { reason: format!("pausing for {} s after too many faults", pause.as_secs()) }
+        }
+        (None, Some(_)) => PluginState::Active,
+        (None, None) => PluginState::OutOfService { reason: "its revision cannot be loaded here".into() },
+    }
+}
+
+fn revisions(life: &Life) -> Vec<RevisionReport> {
+    let mut reports: Vec<RevisionReport> = Vec::new();
+    let active = if life.disabled.is_some() { RevisionState::Disabled } else { RevisionState::Active };
+    let states = life.active.map(|digest| (digest, active));
+    for (digest, state) in states.into_iter().chain(life.retained.iter().map(|kept| (*kept, RevisionState::Retained))) {
+        let reason = life.quarantined.get(&digest).cloned();
+        let state = if reason.is_some() { RevisionState::Quarantined } else { state };
+        reports.push(RevisionReport { digest, state, reason });
+    }
+    let listed = |digest: &Digest, reports: &[RevisionReport]| reports.iter().any(|report| report.digest == *digest);
+    for (digest, reason) in &life.quarantined {
+        if !listed(digest, &reports) {
+            let reason = Some(reason.clone());
+            reports.push(RevisionReport { digest: *digest, state: RevisionState::Quarantined, reason });
+        }
+    }
+    if let Some((digest, refusal)) = life.refused.as_ref().and_then(|refused| Some((refused.digest?, &refused.refusal)))
+        && !listed(&digest, &reports)
+    {
+        reports.push(RevisionReport { digest, state: refusal.state(), reason: Some(refusal.to_string()) });
+    }
+    reports
 }

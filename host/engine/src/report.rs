@@ -1,12 +1,12 @@
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wharf_domain::Time;
 
-use crate::{AdapterManifest, Digest, Inspection, Kind, ShaperManifest};
+use crate::{AdapterManifest, Blame, Digest, Inspection, Kind, Limits, RevisionState, ShaperManifest};
 
 /// How far a revision came before it was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Reading the file.
@@ -19,10 +19,18 @@ pub enum Stage {
     Instantiate,
     /// Asking what it serves.
     Describe,
+    /// Reading what the operator granted.
+    Grant,
+    /// Comparing what it asks for with what it was granted.
+    Approve,
+    /// Trying it against the contract's laws and its own vectors.
+    Conform,
+    /// Letting it serve.
+    Activate,
 }
 
 /// Why a revision does not serve, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Where it was stopped.
     pub stage: Stage,
@@ -32,15 +40,27 @@ pub struct Refusal {
     pub offer: String,
     /// How its author or the operator mends it.
     pub fix: String,
+    /// Whether it may pass without a change of the plugin: it is then tried again.
+    #[serde(default)]
+    pub passing: bool,
 }
 
 impl Refusal {
     pub(crate) fn new(stage: Stage, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { stage, cause: cause.into(), offer: String::new(), fix: fix.into() }
+        Self { stage, cause: cause.into(), offer: String::new(), fix: fix.into(), passing: false }
     }
 
     pub(crate) fn offering(self, offer: impl Into<String>) -> Self {
         Self { offer: offer.into(), ..self }
+    }
+
+    pub(crate) fn passing(self) -> Self {
+        Self { passing: true, ..self }
+    }
+
+    /// The state that it leaves a revision in.
+    pub(crate) fn state(&self) -> RevisionState {
+        if self.stage == Stage::Approve { RevisionState::NeedsApproval } else { RevisionState::Refused }
     }
 }
 
@@ -54,6 +74,8 @@ impl fmt::Display for Refusal {
         write!(f, "; to fix it: {}", self.fix)
     }
 }
+
+impl std::error::Error for Refusal {}
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -99,20 +121,43 @@ impl Manifest {
     }
 }
 
-/// Whether a plugin's newest file serves.
+/// Whether a plugin serves, and whether its newest revision does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum PluginState {
-    /// It does.
+    /// The newest revision serves.
     Active,
-    /// It does not. An older revision may serve on: `digest` of the report says which.
+    /// The newest revision does not. An older one may serve on: `digest` of the report says which.
     Refused {
-        /// The digest of the refused file, if it could be read.
+        /// The refused revision, if it could be read.
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<Digest>,
         /// Why.
         refusal: Refusal,
     },
+    /// The newest revision asks for more than it was granted. An older one may serve on.
+    NeedsApproval {
+        /// The waiting revision.
+        waiting: Option<Digest>,
+        /// What it asks for.
+        refusal: Refusal,
+    },
+    /// Nothing serves until somebody acts or the time of a pause is over.
+    OutOfService {
+        /// Switched off, quarantined, or pausing after too many faults.
+        reason: String,
+    },
+}
+
+impl fmt::Display for PluginState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => f.write_str("active"),
+            Self::Refused { refusal, .. } => refusal.fmt(f),
+            Self::NeedsApproval { refusal, .. } => write!(f, "needs approval: {}", refusal.cause),
+            Self::OutOfService { reason } => f.write_str(reason),
+        }
+    }
 }
 
 /// One plugin, for operators.
@@ -120,7 +165,7 @@ pub enum PluginState {
 pub struct PluginReport {
     /// The file's name without `.wasm`.
     pub plugin: String,
-    /// Whether the newest file serves.
+    /// Whether the newest revision serves.
     #[serde(flatten)]
     pub state: PluginState,
     /// The revision that serves.
@@ -137,13 +182,62 @@ pub struct PluginReport {
     pub manifest: Option<Manifest>,
     /// What its names say: the contract's version, imports and exports.
     pub inspection: Option<Inspection>,
+    /// What a call may use.
+    pub limits: Option<Limits>,
     /// The component's size in bytes.
     pub size: Option<usize>,
-    /// When the serving revision became active here, RFC 3339.
-    #[serde(serialize_with = "rfc3339")]
+    /// When the serving revision was loaded here, RFC 3339.
+    #[serde(serialize_with = "maybe_rfc3339")]
     pub loaded_at: Option<Time>,
+    /// Every revision that is known, the serving one first.
+    pub revisions: Vec<RevisionReport>,
+    /// How calls of the serving revision ended in this process.
+    pub counters: Counters,
 }
 
-fn rfc3339<S: serde::Serializer>(at: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
+/// One revision of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RevisionReport {
+    /// Its name.
+    pub digest: Digest,
+    /// Where it stands.
+    pub state: RevisionState,
+    /// Why, if there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How calls ended since this process loaded the revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// With an answer.
+    pub answered: u64,
+    /// By the plugin's own fault.
+    pub plugin_faults: u64,
+    /// By the fault of whom it asked, or of what it was asked.
+    pub upstream_faults: u64,
+    /// By this host's.
+    pub host_faults: u64,
+    /// The newest faults first, at most 20.
+    pub last_faults: Vec<FaultReport>,
+}
+
+/// One fault, for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultReport {
+    /// When, RFC 3339.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: Time,
+    /// Whose fault.
+    pub blame: Blame,
+    /// What, for people.
+    pub fault: String,
+}
+
+fn rfc3339<S: serde::Serializer>(at: &Time, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+fn maybe_rfc3339<S: serde::Serializer>(at: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
     at.map(|at| at.to_string()).serialize(serializer)
 }

@@ -1,8 +1,8 @@
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use crate::Kind;
+use crate::{Kind, Resolver, SystemResolver};
 
 const MIB: usize = 1024 * 1024;
 const KIB: usize = 1024;
@@ -62,7 +62,7 @@ impl Limits {
 }
 
 /// Where the engine finds things and how much it may use.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EngineSettings {
     /// The watched folder of `*.wasm` files; `None` is an engine that is loaded by hand.
     pub plugins_dir: Option<PathBuf>,
@@ -76,6 +76,19 @@ pub struct EngineSettings {
     pub adapter_limits: Limits,
     /// What a call of a shaper may use.
     pub shaper_limits: Limits,
+    /// Where the names that plugins ask for become addresses.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+impl fmt::Debug for EngineSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineSettings")
+            .field("plugins_dir", &self.plugins_dir)
+            .field("state_dir", &self.state_dir)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("guest_threads", &self.guest_threads)
+            .finish_non_exhaustive()
+    }
 }
 
 impl EngineSettings {
@@ -93,6 +106,7 @@ impl EngineSettings {
             guest_threads: std::thread::available_parallelism().map_or(2, Into::into),
             adapter_limits: Limits::ADAPTER,
             shaper_limits: Limits::SHAPER,
+            resolver: Arc::new(SystemResolver),
         }
     }
 

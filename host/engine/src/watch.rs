@@ -12,8 +12,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::inspect::MAX_COMPONENT_BYTES;
+use crate::operations::Source;
 use crate::registry::Registry;
-use crate::{Refusal, Stage};
+use crate::shelf::Stored;
+use crate::{OperationError, Refusal, Stage};
+
+const MAX_GRANTS_BYTES: usize = 256 * 1024;
 
 /// The folder is read even if no hint came: network file systems give none.
 const RESCAN: Duration = Duration::from_secs(5);
@@ -22,12 +26,19 @@ const QUIET: Duration = Duration::from_millis(100);
 /// ... but never longer than two of these, so that a file that is written all the time is read as well.
 const QUIETS: u32 = 2;
 
-/// Follows the folder for ever. `ready` is told when it was read for the first time.
-pub(crate) async fn follow(registry: Arc<Registry>, dir: PathBuf, ready: oneshot::Sender<()>) {
+/// What is followed: the plugins' folder, and the lives that other hosts change.
+pub(crate) struct Watched {
+    pub(crate) plugins: Option<PathBuf>,
+    pub(crate) lives: Option<PathBuf>,
+}
+
+/// Follows the folders for ever. `ready` is told when they were read for the first time.
+pub(crate) async fn follow(registry: Arc<Registry>, watched: Watched, ready: oneshot::Sender<()>) {
     let hint = Arc::new(Notify::new());
-    // Watched before it is read, so that nothing falls between.
-    let mut watcher = watch(&dir, &hint);
-    scan(&registry, &dir).await;
+    // Watched before they are read, so that nothing falls between.
+    let mut watchers = [None, None];
+    watched.watch(&mut watchers, &hint);
+    scan(&registry, &watched).await;
     // Nobody waits if the start was given up.
     let _ = ready.send(());
     loop {
@@ -38,10 +49,19 @@ pub(crate) async fn follow(registry: Arc<Registry>, dir: PathBuf, ready: oneshot
                 }
             }
         }
-        if watcher.is_none() {
-            watcher = watch(&dir, &hint);
+        watched.watch(&mut watchers, &hint);
+        scan(&registry, &watched).await;
+    }
+}
+
+impl Watched {
+    /// Watches what is not watched yet: a folder may come later.
+    fn watch(&self, watchers: &mut [Option<RecommendedWatcher>; 2], hint: &Arc<Notify>) {
+        for (watcher, dir) in watchers.iter_mut().zip([&self.plugins, &self.lives]) {
+            if let (None, Some(dir)) = (&watcher, dir) {
+                *watcher = watch(dir, hint);
+            }
         }
-        scan(&registry, &dir).await;
     }
 }
 
@@ -58,29 +78,45 @@ fn watch(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
     Some(watcher)
 }
 
-async fn scan(registry: &Registry, dir: &Path) {
-    let (folder, names) = (dir.to_owned(), dir.to_owned());
-    let listed = tokio::task::spawn_blocking(move || list(&names)).await;
-    let files = match listed {
-        Ok(Ok(files)) => files,
-        Ok(Err(error)) => return registry.set_folder_problem(Some(format!("{}: {error}", dir.display()))).await,
-        Err(_) => return,
-    };
-    registry.set_folder_problem(None).await;
-    registry.keep_only(&files).await;
-    for name in files {
-        let path = folder.join(format!("{name}.wasm"));
-        let root = folder.clone();
-        match tokio::task::spawn_blocking(move || read(&root, &path)).await {
-            // The verdict is kept and reported by the registry.
-            Ok(Ok(bytes)) => drop(registry.offer(&name, bytes.into()).await),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+async fn scan(registry: &Registry, watched: &Watched) {
+    if let Some(dir) = &watched.plugins {
+        match list(dir) {
+            Ok(names) => {
+                registry.set_folder_problem(None);
+                read_all(registry, dir, &names).await;
+            }
+            Err(error) => registry.set_folder_problem(Some(format!("{}: {error}", dir.display()))),
+        }
+    }
+    if let Err(error) = registry.reconcile().await {
+        tracing::error!(%error, "the plugins' state cannot be read; what serves goes on");
+    }
+}
+
+async fn read_all(registry: &Registry, dir: &Path, names: &[String]) {
+    registry.keep_unreadable(names);
+    if let Err(error) = registry.withdraw_all_but(names) {
+        tracing::error!(%error, "plugins whose files are gone could not be withdrawn");
+    }
+    for name in names {
+        let (folder, file) = (dir.to_owned(), name.clone());
+        let refusal = match tokio::task::spawn_blocking(move || read(&folder, &file)).await {
+            Ok(Ok(stored)) => match registry.offer(name, stored, Source::Folder, "folder").await {
+                // The verdict on what could be read is kept with the plugin's life.
+                Ok(_) => None,
+                Err(OperationError::Refused(refusal)) if refusal.stage > Stage::Read => None,
+                Err(OperationError::Refused(refusal)) => Some(refusal),
+                Err(error) => Some(Refusal::new(Stage::Read, error.to_string(), "make the state folder writable")),
+            },
+            // It went away between.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Ok(Err(error)) => {
                 let fix = "make it a readable file of at most 32 MiB inside the folder";
-                registry.unreadable(&name, Refusal::new(Stage::Read, error.to_string(), fix)).await;
+                Some(Refusal::new(Stage::Read, error.to_string(), fix))
             }
             Err(_) => return,
-        }
+        };
+        registry.set_unreadable(name, refusal);
     }
 }
 
@@ -97,8 +133,18 @@ fn list(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Reads a plugin: the component and, if there are any, its grants.
+fn read(dir: &Path, name: &str) -> io::Result<Stored> {
+    let bytes = read_file(dir, &dir.join(format!("{name}.wasm")), MAX_COMPONENT_BYTES)?;
+    let grants = match read_file(dir, &dir.join(format!("{name}.toml")), MAX_GRANTS_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        grants => Some(String::from_utf8_lossy(&grants?).into()),
+    };
+    Ok(Stored { bytes: bytes.into(), grants })
+}
+
 /// Reads one file. A link is followed only inside the folder, as mounted configuration needs it.
-fn read(dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
+fn read_file(dir: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let target = path.canonicalize()?;
     if !target.starts_with(dir.canonicalize()?) {
         return Err(io::Error::other("it is a link that leads out of the folder"));
@@ -106,11 +152,10 @@ fn read(dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(&target)?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
-    let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    fs::File::open(target)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_COMPONENT_BYTES {
-        return Err(io::Error::other("it is larger than 32 MiB"));
+    fs::File::open(target)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::other(format!("it is larger than {} KiB", most / 1024)));
     }
     Ok(bytes)
 }

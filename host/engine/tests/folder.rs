@@ -47,7 +47,7 @@ fn digest(engine: &Engine, plugin: &str) -> Option<Digest> {
 fn refused(engine: &Engine, plugin: &str) -> Option<Stage> {
     match engine.plugins().into_iter().find(|report| report.plugin == plugin)?.state {
         PluginState::Refused { refusal, .. } => Some(refusal.stage),
-        PluginState::Active => None,
+        _ => None,
     }
 }
 

@@ -45,8 +45,11 @@ async fn every_misdeed_of_an_adapter_is_told_apart_and_contained() {
         assert!(expected(&fault), "{receipt}: {fault:?}");
         assert_eq!(fault.blame(), Blame::Plugin, "{receipt}");
         assert!(matches!(fault.into_answer(), Answer::Unavailable(_)), "{receipt}");
-        let next = ask(&engine, "hostile", "well-behaved").await;
-        assert!(matches!(next.result, Ok(Answer::Accepted(_))), "after {receipt}: {next:?}");
+        // Twice, so that the plugin is not taken for one that always fails.
+        for _ in 0..2 {
+            let next = ask(&engine, "hostile", "well-behaved").await;
+            assert!(matches!(next.result, Ok(Answer::Accepted(_))), "after {receipt}: {next:?}");
+        }
     }
 }
 
@@ -74,12 +77,11 @@ async fn what_a_guest_may_say_of_its_marketplace_is_an_answer() {
 #[tokio::test]
 async fn floods_are_cut_and_the_answer_counts() {
     let engine = engine_with("hostile-adapter").await;
-    for receipt in ["log-flood", "output-flood"] {
+    // A line of 8 MiB is just what may cross the border at once, and far more than may be logged.
+    for receipt in ["log-flood", "log-giant", "output-flood"] {
         let called = ask(&engine, "hostile", receipt).await;
         assert!(matches!(called.result, Ok(Answer::Accepted(_)) | Err(Fault::OutOfCpu)), "{receipt}: {called:?}");
     }
-    // One line of 8 MiB is more than may cross the border at once.
-    assert_eq!(ask(&engine, "hostile", "log-giant").await.result, Err(Fault::OutputTooLarge));
 }
 
 #[tokio::test]
@@ -108,7 +110,9 @@ async fn every_misdeed_of_a_shaper_is_told_apart_and_contained() {
     for (organization, expected) in cases {
         let fault = shape(&engine, "hostile", organization).await.result.expect_err(organization);
         assert!(expected(&fault), "{organization}: {fault:?}");
-        assert!(shape(&engine, "hostile", "fine").await.result.is_ok(), "after {organization}");
+        for _ in 0..2 {
+            assert!(shape(&engine, "hostile", "fine").await.result.is_ok(), "after {organization}");
+        }
     }
     let refused = shape(&engine, "hostile", "error:not this one").await.result;
     assert_eq!(refused, Err(Fault::Refused("not this one".into())));

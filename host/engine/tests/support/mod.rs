@@ -51,6 +51,7 @@ pub(crate) fn request(receipt: &str) -> ValidateRequest {
         currency: Currency::parse("EUR").expect("a currency"),
         external_store_id: ExternalStoreId::parse("ext-100").expect("an id"),
         now: NOW,
+        access_token: None,
     }
 }
 

@@ -1,0 +1,236 @@
+//! Outbound HTTP of one revision, decided at the border: the origin must be asked for and granted, the address allowed
+//! where the connection is made, the body within its limit. Credentials are put in here, where no guest can see them.
+//! Redirects are never followed: the guest gets the answer, and a request of its own to the new place is judged anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use secrecy::ExposeSecret;
+use url::{Host, Url};
+use wasmtime_wasi_http::{Error, WasiBody};
+use wharf_domain::{AccessToken, AddressPolicy};
+
+use crate::grants::{Credential, Grants};
+use crate::{AdapterManifest, HttpLimits};
+
+/// Where names become addresses. The engine uses the machine's own way; tests bring theirs.
+pub trait Resolver: Send + Sync {
+    /// All addresses of a name.
+    fn resolve(&self, name: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+}
+
+/// The machine's own name service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn resolve(&self, name: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+    }
+}
+
+/// What one revision may reach, and how.
+pub(crate) struct Egress {
+    origins: BTreeSet<String>,
+    credentials: BTreeMap<String, Credential>,
+    policy: AddressPolicy,
+    limits: HttpLimits,
+    resolver: Arc<dyn Resolver>,
+    /// One pool of connections per revision, made when the first request is.
+    client: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl Egress {
+    /// What the manifest asks for and the grants give.
+    pub(crate) fn new(
+        manifest: &AdapterManifest,
+        grants: &Grants,
+        limits: HttpLimits,
+        resolver: Arc<dyn Resolver>,
+    ) -> Self {
+        let wanted = |name: &String| manifest.credentials.contains(name);
+        Self {
+            origins: manifest.wanted_origins.iter().filter(|&o| grants.origins.contains(o)).cloned().collect(),
+            credentials: grants.credentials.clone().into_iter().filter(|(name, _)| wanted(name)).collect(),
+            policy: AddressPolicy { allowed: grants.private_networks.clone() },
+            limits,
+            resolver,
+            client: OnceLock::new(),
+        }
+    }
+
+    pub(crate) async fn send(
+        self: Arc<Self>,
+        request: Request<WasiBody>,
+        first_byte: Option<Duration>,
+        access_token: Option<AccessToken>,
+    ) -> Result<Response<WasiBody>, Error> {
+        let (parts, body) = request.into_parts();
+        // Read to its end before anything is refused: a guest that is still writing would see a broken stream instead
+        // of the reason.
+        let body = self.collect(body).await?;
+        let url = self.permitted(&parts.method, &parts.uri)?;
+        let mut headers = parts.headers;
+        // The client sets both from what is really sent.
+        headers.remove(HOST);
+        headers.remove(CONTENT_LENGTH);
+        self.add_credentials(&url, &mut headers, access_token.as_ref())?;
+        let sent =
+            self.client()?.request(parts.method, url).headers(headers).body(body).timeout(self.limits.timeout).send();
+        let first_byte = first_byte.unwrap_or(self.limits.timeout).min(self.limits.timeout);
+        let answer = tokio::time::timeout(first_byte, sent).await.map_err(|_| Error::ConnectionReadTimeout)?;
+        Ok(http::Response::from(answer.map_err(|error| reason(&error))?).map(|body| self.bounded(body)))
+    }
+
+    async fn collect(&self, body: WasiBody) -> Result<bytes::Bytes, Error> {
+        let most = self.limits.body_bytes;
+        let collected = Limited::new(body, most).collect().await.map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(_) => Error::HttpRequestBodySize(Some(most as u64)),
+        })?;
+        Ok(collected.to_bytes())
+    }
+
+    fn bounded(&self, body: reqwest::Body) -> WasiBody {
+        let most = self.limits.body_bytes;
+        let reason = move |error: Box<dyn StdError + Send + Sync>| {
+            if error.is::<LengthLimitError>() {
+                return Error::HttpResponseBodySize(Some(most as u64));
+            }
+            error.downcast::<reqwest::Error>().map_or(Error::HttpResponseIncomplete, |error| self::reason(&error))
+        };
+        Limited::new(body, most).map_err(reason).boxed_unsync()
+    }
+
+    /// The URL, as the client will read it, if a request may go there.
+    fn permitted(&self, method: &Method, uri: &http::Uri) -> Result<Url, Error> {
+        let url = Url::parse(&uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        if *method == Method::CONNECT || !anonymous || !self.origins.contains(&url.origin().ascii_serialization()) {
+            return Err(Error::HttpRequestDenied);
+        }
+        // The client asks no resolver about a literal, in whatever spelling (`0x7f.1`, `2130706433`).
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            _ => None,
+        };
+        match literal {
+            Some(address) if !self.policy.permits(address) => Err(Error::DestinationIpProhibited),
+            _ => Ok(url),
+        }
+    }
+
+    fn add_credentials(&self, url: &Url, headers: &mut HeaderMap, token: Option<&AccessToken>) -> Result<(), Error> {
+        let origin = url.origin().ascii_serialization();
+        for (name, credential) in &self.credentials {
+            if !credential.origins().is_empty() && !credential.origins().contains(&origin) {
+                continue;
+            }
+            let (header, value) = header(credential, token).map_err(|why| {
+                tracing::warn!(credential = name, why, "a credential could not be added");
+                Error::ConfigurationError
+            })?;
+            headers.insert(header, value);
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, Error> {
+        let made = self.client.get_or_init(|| {
+            // The host installs the same one at its start; then this changes nothing.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .referer(false)
+                .dns_resolver(Arc::new(Guarded { policy: self.policy.clone(), resolver: self.resolver.clone() }))
+                .build()
+                .map_err(|error| error.to_string())
+        });
+        made.as_ref().map_err(|why| Error::InternalError(Some(why.clone())))
+    }
+}
+
+fn header(credential: &Credential, token: Option<&AccessToken>) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = match credential {
+        Credential::Basic { user, password, .. } => {
+            let pair = format!("{}:{}", user.read(token)?.expose_secret(), password.read(token)?.expose_secret());
+            (AUTHORIZATION, format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)))
+        }
+        Credential::Bearer { token: secret, .. } => {
+            (AUTHORIZATION, format!("Bearer {}", secret.read(token)?.expose_secret()))
+        }
+        Credential::Header { name, value, .. } => {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "its header's name is not valid")?;
+            (name, value.read(token)?.expose_secret().to_owned())
+        }
+    };
+    let mut value = HeaderValue::from_str(&value).map_err(|_| "its value cannot stand in a header")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// The resolver with the address rule behind it. What it lets through is what the connection is made to, so a name that
+/// changes its address between a check and a use gains nothing.
+struct Guarded {
+    policy: AddressPolicy,
+    resolver: Arc<dyn Resolver>,
+}
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (policy, found) = (self.policy.clone(), self.resolver.resolve(name.as_str().to_owned()));
+        Box::pin(async move {
+            let found = found.await?;
+            if found.iter().any(|address| !policy.permits(*address)) {
+                return Err(Prohibited.into());
+            }
+            let addresses: Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to an address that is not allowed")]
+struct Prohibited;
+
+/// What the guest is told of a failed exchange.
+fn reason(error: &reqwest::Error) -> Error {
+    let mut source: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if cause.is::<Prohibited>() {
+            return Error::DestinationIpProhibited;
+        }
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            match io.kind() {
+                io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => return Error::ConnectionTerminated,
+                io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
+                _ => {}
+            }
+        }
+        if cause.is::<rustls::Error>() {
+            return Error::TlsCertificateError;
+        }
+        source = cause.source();
+    }
+    if error.is_timeout() {
+        Error::HttpResponseTimeout
+    } else if error.is_connect() {
+        Error::DestinationUnavailable
+    } else {
+        Error::HttpProtocolError
+    }
+}

@@ -1,0 +1,118 @@
+//! The hook behind `wasi:http`: one call's requests on their way out.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wharf_domain::AccessToken;
+
+use crate::egress::Egress;
+
+/// Where the requests of one call go.
+#[derive(Clone)]
+pub(crate) enum Outbound {
+    /// Nowhere: nothing is granted, or the guest is only tried.
+    Closed,
+    /// To the network, as granted.
+    Live(Arc<Egress>),
+    /// To an answer that was written down before.
+    Canned(Arc<Canned>),
+}
+
+/// What a conformance case plays to a guest instead of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Canned {
+    /// An HTTP response.
+    Response { status: u16, headers: Vec<(String, String)>, body: String },
+    /// No answer in time.
+    TimedOut,
+    /// No connection.
+    Refused,
+    /// Not granted.
+    Denied,
+}
+
+/// The requests of one call.
+pub(crate) struct Requests {
+    pub(crate) outbound: Outbound,
+    pub(crate) access_token: Option<AccessToken>,
+    left: u32,
+    asked: bool,
+}
+
+impl Requests {
+    pub(crate) const fn new(outbound: Outbound, most: u32) -> Self {
+        Self { outbound, access_token: None, left: most, asked: false }
+    }
+
+    /// Whether the guest asked anybody.
+    pub(crate) const fn any(&self) -> bool {
+        self.asked
+    }
+}
+
+type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for Requests {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        self.asked = true;
+        let Some(left) = self.left.checked_sub(1) else {
+            return Box::new(drained(request, Error::ConnectionLimitReached));
+        };
+        self.left = left;
+        match &self.outbound {
+            Outbound::Closed => Box::new(drained(request, Error::HttpRequestDenied)),
+            Outbound::Canned(canned) => {
+                let canned = canned.clone();
+                Box::new(async move {
+                    drain(request).await;
+                    canned.play().map(finished)
+                })
+            }
+            Outbound::Live(egress) => {
+                let (egress, access_token) = (egress.clone(), self.access_token.clone());
+                let first_byte = options.and_then(|options| options.first_byte_timeout);
+                Box::new(async move { egress.send(request, first_byte, access_token).await.map(finished) })
+            }
+        }
+    }
+}
+
+/// The response with nothing left to do for its connection: the client keeps its own.
+fn finished(response: Response<WasiBody>) -> (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>) {
+    (response, Box::new(std::future::ready(Ok(()))))
+}
+
+async fn drained(request: Request<WasiBody>, error: Error) -> Sent {
+    drain(request).await;
+    Err(error)
+}
+
+/// Takes what the guest writes, so that it sees the refusal and not a broken stream.
+async fn drain(request: Request<WasiBody>) {
+    let mut body = request.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+impl Canned {
+    fn play(&self) -> Result<Response<WasiBody>, Error> {
+        let (status, headers, body) = match self {
+            Self::Response { status, headers, body } => (*status, headers, body),
+            Self::TimedOut => return Err(Error::ConnectionReadTimeout),
+            Self::Refused => return Err(Error::ConnectionRefused),
+            Self::Denied => return Err(Error::HttpRequestDenied),
+        };
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        let body = Full::new(bytes::Bytes::from(body.clone())).map_err(|never| match never {}).boxed_unsync();
+        response.body(body).map_err(|error| Error::InternalError(Some(error.to_string())))
+    }
+}

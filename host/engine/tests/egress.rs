@@ -1,0 +1,215 @@
+//! Outbound HTTP of a real adapter: what was granted goes out with its credential, everything else stays inside.
+
+mod support;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use support::{ask, component, request, settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use wharf_domain::{AccessToken, Answer};
+use wharf_engine::{Engine, Fault, OperationError, PluginState, Resolver, Stage};
+
+/// A marketplace on loopback that remembers what it was asked and gives one answer to all.
+struct Upstream {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Upstream {
+    async fn answering(answer: impl Into<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (heard, answer) = (Arc::<Mutex<Vec<String>>>::default(), answer.into());
+        let told = heard.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (told, answer) = (told.clone(), answer.clone());
+                tokio::spawn(async move {
+                    let mut question = Vec::new();
+                    while !is_whole(&question) {
+                        if stream.read_buf(&mut question).await.unwrap_or(0) == 0 {
+                            break;
+                        }
+                    }
+                    told.lock().expect("no panic").push(String::from_utf8_lossy(&question).into_owned());
+                    if answer.is_empty() {
+                        std::future::pending::<()>().await;
+                    }
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Self { address, heard }
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.heard.lock().expect("no panic").clone()
+    }
+
+    fn grants(&self) -> String {
+        grants(&format!("http://{}", self.address), "private_networks = ['127.0.0.0/8']", "")
+    }
+}
+
+fn is_whole(question: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(question);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+fn json(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn accepted() -> String {
+    json(
+        "200 OK",
+        r#"{"status":true,"orderId":"o-1","amount":10.10,"currency":"EUR","importedAtUTC":"2024-01-01T12:00:00.000Z"}"#,
+    )
+}
+
+fn grants(origin: &str, more: &str, limits: &str) -> String {
+    format!(
+        "origins = ['{origin}']\n{more}\n[config]\nbase_url = '{origin}'\nmarketplace = 'etsy'\nserve_as = 'remote'\n\
+         [credentials.marketplace]\nscheme = 'bearer'\ntoken = {{ store = 'access-token' }}\n[limits]\n{limits}\n"
+    )
+}
+
+async fn engine_with(grants: &str, resolver: Option<Arc<dyn Resolver>>) -> Engine {
+    let mut settings = settings();
+    if let Some(resolver) = resolver {
+        settings.resolver = resolver;
+    }
+    let engine = Engine::start(settings).expect("an engine");
+    let uploaded = engine.upload("remote", component("http-marketplace"), Some(grants), "test").await;
+    uploaded.unwrap_or_else(|error| panic!("{error}"));
+    engine
+}
+
+async fn ask_with_token(engine: &Engine) -> Result<Answer, Fault> {
+    let mut request = request("order-101");
+    request.access_token = AccessToken::parse("s3cret-token").ok();
+    engine.validate("remote", request).await.result
+}
+
+#[tokio::test]
+async fn a_granted_request_goes_out_with_its_credential() {
+    let upstream = Upstream::answering(accepted()).await;
+    let engine = engine_with(&upstream.grants(), None).await;
+    let Ok(Answer::Accepted(order)) = ask_with_token(&engine).await else { panic!("an order") };
+    assert_eq!((order.id.as_str(), order.amount.to_string().as_str()), ("o-1", "10.10"));
+    let [heard] = &upstream.heard()[..] else { panic!("one request") };
+    assert!(heard.starts_with("POST /mock/etsy/validate HTTP/1.1"), "{heard}");
+    assert!(heard.to_lowercase().contains("authorization: bearer s3cret-token"), "{heard}");
+    assert!(heard.ends_with(r#"{"receipt":"order-101","currency":"EUR"}"#), "{heard}");
+    let report = format!("{:?}", engine.plugins());
+    assert!(!report.contains("s3cret"), "no secret in a report");
+}
+
+#[tokio::test]
+async fn a_plugin_without_its_grants_waits_for_approval() {
+    let engine = support::engine();
+    let OperationError::Refused(refusal) =
+        engine.upload("remote", component("http-marketplace"), None, "test").await.expect_err("nothing is granted")
+    else {
+        panic!("a refusal")
+    };
+    assert_eq!(refusal.stage, Stage::Approve);
+    assert!(refusal.cause.contains("the credential marketplace"), "{refusal}");
+    assert!(matches!(engine.plugins()[0].state, PluginState::NeedsApproval { .. }));
+    let only_config = "[config]\nbase_url = 'https://api.example.com'\nmarketplace = 'etsy'";
+    let error = engine.upload("remote", component("http-marketplace"), Some(only_config), "test").await;
+    assert!(error.expect_err("no origin").to_string().contains("the origin https://api.example.com"));
+    let missing = "[config]\n[credentials.marketplace]\nscheme = 'bearer'\ntoken = { env = 'WHARF_NO_SUCH_VARIABLE' }";
+    let error = engine.upload("remote", component("http-marketplace"), Some(missing), "test").await;
+    assert!(error.expect_err("no secret").to_string().contains("WHARF_NO_SUCH_VARIABLE"));
+}
+
+#[tokio::test]
+async fn addresses_are_refused_in_every_spelling_and_never_connected() {
+    let upstream = Upstream::answering(accepted()).await;
+    let port = upstream.address.port();
+    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "017700000001", "127.1", "[::ffff:127.0.0.1]", "0"] {
+        let engine = engine_with(&grants(&format!("http://{host}:{port}"), "", ""), None).await;
+        let answer = ask_with_token(&engine).await;
+        assert!(matches!(answer, Ok(Answer::Unavailable(_))), "{host}: {answer:?}");
+    }
+    for host in ["169.254.169.254", "10.0.0.1", "[fd00::1]", "[64:ff9b::a9fe:a9fe]"] {
+        let engine = engine_with(&grants(&format!("http://{host}:{port}"), "", ""), None).await;
+        assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))), "{host}");
+    }
+    assert_eq!(upstream.heard(), Vec::<String>::new(), "nobody was connected");
+}
+
+/// A name service that first says something harmless, and then leads inside.
+struct Flipping {
+    asked: AtomicUsize,
+}
+
+impl Resolver for Flipping {
+    fn resolve(&self, _: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        let first = self.asked.fetch_add(1, Ordering::SeqCst) == 0;
+        // TEST-NET is not reachable, so the first request fails; the second would reach the listener.
+        let addresses = if first { vec![] } else { vec![[1, 1, 1, 1].into(), [127, 0, 0, 1].into()] };
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_flips_to_an_inner_address_is_not_followed() {
+    let upstream = Upstream::answering(accepted()).await;
+    let resolver = Arc::new(Flipping { asked: AtomicUsize::new(0) });
+    let origin = format!("http://flip.example:{}", upstream.address.port());
+    let engine = engine_with(&grants(&origin, "", ""), Some(resolver.clone())).await;
+    for _ in 0..3 {
+        assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))));
+    }
+    assert!(resolver.asked.load(Ordering::SeqCst) >= 3, "asked anew for every connection");
+    assert_eq!(upstream.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_floods_are_cut() {
+    let target = Upstream::answering(accepted()).await;
+    let redirect = format!("HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", target.address);
+    let endless = format!("HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n{}", "x".repeat(100_000));
+    for answer in [redirect, endless, "garbage\r\n\r\n".into(), json("500 Oops", "{}"), json("200 OK", "not json")] {
+        let upstream = Upstream::answering(answer.clone()).await;
+        let limits = "http_body_bytes = 50000";
+        let grants = upstream.grants().replace("[limits]\n", &format!("[limits]\n{limits}\n"));
+        let engine = engine_with(&grants, None).await;
+        let said = ask_with_token(&engine).await;
+        assert!(matches!(said, Ok(Answer::Unavailable(_))), "{:.40}: {said:?}", answer);
+        assert_eq!(upstream.heard().len(), 1);
+    }
+    assert_eq!(target.heard(), Vec::<String>::new(), "the redirect's target was never asked");
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_upstreams_fault() {
+    let upstream = Upstream::answering("").await;
+    let grants = upstream.grants().replace("[limits]\n", "[limits]\nhttp_timeout_ms = 100\n");
+    let engine = engine_with(&grants, None).await;
+    assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))), "the guest was told");
+    let grants = upstream.grants().replace("[limits]\n", "[limits]\nwall_ms = 200\n");
+    let engine = engine_with(&grants, None).await;
+    assert_eq!(ask_with_token(&engine).await, Err(Fault::UpstreamTooSlow));
+}
+
+#[tokio::test]
+async fn requests_are_counted_and_rate_limits_told() {
+    let upstream = Upstream::answering("HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n").await;
+    let engine = engine_with(&upstream.grants(), None).await;
+    assert_eq!(ask_with_token(&engine).await, Ok(Answer::RateLimited(Some(Duration::from_secs(7)))));
+    // The store's token is a part of the call; without one the credential cannot be added and nothing goes out.
+    let before = upstream.heard().len();
+    assert!(matches!(ask(&engine, "remote", "order-101").await.result, Ok(Answer::Unavailable(_))));
+    assert_eq!(upstream.heard().len(), before);
+}
