@@ -129,7 +129,7 @@ impl Stage {
             let outcome = answer["error"].as_str().unwrap_or("imported");
             ensure!(status == 200 && outcome == expected, "{receipt}: {status} {answer}, not {expected}");
             let details = match answer["orderId"].as_str() {
-                Some(id) => format!("as {id}, {} {}", answer["amount"], currency),
+                Some(id) => format!("as {id}, {:.2} {currency}", answer["amount"].as_f64().unwrap_or_default()),
                 None => String::new(),
             };
             came_true(receipt, &format!("{expected} {details}"), why);
@@ -149,7 +149,8 @@ impl Stage {
         let data = &event["data"];
         ensure!(data["processedCount"] == 1 && data["failedCount"] == 1, "an unexpected run: {event}");
         came_true("sync", "1 receipt asked again, refused again", "order-102; order-115 is not due yet");
-        came_true("webhook", &format!("sync.completed arrived, event {}", event["eventId"]), &self.webhook_url());
+        let id = event["eventId"].as_str().context("the webhook names no event")?;
+        came_true("webhook", &format!("sync.completed arrived, event {id}"), &self.webhook_url());
         let (status, answer) = request(self.port, "GET", &format!("/stores/sync-status?syncToken={token}"), None)?;
         ensure!(
             status == 200 && answer["syncStatus"] == "partial" && answer["importedOrders"] == 1,
