@@ -22,8 +22,8 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         path = request.uri().path(),
     );
     let mut response = next.run(request).instrument(span.clone()).await;
-    let latency_ms = started.elapsed().as_secs_f64() * 1_000.0;
-    span.in_scope(|| tracing::info!(status = response.status().as_u16(), latency_ms, "answered"));
+    let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    span.in_scope(|| tracing::info!(status = response.status().as_u16(), latency_us, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

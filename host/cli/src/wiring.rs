@@ -38,9 +38,12 @@ pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
 }
 
 impl Host {
-    /// Closes what is open; waits for statements that run.
+    /// Closes what is open; waits a little for statements that run.
     pub(crate) async fn close(self) {
-        self.store.close().await;
+        const MOST: Duration = Duration::from_secs(2);
+        if tokio::time::timeout(MOST, self.store.close()).await.is_err() {
+            tracing::warn!("a statement still runs; the database ends it");
+        }
     }
 }
 

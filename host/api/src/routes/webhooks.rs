@@ -87,7 +87,7 @@ mod tests {
         }
         let refused = parse(json!({"organizationId": "o", "event": "sync", "targetUrl": "ftp://a", "shaper": 5}));
         assert_eq!(
-            refused.err().expect("a refusal"),
+            refused.expect_err("a refusal"),
             [
                 "event must be one of sync.completed, sync.failed, sync.started",
                 "targetUrl must be an absolute http or https URL",

@@ -1,6 +1,6 @@
 use anyhow::{Context, ensure};
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -52,6 +52,9 @@ pub(crate) struct FlowArgs {
     )]
     receipts: Vec<String>,
 }
+
+/// What a value in a query must not hold as it is.
+const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One request and its answer.
 #[derive(Serialize)]
@@ -115,7 +118,7 @@ impl Flow {
             let webhook = json!({"organizationId": args.org_id, "event": event, "targetUrl": args.webhook_url});
             self.post("/webhooks/register", &webhook).await?;
         }
-        let organization = utf8_percent_encode(&args.org_id, NON_ALPHANUMERIC);
+        let organization = utf8_percent_encode(&args.org_id, IN_A_QUERY);
         let list = self.get(&format!("/webhooks?organizationId={organization}")).await?;
         for event in EVENTS.map(EventKind::as_str) {
             let is_ours = |hook: &Value| hook["event"] == event && hook["targetUrl"] == args.webhook_url;

@@ -1,6 +1,10 @@
 //! Commands that run until they are told to stop, and those that talk to them.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+};
 
 use serde_json::{Value, json};
 
@@ -102,4 +106,50 @@ async fn a_flow_ends_at_the_first_answer_it_cannot_build_on() {
     assert_eq!(output.status.code(), Some(1));
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.contains("POST /stores/register\n400 {") && !printed.contains("/orders/import"), "{printed}");
+}
+
+/// Begins a request and returns when its handler waits for the two bytes of its body.
+fn half_a_request(host: &Service) -> BufReader<TcpStream> {
+    let address = host.base_url.trim_start_matches("http://");
+    let mut connection = BufReader::new(TcpStream::connect(address).expect("a connection"));
+    let head = "POST /orders/import HTTP/1.1\r\nHost: wharf\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
+    write!(connection.get_mut(), "{head}Expect: 100-continue\r\n\r\n").expect("written");
+    let mut line = String::new();
+    connection.read_line(&mut line).expect("an interim answer");
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    connection
+}
+
+#[test]
+fn a_request_in_flight_is_finished_before_the_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let host = Service::start(dir.path(), &ANY_PORT, &["serve"]);
+    let mut connection = half_a_request(&host);
+    host.signal("-TERM");
+    host.logged("stopping: what is in flight is finished first");
+    connection.get_mut().write_all(b"{}").expect("written");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer, and then the end");
+    assert!(answer.contains("HTTP/1.1 400") && answer.contains("syncToken"), "{answer}");
+    assert_eq!(host.ended().1.code(), Some(0));
+}
+
+#[test]
+fn the_end_does_not_wait_for_ever() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let host = Service::start(dir.path(), &[("PORT", "0"), ("SHUTDOWN_GRACE", "100ms")], &["serve"]);
+    let _connection = half_a_request(&host);
+    host.signal("-TERM");
+    assert_eq!(host.ended().1.code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let host = Service::start(dir.path(), &ANY_PORT, &["serve"]);
+    let _connection = half_a_request(&host);
+    host.signal("-TERM");
+    host.logged("stopping: what is in flight is finished first");
+    host.signal("-INT");
+    assert_eq!(host.ended().1.code(), Some(130));
 }

@@ -42,7 +42,8 @@ fn a_wrong_setting_is_named_and_nothing_starts() {
 #[test]
 fn an_empty_variable_counts_as_unset() {
     let dir = tempfile::tempdir().expect("a folder");
-    let empty = ["LOG_LEVEL", "LOG_FORMAT", "DATABASE_URL", "DATABASE_POOL", "WHARF_DATA_DIR", "DATABASE_ACQUIRE_TIMEOUT"];
+    let empty =
+        ["LOG_LEVEL", "LOG_FORMAT", "DATABASE_URL", "DATABASE_POOL", "WHARF_DATA_DIR", "DATABASE_ACQUIRE_TIMEOUT"];
     let output = run(dir.path(), &empty.map(|name| (name, "")), &["migrate"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(dir.path().join(".wharf/wharf.db").exists());
