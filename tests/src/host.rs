@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,14 +11,11 @@ use anyhow::{Context, Result, bail};
 use reqwest::Client;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::{Child, Command},
-};
+use tokio::process::{Child, Command};
 
 pub use rustix::process::Signal;
 
-use crate::{Answer, Backend, PATIENCE, Site, client, eventually, wharf_binary};
+use crate::{Answer, Backend, LogLine, PATIENCE, Site, client, eventually, log::Log, wharf_binary};
 
 /// Shared by all hosts with PostgreSQL, as it must be in production.
 const ENCRYPTION_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -280,52 +277,43 @@ impl Drop for Host {
     }
 }
 
-/// One line that a host wrote.
-#[derive(Clone, Debug)]
-pub struct LogLine {
-    /// The line as it came.
-    pub text: String,
-    /// The line as JSON; `null` if it is none.
-    pub json: Value,
-}
+#[cfg(test)]
+mod tests {
+    use super::Signal;
+    use crate::{Backend, Host, Site, on_every_backend};
 
-impl LogLine {
-    /// Its message, empty if it has none.
-    pub fn message(&self) -> &str {
-        self.field("message").as_str().unwrap_or_default()
+    async fn serves_pauses_and_stops(backend: Backend) {
+        let mut host = Host::start(backend).await.expect("a host");
+        assert_eq!(host.get("/healthz").await.expect("an answer").status, 200);
+        host.signal(Signal::STOP).expect("paused");
+        host.signal(Signal::CONT).expect("resumed");
+        assert_eq!(host.get("/readyz").await.expect("an answer").status, 200);
+        assert!(host.stop().await.expect("stopped").success(), "{}", host.logged());
     }
 
-    /// A field of the event, `null` if it has none of this name.
-    pub fn field(&self, name: &str) -> &Value {
-        match &self.json["fields"][name] {
-            Value::Null => &self.json[name],
-            value => value,
-        }
+    async fn tells_why_it_does_not_start(backend: Backend) {
+        let site = Site::open(backend).await.expect("a site");
+        let error = site.host().env("REDIS_URL", "nonsense").start().await.expect_err("a wrong setting");
+        assert!(error.to_string().contains("REDIS_URL"), "{error}");
     }
 
-    fn address(&self) -> Option<String> {
-        let address = self.field("address").as_str()?;
-        (self.message() == "listening").then(|| address.to_owned())
-    }
-}
+    on_every_backend!(serves_pauses_and_stops, tells_why_it_does_not_start);
 
-/// The lines of both outputs, in the order in which they came.
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<LogLine>>>);
-
-impl Log {
-    fn lines(&self) -> MutexGuard<'_, Vec<LogLine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn follow(&self, output: impl AsyncRead + Send + Unpin + 'static) {
-        let log = self.clone();
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(output).lines();
-            while let Ok(Some(text)) = lines.next_line().await {
-                let json = serde_json::from_str(&text).unwrap_or_default();
-                log.lines().push(LogLine { text, json });
-            }
-        });
+    #[test]
+    fn hosts_of_one_site_share_their_database() {
+        crate::run(async {
+            let site = Site::open(Backend::Postgres).await.expect("a site");
+            let mut one = site.host().role("api").start().await.expect("a host");
+            let two = site.host().role("api").start().await.expect("another");
+            let worker = site.host().command(&["worker", "sync"]).start().await.expect("a worker");
+            assert_eq!(worker.base_url(), "", "it has no API");
+            let store = serde_json::json!({"organizationId": "o", "marketplace": "etsy", "externalStoreId": "e",
+                "storeName": "s", "accessToken": "t", "currency": "USD"});
+            let answer = one.post("/stores/register", &store).await.expect("an answer");
+            one.kill().await.expect("killed");
+            assert_eq!(two.post("/stores/register", &store).await.expect("an answer").json(), answer.json());
+            let (status, printed) = site.host().command(&["schema"]).run().await.expect("the schema");
+            assert!(status.success() && printed.contains("create table"), "{printed}");
+        })
     }
 }

@@ -108,6 +108,6 @@ mod tests {
                 .await
                 .expect("a count");
             assert_eq!(count, 0, "dropped, also while a pool is open");
-        });
+        })
     }
 }

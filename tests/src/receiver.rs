@@ -165,6 +165,6 @@ mod tests {
             assert_eq!(receiver.wait_for(3).await.expect("three requests").len(), 3);
             let request = receiver.wait_for_event("b").await.expect("the second request");
             assert_eq!((request.header("x-event-id"), request.uri.path()), ("7", "/webhook"));
-        });
+        })
     }
 }

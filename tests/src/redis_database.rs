@@ -70,6 +70,6 @@ mod tests {
             let () = one.connect().await.expect("connected").set("key", 1).await.expect("set");
             let there: bool = two.connect().await.expect("connected").exists("key").await.expect("asked");
             assert!(!there);
-        });
+        })
     }
 }
