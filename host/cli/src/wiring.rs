@@ -4,6 +4,7 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::Context;
