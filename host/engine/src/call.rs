@@ -22,9 +22,15 @@ impl Callable {
 
     /// The same in the contract's own words.
     pub(crate) async fn judge(&self, request: &ValidateRequest) -> Result<Judged, Fault> {
-        self.check_input(request.bytes())?;
-        let Guest::Adapter(pre) = &self.guest else { return Err(Fault::NotFound) };
-        let judged = self.run(async |store| {
+        self.judge_measured(request).await.0
+    }
+
+    pub(crate) async fn judge_measured(&self, request: &ValidateRequest) -> (Result<Judged, Fault>, Usage) {
+        let Guest::Adapter(pre) = &self.guest else { return (Err(Fault::NotFound), Usage::default()) };
+        if let Err(fault) = self.check_input(request.bytes()) {
+            return (Err(fault), Usage::default());
+        }
+        let judged = self.run_measured(async |store| {
             store.data_mut().requests.access_token.clone_from(&request.access_token);
             let instance = pre.instantiate_async(&mut *store).await?;
             instance.wharf_plugin_adapter().call_validate(store, &request.to_guest()).await
@@ -34,15 +40,20 @@ impl Callable {
 
     /// Asks a shaper for a message.
     pub(crate) async fn shape(&self, event: &Event) -> Result<Message, Fault> {
-        self.check_input(convert::event_bytes(event))?;
-        let Guest::Shaper(pre) = &self.guest else { return Err(Fault::NotFound) };
-        let said = self
-            .run(async |store| {
-                let instance = pre.instantiate_async(&mut *store).await?;
-                instance.wharf_plugin_shaper().call_shape(store, &convert::event_to_guest(event)).await
-            })
-            .await?;
-        convert::message(said, self.limits.output_bytes)
+        self.shape_measured(event).await.0
+    }
+
+    pub(crate) async fn shape_measured(&self, event: &Event) -> (Result<Message, Fault>, Usage) {
+        let Guest::Shaper(pre) = &self.guest else { return (Err(Fault::NotFound), Usage::default()) };
+        if let Err(fault) = self.check_input(convert::event_bytes(event)) {
+            return (Err(fault), Usage::default());
+        }
+        let shaped = self.run_measured(async |store| {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instance.wharf_plugin_shaper().call_shape(store, &convert::event_to_guest(event)).await
+        });
+        let (said, usage) = shaped.await;
+        (said.and_then(|said| convert::message(said, self.limits.output_bytes)), usage)
     }
 
     /// Asks what it is. The very first call of a revision, so it proves that it can be instantiated at all.
@@ -84,16 +95,28 @@ impl Callable {
     }
 
     async fn run<T>(&self, work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>) -> Result<T, Fault> {
+        self.run_measured(work).await.0
+    }
+
+    async fn run_measured<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
+    ) -> (Result<T, Fault>, Usage) {
         let mut store = self.store();
         let ended = tokio::time::timeout(self.limits.wall, work(&mut store)).await;
         let last_words = store.data_mut().finish_log();
-        match ended {
+        let usage = Usage {
+            memory_bytes: store.data().memory.peak(),
+            fuel: self.metering.counts_fuel().then(|| ALL_FUEL.saturating_sub(store.get_fuel().unwrap_or(ALL_FUEL))),
+        };
+        let result = match ended {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => Err(fault(&error, store.data(), last_words)),
             // Time on the processor has its own limit: what ran out here was patience, and whoever was asked is to blame.
             Err(_) if store.data().requests.any() => Err(Fault::UpstreamTooSlow),
             Err(_) => Err(Fault::OutOfTime),
-        }
+        };
+        (result, usage)
     }
 
     fn store(&self) -> Store<GuestState> {
@@ -101,6 +124,9 @@ impl Callable {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes);
         store.set_max_component_handles(MOST_COMPONENT_HANDLES);
+        if self.metering.counts_fuel() {
+            store.set_fuel(ALL_FUEL).expect("this engine counts fuel");
+        }
         let mut ticks_left = ticks(&self.limits);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
@@ -109,6 +135,18 @@ impl Callable {
         });
         store
     }
+}
+
+/// More than any call can burn within its time.
+const ALL_FUEL: u64 = u64::MAX / 2;
+
+/// What a call used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// The most memory, in bytes.
+    pub(crate) memory_bytes: usize,
+    /// Units of work, where they are counted.
+    pub(crate) fuel: Option<u64>,
 }
 
 /// What an adapter says of a receipt.

@@ -44,7 +44,11 @@ impl Engine {
     /// Only if the sandbox itself cannot be built or the state folder cannot be written. A missing folder or a bad
     /// plugin is reported by [`folder_problem`](Self::folder_problem) and [`plugins`](Self::plugins).
     pub fn start(settings: EngineSettings) -> Result<Self, EngineError> {
-        let runtime = sandbox::engine(&settings, Metering::Epochs).map_err(EngineError::Sandbox)?;
+        Self::build(settings, Metering::Time)
+    }
+
+    pub(crate) fn build(settings: EngineSettings, metering: Metering) -> Result<Self, EngineError> {
+        let runtime = sandbox::engine(&settings, metering).map_err(EngineError::Sandbox)?;
         let linker = sandbox::linker(&runtime).map_err(EngineError::Sandbox)?;
         let state_dir = settings.state_dir.as_deref();
         let unusable = |source| EngineError::State {
@@ -54,7 +58,7 @@ impl Engine {
         let cache = state_dir.map(Cache::open).transpose().map_err(unusable)?;
         let shelf = Shelf::open(state_dir).map_err(unusable)?;
         let threads = Threads::start(runtime.clone(), settings.guest_threads)?;
-        let loader = Loader::new(runtime, linker, cache, settings.clone());
+        let loader = Loader::new(runtime, linker, cache, settings.clone(), metering);
         let (told, transitions) = mpsc::unbounded_channel();
         let engine = Self {
             registry: Arc::new(Registry::new(loader, shelf, told, settings.max_in_flight)),
@@ -205,7 +209,7 @@ impl Engine {
     }
 
     /// Runs a change on the engine's own threads, so that it is carried out whatever becomes of the caller.
-    async fn on_registry<T, F>(&self, change: impl FnOnce(Arc<Registry>) -> F + Send + 'static) -> T
+    pub(crate) async fn on_registry<T, F>(&self, change: impl FnOnce(Arc<Registry>) -> F + Send + 'static) -> T
     where
         T: Send + 'static,
         F: Future<Output = T> + Send,

@@ -10,10 +10,12 @@
 //!
 //! What it leaves out: databases, the API, and what an answer means for an order.
 
+mod author;
 mod bindings;
 mod breaker;
 mod cache;
 mod call;
+mod conformance;
 mod convert;
 mod digest;
 mod egress;
@@ -37,6 +39,8 @@ mod shelf;
 mod stderr;
 mod watch;
 
+pub use author::{BenchReport, CheckReport, PackFacts, Spread, pack};
+pub use conformance::{Conformance, Failure, Law, LawReport};
 pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};
 pub use digest::Digest;
 pub use egress::{Resolver, SystemResolver};

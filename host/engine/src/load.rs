@@ -17,6 +17,7 @@ use crate::guest::{GuestState, Identity};
 use crate::inspect::inspect;
 use crate::outbound::Outbound;
 use crate::revision::{Callable, Counts, Guest, Revision};
+use crate::sandbox::Metering;
 use crate::shelf::Stored;
 use crate::{Digest, EngineSettings, Fault, Kind, Manifest, Refusal, Stage};
 
@@ -29,6 +30,7 @@ pub(crate) struct Loader {
     linker: Linker<GuestState>,
     cache: Option<Arc<Cache>>,
     settings: EngineSettings,
+    metering: Metering,
     /// One compilation at a time, also after one that was given up and still runs.
     compiling: Arc<Semaphore>,
 }
@@ -39,8 +41,9 @@ impl Loader {
         linker: Linker<GuestState>,
         cache: Option<Cache>,
         settings: EngineSettings,
+        metering: Metering,
     ) -> Self {
-        Self { engine, linker, cache: cache.map(Arc::new), settings, compiling: Arc::new(Semaphore::new(1)) }
+        Self { engine, linker, cache: cache.map(Arc::new), settings, metering, compiling: Arc::new(Semaphore::new(1)) }
     }
 
     /// Brings a revision to the point where it could be tried against the contract. Runs on the guests' runtime.
@@ -55,6 +58,7 @@ impl Loader {
             config: Arc::new(grants.config.clone()),
             limits: grants.limits(self.settings.limits(kind)),
             outbound: Outbound::Closed,
+            metering: self.metering,
         };
         callable.instantiate().await.map_err(|fault| tried(Stage::Instantiate, &fault))?;
         let manifest = callable.describe().await.map_err(|fault| tried(Stage::Describe, &fault))?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::conformance;
 use crate::life::{Life, Refused};
 use crate::registry::{Registry, Step};
 use crate::report::Stage;
@@ -59,6 +60,7 @@ impl Registry {
             let fix = "remove one of the two files, or give this one another name to serve";
             return Err(Refusal::new(Stage::Activate, cause, fix).passing());
         }
+        conformance::check(&revision, &stored.bytes).await?;
         Ok(revision)
     }
 

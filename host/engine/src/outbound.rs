@@ -1,6 +1,7 @@
 //! The hook behind `wasi:http`: one call's requests on their way out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -20,9 +21,15 @@ pub(crate) enum Outbound {
     Canned(Arc<Canned>),
 }
 
-/// What a conformance case plays to a guest instead of a network.
+/// What a conformance case plays to a guest instead of a network, and whether it was asked for it.
+pub(crate) struct Canned {
+    reply: Reply,
+    asked: AtomicBool,
+}
+
+/// How a marketplace that is only played behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Canned {
+pub(crate) enum Reply {
     /// An HTTP response.
     Response { status: u16, headers: Vec<(String, String)>, body: String },
     /// No answer in time.
@@ -72,7 +79,8 @@ impl WasiHttpHooks for Requests {
                 let canned = canned.clone();
                 Box::new(async move {
                     drain(request).await;
-                    canned.play().map(finished)
+                    canned.asked.store(true, Ordering::Relaxed);
+                    canned.reply.play().map(finished)
                 })
             }
             Outbound::Live(egress) => {
@@ -101,6 +109,16 @@ async fn drain(request: Request<WasiBody>) {
 }
 
 impl Canned {
+    pub(crate) const fn new(reply: Reply) -> Self {
+        Self { reply, asked: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Reply {
     fn play(&self) -> Result<Response<WasiBody>, Error> {
         let (status, headers, body) = match self {
             Self::Response { status, headers, body } => (*status, headers, body),

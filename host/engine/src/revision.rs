@@ -9,6 +9,7 @@ use crate::bindings::{MarketplaceAdapterPre, PayloadShaperPre};
 use crate::guest::{GuestState, Identity};
 use crate::outbound::Outbound;
 use crate::report::{Counters, FaultReport};
+use crate::sandbox::Metering;
 use crate::{Blame, Digest, Fault, Inspection, Limits, Manifest};
 
 /// Faults that are remembered for operators.
@@ -38,6 +39,7 @@ pub(crate) struct Callable {
     pub(crate) config: Arc<BTreeMap<String, String>>,
     pub(crate) limits: Limits,
     pub(crate) outbound: Outbound,
+    pub(crate) metering: Metering,
 }
 
 impl Callable {

@@ -1,0 +1,222 @@
+//! What the author of a plugin asks: does it pass, what does it cost, and packing it for others.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use wasm_encoder::{CustomSection, Section};
+
+use crate::conformance::{self, CONFORMANCE_SECTION, Conformance, Depth};
+use crate::engine::Engine;
+use crate::revision::Revision;
+use crate::sandbox::Metering;
+use crate::shelf::Stored;
+use crate::{Digest, EngineSettings, Fault, Inspection, Kind, Limits, Manifest, Refusal, Stage};
+
+/// Calls that are measured.
+const CALLS: usize = 200;
+
+/// What became of a component on its way to serving, for its author.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// The revision's name, its grants included.
+    pub digest: Digest,
+    /// What its names say.
+    pub inspection: Option<Inspection>,
+    /// What it says about itself.
+    pub manifest: Option<Manifest>,
+    /// What a call may use.
+    pub limits: Option<Limits>,
+    /// Where it was stopped before any law was tried.
+    pub refusal: Option<Refusal>,
+    /// The laws.
+    pub conformance: Conformance,
+}
+
+impl CheckReport {
+    /// Whether a host would let it serve.
+    pub fn passed(&self) -> bool {
+        self.refusal.is_none() && self.conformance.passed()
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(manifest) = &self.manifest {
+            let kind = if manifest.kind() == Kind::Adapter { "adapter" } else { "shaper" };
+            writeln!(f, "{} {}, {kind} of {:?}", manifest.display_name(), manifest.version(), manifest.serves())?;
+        }
+        writeln!(f, "digest {}", self.digest)?;
+        if let Some(refusal) = &self.refusal {
+            writeln!(f, "{refusal}")?;
+        }
+        write!(f, "{}", self.conformance)?;
+        f.write_str(if self.passed() { "passed" } else { "FAILED" })
+    }
+}
+
+/// What calls of a plugin cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchReport {
+    /// How many calls were measured.
+    pub calls: usize,
+    /// Units of work of one call, the same on every machine.
+    pub fuel: Spread,
+    /// Microseconds of one call on this machine, a fresh instance included.
+    pub micros: Spread,
+    /// The most memory of any call, in bytes.
+    pub peak_memory_bytes: usize,
+    /// What a call may use.
+    pub limits: Limits,
+}
+
+/// The least, the middle and the most of many figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub least: u64,
+    /// Half are below.
+    pub median: u64,
+    /// The most.
+    pub most: u64,
+}
+
+impl Spread {
+    fn of(mut figures: Vec<u64>) -> Self {
+        figures.sort_unstable();
+        let at = |index: usize| figures.get(index).copied().unwrap_or_default();
+        Self { least: at(0), median: at(figures.len() / 2), most: at(figures.len().saturating_sub(1)) }
+    }
+}
+
+impl Engine {
+    /// Takes a component through every stage and every law without letting it serve.
+    pub async fn check(&self, bytes: impl Into<Arc<[u8]>>, grants: Option<&str>) -> CheckReport {
+        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        self.on_registry(async move |registry| {
+            let mut report = CheckReport {
+                digest: stored.digest(),
+                inspection: crate::inspect(&stored.bytes).ok(),
+                manifest: None,
+                limits: None,
+                refusal: None,
+                conformance: Conformance::default(),
+            };
+            match registry.loader.load("check", &stored).await {
+                Err(refusal) => report.refusal = Some(refusal),
+                Ok(revision) => {
+                    report.conformance = conformance::run(&revision, &stored.bytes, Depth::Everything).await;
+                    report.limits = Some(revision.callable.limits);
+                    report.manifest = Some(revision.manifest);
+                }
+            }
+            report
+        })
+        .await
+    }
+
+    /// Measures what calls of a component cost, on input that it answers.
+    ///
+    /// # Errors
+    /// If it cannot be loaded, or answers none of the input.
+    pub async fn bench(&self, bytes: impl Into<Arc<[u8]>>, grants: Option<&str>) -> Result<BenchReport, Refusal> {
+        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        let counting = Self::build(EngineSettings::in_memory(), Metering::Fuel)
+            .map_err(|error| Refusal::new(Stage::Compile, error.to_string(), "free some memory"))?;
+        let timed = self.measure(stored.clone()).await?;
+        let counted = counting.measure(stored).await?;
+        Ok(BenchReport {
+            calls: timed.micros.len(),
+            fuel: Spread::of(counted.fuel),
+            micros: Spread::of(timed.micros),
+            peak_memory_bytes: timed.peak_memory_bytes,
+            limits: timed.limits,
+        })
+    }
+
+    async fn measure(&self, stored: Stored) -> Result<Measured, Refusal> {
+        self.on_registry(async move |registry| {
+            let revision = registry.loader.load("bench", &stored).await?;
+            measure(&revision).await
+        })
+        .await
+    }
+}
+
+struct Measured {
+    micros: Vec<u64>,
+    fuel: Vec<u64>,
+    peak_memory_bytes: usize,
+    limits: Limits,
+}
+
+async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
+    let callable = &revision.callable;
+    let mut measured = Measured { micros: vec![], fuel: vec![], peak_memory_bytes: 0, limits: callable.limits };
+    for input in conformance::inputs().iter().cycle().take(CALLS) {
+        let started = Instant::now();
+        let (result, usage) = match callable.identity.kind {
+            Kind::Adapter => {
+                let (result, usage) = callable.judge_measured(&conformance::request(input)).await;
+                (result.map(drop), usage)
+            }
+            Kind::Shaper => {
+                let (result, usage) = callable.shape_measured(&conformance::event(input)).await;
+                (result.map(drop), usage)
+            }
+        };
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if matches!(result, Ok(()) | Err(Fault::Refused(_))) {
+            measured.micros.push(micros);
+            measured.fuel.extend(usage.fuel);
+            measured.peak_memory_bytes = measured.peak_memory_bytes.max(usage.memory_bytes);
+        }
+    }
+    if measured.micros.is_empty() {
+        return Err(Refusal::new(Stage::Conform, "it answered nothing", "run `wharf plugin check` first"));
+    }
+    Ok(measured)
+}
+
+/// What is packed into a component besides its code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackFacts {
+    /// A semantic version.
+    pub version: Option<String>,
+    /// An SPDX expression.
+    pub licenses: Option<String>,
+    /// One line for people.
+    pub description: Option<String>,
+    /// Files of vectors, each `{"cases": [...]}`.
+    pub vectors: Vec<String>,
+}
+
+/// Adds facts and vectors to a component, as custom sections at its end. The facts have the names of the WebAssembly
+/// tool conventions, so other tools read them.
+///
+/// # Errors
+/// If the component is no plugin, was packed before, or a vector cannot be read.
+pub fn pack(component: &[u8], facts: &PackFacts) -> Result<Vec<u8>, Refusal> {
+    crate::inspect(component)?;
+    if !conformance::vector_sections(component).is_empty() {
+        return Err(Refusal::new(Stage::Read, "it was packed before", "pack what the compiler built"));
+    }
+    let mut packed = component.to_vec();
+    let texts = [("version", &facts.version), ("licenses", &facts.licenses), ("description", &facts.description)];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            append(&mut packed, name, text.as_bytes());
+        }
+    }
+    for vectors in &facts.vectors {
+        append(&mut packed, CONFORMANCE_SECTION, vectors.as_bytes());
+    }
+    let wrong = |cause| Refusal::new(Stage::Read, cause, "correct the file of vectors");
+    conformance::read_vectors(&packed).map_err(wrong)?;
+    Ok(packed)
+}
+
+fn append(component: &mut Vec<u8>, name: &str, data: &[u8]) {
+    CustomSection { name: name.into(), data: data.into() }.append_to(component);
+}
