@@ -1,7 +1,14 @@
 //! The seam between the two databases: connections, transactions and queries. Beside `dialect.rs` this is the only
 //! place that knows which database it talks to.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 use sqlx::{
@@ -195,32 +202,52 @@ impl Store {
 
     /// The clock that leases and due times are kept by: the database server's, as this process sees it, so that
     /// processes whose own clocks disagree still agree. SQLite is on this machine and uses its clock.
+    ///
+    /// Call it inside a tokio runtime: the clock is set anew every minute, for as long as somebody holds it.
     pub async fn clock(&self) -> Result<Arc<dyn Clock>, StoreError> {
         let Pools::Postgres(_) = &self.0 else { return Ok(Arc::new(SystemClock)) };
+        let clock = Arc::new(ServerClock { ahead_micros: AtomicI64::new(self.ahead_micros().await?) });
+        let (store, watched) = (self.clone(), Arc::downgrade(&clock));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SET_CLOCK_EVERY).await;
+                let Some(clock) = watched.upgrade() else { return };
+                // A server that does not answer now is asked again; the clock goes on meanwhile.
+                if let Ok(ahead) = store.ahead_micros().await {
+                    clock.ahead_micros.store(ahead, Ordering::Relaxed);
+                }
+            }
+        });
+        Ok(clock)
+    }
+
+    /// How far the server's clock is ahead of ours, by the quickest of three questions.
+    async fn ahead_micros(&self) -> Result<i64, StoreError> {
         let mut conn = self.read().await?;
-        let mut offset = 0;
-        let mut quickest = Duration::MAX;
+        let (mut ahead, mut quickest) = (0, Duration::MAX);
         for _ in 0..3 {
             let before = SystemClock.now();
             let there = conn.server_time().await?;
             let took = SystemClock.now().since(before);
             if took < quickest {
                 quickest = took;
-                offset = there.as_micros() - (before + took / 2).as_micros();
+                ahead = there.as_micros() - (before + took / 2).as_micros();
             }
         }
-        Ok(Arc::new(ServerClock { offset_micros: offset }))
+        Ok(ahead)
     }
 }
 
-/// The machine's clock, moved by how far the database server's was ahead when we asked.
+const SET_CLOCK_EVERY: Duration = Duration::from_secs(60);
+
+/// The machine's clock, moved by how far the database server's was ahead when we last asked.
 struct ServerClock {
-    offset_micros: i64,
+    ahead_micros: AtomicI64,
 }
 
 impl Clock for ServerClock {
     fn now(&self) -> Time {
-        Time::from_micros(SystemClock.now().as_micros() + self.offset_micros)
+        Time::from_micros(SystemClock.now().as_micros() + self.ahead_micros.load(Ordering::Relaxed))
     }
 }
 
