@@ -36,8 +36,12 @@ pub fn built_plugin(name: &str) -> PathBuf {
 /// # Panics
 /// If it is not built.
 pub fn guest(package: &str) -> PathBuf {
-    let target = profile_dir().parent().expect("a profile's directory lies in the target directory").to_owned();
-    built(target.join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_"))))
+    built(target_dir().join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_"))))
+}
+
+/// Where cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    profile_dir().parent().expect("a profile's directory lies in the target directory").to_owned()
 }
 
 fn built(path: PathBuf) -> PathBuf {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -160,6 +160,22 @@ impl Host {
     /// The client that this host's answers come by.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A request to a path, to be completed and sent by [`Answer::to`].
+    ///
+    /// # Panics
+    /// If the method is none.
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(method.parse().expect("a method"), format!("{}{path}", self.base_url))
+    }
+
+    /// Sends these bytes as `application/json` to a path.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn post_bytes(&self, path: &str, body: impl Into<Vec<u8>>) -> Result<Answer> {
+        Answer::to(self.request("POST", path).header("content-type", "application/json").body(body.into())).await
     }
 
     /// Asks for a path.

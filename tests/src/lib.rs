@@ -23,20 +23,24 @@ mod binary;
 mod client;
 mod eventually;
 mod host;
+mod ledger;
 mod log;
 mod postgres;
 mod receiver;
 mod redis_database;
+mod shop;
 mod site;
 
 pub use binary::{built_plugin, guest, repository, wharf_binary};
 pub use client::{Answer, client, standard_tls};
 pub use eventually::{PATIENCE, eventually};
 pub use host::{Host, HostBuilder, Signal};
+pub use ledger::Ledger;
 pub use log::LogLine;
 pub use postgres::Database;
 pub use receiver::{Receiver, Request};
 pub use redis_database::RedisDatabase;
+pub use shop::Shop;
 pub use site::{Backend, Site};
 
 /// Makes tests of async functions that take a [`Backend`]: each function named becomes one test per backend, in the

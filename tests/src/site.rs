@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::{Database, HostBuilder, RedisDatabase, repository};
+use crate::{Database, HostBuilder, RedisDatabase, binary::target_dir, repository};
 
 /// What a host keeps its data in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Site {
         fs::create_dir(dir.path().join("plugins"))?;
         let mut site = Self { dir, database: None, redis: None };
         site.copy_plugins()?;
+        site.share_compiled_code()?;
         if backend == Backend::Postgres {
             site.database = Some(Database::create().await?);
             site.redis = Some(RedisDatabase::create().await?);
@@ -94,6 +97,24 @@ impl Site {
         let beside = self.plugins_dir().join(format!(".{name}.new"));
         fs::copy(component, &beside).with_context(|| component.display().to_string())?;
         Ok(fs::rename(beside, self.plugins_dir().join(format!("{name}.wasm")))?)
+    }
+
+    /// Compiling the plugins takes seconds in a debug build: the hosts of all tests keep compiled code in one place in
+    /// the target directory, and believe each other's by one key.
+    fn share_compiled_code(&self) -> Result<()> {
+        let shared = target_dir().join("tests-compiled");
+        let engine = self.data_dir().join("engine");
+        fs::create_dir_all(shared.join("code"))?;
+        fs::create_dir_all(&engine)?;
+        let key = shared.join("key");
+        if !key.exists() {
+            let mut made = tempfile::NamedTempFile::new_in(&shared)?;
+            made.write_all(&std::array::from_fn::<u8, 32, _>(|_| fastrand::u8(..)))?;
+            // Of two tests that make it, the first is believed.
+            let _ = made.persist_noclobber(&key);
+        }
+        fs::copy(key, engine.join("compiled.key"))?;
+        Ok(symlink(shared.join("code"), engine.join("compiled"))?)
     }
 
     fn copy_plugins(&self) -> Result<()> {
