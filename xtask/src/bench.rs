@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     plugins::{self, Guests},
     process::{exit_code, run as run_command, run_ok},
-    progress::heading,
+    progress::section,
     servers::{Durability, Servers},
     workspace::cargo,
 };
@@ -15,8 +15,9 @@ use crate::{
 /// Runs the benchmarks with these arguments and returns their code.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::LeftOut)?;
-    heading("Building the host and the benchmarks in release");
-    run_ok(cargo().args(["build", "--release", "-p", "wharf", "-p", "wharf-bench"]))?;
+    section("Building the host and the benchmarks in release", || {
+        run_ok(cargo().args(["build", "--release", "-p", "wharf", "-p", "wharf-bench"]))
+    })?;
     let servers = Servers::start(Durability::Kept)?;
     let mut command = cargo();
     command.args(["run", "--release", "--quiet", "-p", "wharf", "-p", "wharf-bench", "--bin", "wharf-bench", "--"]);

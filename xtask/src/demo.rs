@@ -18,7 +18,7 @@ use crate::{
     http::request,
     plugins::{self, Guests},
     process::{Background, background, run_ok, stopped, wait_until},
-    progress::{heading, note, step},
+    progress::{heading, note, section, step},
     servers::free_port,
     workspace::{cargo, root, target_dir},
 };
@@ -45,9 +45,8 @@ const WEBHOOK_LIMIT: Duration = Duration::from_secs(30);
 /// Builds, starts, shows, and ends as told.
 pub(crate) fn run(ending: Ending) -> Result<ExitCode> {
     plugins::build(Guests::LeftOut)?;
-    heading("Building wharf");
     // With the features of the whole workspace, so that `cargo xtask test` finds everything built.
-    run_ok(cargo().args(["build", "--bin", "wharf"]))?;
+    section("Building wharf", || run_ok(cargo().args(["build", "--bin", "wharf"])))?;
     let dir = target_dir()?.join("demo");
     show(&dir, ending).inspect_err(|_| eprintln!("{}", last_words(&dir)))
 }

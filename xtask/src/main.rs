@@ -7,7 +7,9 @@ mod bench;
 mod demo;
 mod http;
 mod install;
+mod lint;
 mod pack;
+mod packages;
 mod plugins;
 mod process;
 mod progress;
@@ -43,6 +45,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Check formatting, clippy and documentation of everything, warnings denied
+    Lint,
     /// Compile every plugin to `plugins/<name>.wasm`
     Plugins {
         /// Compile the hostile guests of the tests too
@@ -78,6 +82,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     match chore {
         Chore::Demo { exit } => demo::run(if exit { demo::Ending::Check } else { demo::Ending::StayUp }),
         Chore::Test { arguments } => test::run(&arguments),
+        Chore::Lint => lint::run(),
         Chore::Plugins { guests } => {
             plugins::build(if guests { Guests::Built } else { Guests::LeftOut })?;
             Ok(ExitCode::SUCCESS)

@@ -6,7 +6,16 @@ use anyhow::Result;
 use console::style;
 use indicatif::ProgressBar;
 
-/// Announces a step that prints its own progress, such as a cargo build.
+/// Runs a step that prints its own progress, such as a cargo build, and says how long it took.
+pub(crate) fn section<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    heading(what);
+    let started = Instant::now();
+    let result = work();
+    report(what, &result, started);
+    result
+}
+
+/// Announces what follows.
 pub(crate) fn heading(what: &str) {
     eprintln!("{} {what}", style("==>").cyan().bold().for_stderr());
 }
@@ -23,9 +32,13 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     let started = Instant::now();
     let result = work();
     spinner.finish_and_clear();
-    match &result {
+    report(what, &result, started);
+    result
+}
+
+fn report<T>(what: &str, result: &Result<T>, started: Instant) {
+    match result {
         Ok(_) => eprintln!("{} {what} ({:.1} s)", style("✓").green().for_stderr(), started.elapsed().as_secs_f64()),
         Err(_) => eprintln!("{} {what}", style("✗").red().for_stderr()),
     }
-    result
 }

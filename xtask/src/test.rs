@@ -5,26 +5,25 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
+    packages,
     plugins::{self, Guests},
     process::{exit_code, run as run_command, run_ok},
-    progress::heading,
+    progress::{heading, section},
     servers::{Durability, Servers},
     workspace::cargo,
 };
 
-/// Runs `cargo test` with these arguments (none: every suite, the plugins' own first) and returns its code.
+/// Runs `cargo test` with these arguments (none: every suite, those of plugins and guests first) and returns its code.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
-    heading("Building the host");
-    run_ok(cargo().arg("build"))?;
+    section("Building the host", || run_ok(cargo().arg("build")))?;
     if arguments.is_empty() {
-        heading("Testing the plugins' code natively");
-        let mut command = cargo();
-        command.arg("test");
-        for package in plugins::packages()? {
-            command.args(["-p", &package]);
-        }
-        run_ok(&mut command)?;
+        let packages = packages::all()?;
+        section("Testing the code of plugins and guests natively", || {
+            let mut command = cargo();
+            packages::select(command.arg("test"), packages.iter().filter(|package| package.is_tested_natively()));
+            run_ok(&mut command)
+        })?;
     }
     let servers = Servers::start(Durability::Skipped)?;
     heading("Running the suites");
