@@ -1,6 +1,5 @@
 //! Stores: registration, lookup by token, the counters and the status that reading never has to compute.
 
-use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -85,9 +84,10 @@ const TOKEN_PLACE: &str = "stores.access_token";
 
 impl Store {
     /// The store's access token at its marketplace. Only for the border of the sandbox.
-    pub fn access_token(&self, key: &EncryptionKey) -> Result<SecretString, StoreError> {
+    pub fn access_token(&self, key: &EncryptionKey) -> Result<AccessToken, StoreError> {
         let token = key.open(TOKEN_PLACE, &self.identity, &self.access_token)?;
-        String::from_utf8(token).map(Into::into).map_err(|error| StoreError::unreadable(TOKEN_PLACE, error))
+        let token = std::str::from_utf8(&token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))?;
+        AccessToken::parse(token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))
     }
 }
 
