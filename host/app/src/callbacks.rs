@@ -23,7 +23,7 @@ use wharf_store::{
     outbox::{self, FanOut, Message, NewDelivery},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, turns::Turns};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, turns::Turns};
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
 const BATCH: usize = 64;
@@ -53,6 +53,7 @@ impl App {
     /// One pass of the callback scheduler: rings if anything is due.
     pub async fn schedule_callbacks(&self) -> Result<Scheduled, AppError> {
         const MOST: i64 = 1_000;
+        failpoint::pass("callback.sweep.before");
         let now = self.0.clock.now();
         let mut conn = self.0.store.read().await?;
         let events = outbox::count_due(&mut conn, MOST, now).await?;
@@ -60,6 +61,7 @@ impl App {
         if due > 0 {
             self.0.doorbell.ring(Queue::Callback, "due");
         }
+        failpoint::pass("callback.sweep.after");
         Ok(Scheduled { scanned: u64::try_from(due).unwrap_or(0), enqueued: u64::from(due > 0) })
     }
 
@@ -173,7 +175,9 @@ impl App {
             warn!(outboxId = %claimed.event.id, why, "event cannot be shaped now");
             outbox::postpone(&mut tx, claimed, now + wait, &why).await?;
         }
+        failpoint::pass("fanout.commit.before");
         tx.commit().await?;
+        failpoint::pass("fanout.commit.after");
         Ok(ready.len())
     }
 
@@ -236,7 +240,9 @@ impl App {
         let settings = &self.0.settings;
         let mut tx = self.0.store.begin().await?;
         let claimed = deliveries::claim(&mut tx, &shares, &settings.worker_name, settings.lease, now).await?;
+        failpoint::pass("callback.claim.before");
         tx.commit().await?;
+        failpoint::pass("callback.claim.after");
         Ok(claimed)
     }
 
@@ -245,11 +251,12 @@ impl App {
         if fences.is_empty() {
             return;
         }
+        failpoint::pass("callback.renewal.before");
         let until = self.0.clock.now() + self.0.settings.lease;
         let renewed = async { deliveries::renew(&mut self.0.store.write().await?, &fences, until).await };
         match renewed.await {
             Ok(kept) if kept.len() < fences.len() => warn!(lost = fences.len() - kept.len(), "leases were lost"),
-            Ok(_) => {}
+            Ok(_) => failpoint::pass("callback.renewal.after"),
             Err(error) => warn!(error = &error as &dyn std::error::Error, "leases could not be renewed"),
         }
     }
@@ -326,7 +333,9 @@ impl App {
         for report in reports.iter().filter(|report| report.outcome == SendOutcome::Gone) {
             endpoints::disable(&mut tx, report.claimed.endpoint_id, "the receiver answered 410 Gone", now).await?;
         }
+        failpoint::pass("settle.commit.before");
         tx.commit().await?;
+        failpoint::pass("settle.commit.after");
         Ok(held)
     }
 }

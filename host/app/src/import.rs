@@ -18,7 +18,7 @@ use wharf_store::{
     logs::{self, NewLog},
 };
 
-use crate::{App, AppError, entropy::new_id};
+use crate::{App, AppError, entropy::new_id, failpoint};
 
 type Flight = Shared<BoxFuture<'static, Result<ImportResult, AppError>>>;
 type Key = (StoreId, Receipt);
@@ -160,6 +160,8 @@ async fn record(store: &Store, logs: &[NewLog]) -> Result<Vec<ImportResult>, Sto
 async fn try_record(store: &Store, new: &[NewLog], now: Time) -> Result<Vec<ImportResult>, StoreError> {
     let mut tx = store.begin().await?;
     let results = logs::record(&mut tx, new, now).await?;
+    failpoint::pass("import.commit.before");
     tx.commit().await?;
+    failpoint::pass("import.commit.after");
     Ok(results)
 }

@@ -8,6 +8,7 @@ mod callbacks;
 mod egress;
 mod entropy;
 mod error;
+mod failpoint;
 mod import;
 mod marketplace;
 mod send;

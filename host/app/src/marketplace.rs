@@ -6,7 +6,7 @@ use wharf_domain::{AccessToken, Amount, Answer, Currency, ExternalStoreId, Order
 use wharf_engine::ValidateRequest;
 use wharf_store::stores::Store;
 
-use crate::{App, AppError};
+use crate::{App, AppError, failpoint};
 
 /// The mock marketplace's answer, straight from the adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,9 @@ impl App {
             now,
             access_token: self.access_token_of(store),
         };
+        failpoint::pass("plugin.call.before");
         let called = self.0.engine.validate(store.marketplace.as_str(), request).await;
+        failpoint::pass("plugin.call.after");
         let answer = called.result.unwrap_or_else(|fault| {
             tracing::warn!(marketplace = %store.marketplace, store_id = %store.id, %fault, "marketplace_unavailable");
             fault.into_answer()

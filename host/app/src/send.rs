@@ -20,6 +20,7 @@ use wharf_store::{
 use crate::{
     AppError, CallbackSettings,
     egress::{GuardedResolver, check_literal},
+    failpoint,
 };
 
 /// An answer's body is read up to here; a receiver that says more is not listened to.
@@ -83,8 +84,14 @@ impl Sender {
             Ok(headers) => headers,
             Err(why) => return Sent::hopeless(why),
         };
+        failpoint::pass("send.before");
         match self.client.post(url).headers(headers).body(claimed.body.clone()).send().await {
-            Ok(response) => judge(response, now).await,
+            Ok(response) => {
+                failpoint::pass("response.before");
+                let sent = judge(response, now).await;
+                failpoint::pass("response.after");
+                sent
+            }
             Err(error) => Sent::failed(causes(&error)),
         }
     }

@@ -4,7 +4,6 @@ use wharf_domain::{
     AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreId, StoreName, SyncStatus, SyncToken,
     Time,
 };
-use wharf_queue::Queue;
 use wharf_store::{jobs, stores};
 
 use crate::{
@@ -103,7 +102,7 @@ impl App {
         let mut conn = self.0.store.write().await?;
         let store = stores::by_token(&mut conn, token).await?.ok_or(AppError::StoreNotFound)?;
         let queued = jobs::enqueue(&mut conn, [store.id], self.0.clock.now()).await?;
-        self.0.doorbell.ring(Queue::SyncStore, &job_id(store.id));
+        self.ring_for(store.id);
         Ok(SyncRequested { store_id: store.id, newly_queued: !queued.is_empty() })
     }
 }

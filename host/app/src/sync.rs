@@ -21,7 +21,7 @@ use wharf_store::{
     stores::{self, Cursor, Store},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, stores::job_id};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, stores::job_id};
 
 /// Stores per page of the scheduler's walk.
 const PAGE: i64 = 500;
@@ -87,14 +87,18 @@ impl App {
     }
 
     async fn sweep_syncs(&self) -> Result<(), AppError> {
+        failpoint::pass("sync.sweep.before");
         let mut conn = self.0.store.read().await?;
         let due = jobs::due(&mut conn, SWEEP, self.0.clock.now()).await?;
         due.into_iter().for_each(|store| self.ring_for(store));
+        failpoint::pass("sync.sweep.after");
         Ok(())
     }
 
-    fn ring_for(&self, store: StoreId) {
+    pub(crate) fn ring_for(&self, store: StoreId) {
+        failpoint::pass("ring.before");
         self.0.doorbell.ring(Queue::SyncStore, &job_id(store));
+        failpoint::pass("ring.after");
     }
 
     /// Works on due jobs, several at a time. When `stop` is cancelled, jobs in progress give back their leases; then
@@ -136,10 +140,16 @@ impl App {
         let mut conn = self.0.store.write().await?;
         let settings = &self.0.settings;
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        Ok(jobs::claim(&mut conn, &settings.worker_name, settings.lease, limit, self.0.clock.now()).await?)
+        failpoint::pass("sync.claim.before");
+        let claimed = jobs::claim(&mut conn, &settings.worker_name, settings.lease, limit, self.0.clock.now()).await?;
+        if !claimed.is_empty() {
+            failpoint::pass("sync.claim.after");
+        }
+        Ok(claimed)
     }
 
     async fn work(self, job: Claimed, stop: CancellationToken) {
+        failpoint::pass("lock.get.before");
         let lock = match self.0.doorbell.lock().acquire(job.fence.store_id, self.0.settings.lease).await {
             Acquired::Held(guard) => Some(guard),
             Acquired::Busy => {
@@ -151,6 +161,7 @@ impl App {
                 None
             }
         };
+        failpoint::pass("lock.get.after");
         let ended = tokio::select! {
             ended = self.run(&job, &stop) => ended,
             lost = self.keep_lease(job.fence, lock.as_ref()) => Err(lost),
@@ -168,7 +179,9 @@ impl App {
             }
         }
         if let Some(guard) = lock {
+            failpoint::pass("lock.release.before");
             let _ = guard.release().await;
+            failpoint::pass("lock.release.after");
         }
     }
 
@@ -177,6 +190,7 @@ impl App {
         let lease = self.0.settings.lease;
         loop {
             tokio::time::sleep(lease / 3).await;
+            failpoint::pass("sync.renewal.before");
             if let Some(lock) = lock {
                 let _ = lock.extend(lease).await;
             }
@@ -185,7 +199,7 @@ impl App {
                 jobs::renew(&mut conn, fence, self.0.clock.now() + lease).await
             };
             match renewed.await {
-                Ok(()) => {}
+                Ok(()) => failpoint::pass("sync.renewal.after"),
                 Err(StoreError::FenceLost) => return StoreError::FenceLost,
                 // The next commit decides: it is refused if the lease ran out and somebody else took over.
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "the lease could not be renewed"),
@@ -248,7 +262,9 @@ impl App {
         let mut tx = self.0.store.begin().await?;
         jobs::start_run(&mut tx, fence, run.id, now).await?;
         outbox::emit(&mut tx, &event(store, EventKind::SyncStarted, &data, now)).await?;
+        failpoint::pass("sync.start.before");
         tx.commit().await?;
+        failpoint::pass("sync.start.after");
         self.0.doorbell.ring(Queue::Callback, "events");
         Ok(run)
     }
@@ -288,7 +304,15 @@ impl App {
         } else {
             None
         };
+        if again == Some(true) {
+            failpoint::pass("requeue.before");
+        }
+        failpoint::pass("sync.commit.before");
         tx.commit().await?;
+        failpoint::pass("sync.commit.after");
+        if again == Some(true) {
+            failpoint::pass("requeue.after");
+        }
         log_counts("sync_store_batch", store.id, chunk);
         if last {
             log_counts("job_completed", store.id, sums);

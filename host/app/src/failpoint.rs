@@ -1,0 +1,39 @@
+//! Named places where a fault test ends this process, as a power cut would, or pauses it. Nothing of this is in a
+//! release build. `tests/tests/crash.rs` holds that every name here is in its matrix.
+
+/// Passes the place `name`. In a debug build started with `WHARF_FAILPOINT=name:N` the process ends itself by SIGKILL
+/// at the N-th passage; with `WHARF_FAILPOINT=name:N:stop` it pauses itself by SIGSTOP and goes on after SIGCONT.
+#[cfg(debug_assertions)]
+pub(crate) fn pass(name: &'static str) {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    struct Armed {
+        name: String,
+        passages_left: AtomicU64,
+        signal: Signal,
+    }
+
+    static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
+        let text = std::env::var("WHARF_FAILPOINT").ok()?;
+        let mut parts = text.split(':');
+        let name = parts.next()?.to_owned();
+        let passages_left = AtomicU64::new(parts.next()?.parse().ok()?);
+        let signal = if parts.next() == Some("stop") { Signal::STOP } else { Signal::KILL };
+        Some(Armed { name, passages_left, signal })
+    });
+
+    let Some(armed) = ARMED.as_ref().filter(|armed| armed.name == name) else { return };
+    if armed.passages_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        // It cannot fail: the process exists and is ours.
+        let _ = kill_process(getpid(), armed.signal);
+    }
+}
+
+/// Nothing, in a release build.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn pass(_name: &'static str) {}
