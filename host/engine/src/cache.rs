@@ -5,6 +5,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -14,6 +15,8 @@ use crate::Digest;
 
 const TAG_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
+/// How long code is kept that is not loaded.
+const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The folder of compiled code and the key that its files are believed by.
 pub(crate) struct Cache {
@@ -26,6 +29,7 @@ impl Cache {
     pub(crate) fn open(state_dir: &Path) -> io::Result<Self> {
         let dir = state_dir.join("compiled");
         fs::create_dir_all(&dir)?;
+        forget_old(&dir)?;
         Ok(Self { key: key(&state_dir.join("compiled.key"))?, dir })
     }
 
@@ -34,6 +38,8 @@ impl Cache {
         let file = fs::read(self.path(engine, component)).ok()?;
         let (tag, code) = file.split_at_checked(TAG_BYTES)?;
         self.mac(engine, component, code).verify_slice(tag).ok()?;
+        // Told by its time to those who clear out; if that fails, it is compiled once more some day.
+        let _ = fs::File::open(self.path(engine, component)).and_then(|file| file.set_modified(SystemTime::now()));
         trusted_component(engine, code).ok()
     }
 
@@ -59,6 +65,18 @@ impl Cache {
         mac.update(code);
         mac
     }
+}
+
+/// Removes what nobody has loaded for a long time, of components and engines that are gone.
+fn forget_old(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age > KEPT_UNUSED) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn compatibility(engine: &wasmtime::Engine) -> u64 {

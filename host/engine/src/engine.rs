@@ -11,8 +11,8 @@ use crate::breaker::{Breaker, Outcome, Tripped};
 use crate::cache::Cache;
 use crate::convert::{Message, ValidateRequest, for_people};
 use crate::gate::Gate;
+use crate::life::Source;
 use crate::load::Loader;
-use crate::operations::Source;
 use crate::registry::{Registry, Serving, Snapshot};
 use crate::sandbox::{self, Metering, Threads};
 use crate::shelf::{Shelf, Stored, lives_dir};
@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Takes a component and the text of its grants through every stage and lets it serve. It stays until another
-    /// revision takes its place, whatever the folder holds.
+    /// revision takes its place or, if the plugin is in the folder as well, its file is removed.
     ///
     /// # Errors
     /// Why it may not serve; what served before goes on.

@@ -4,6 +4,7 @@ use semver::Version;
 use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload};
 
+use crate::convert::for_people;
 use crate::{Refusal, Stage};
 
 /// The contract's versions that this host speaks: any patch of these.
@@ -93,7 +94,7 @@ fn refuse(cause: impl Into<String>, fix: &str) -> Refusal {
 /// The names that the outermost component imports and exports.
 fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
     let broken = |error: wasmparser::BinaryReaderError| {
-        refuse(format!("not a valid WebAssembly component: {error}"), "build it again for wasm32-wasip2")
+        refuse(for_people(&format!("not a valid WebAssembly component: {error}")), "build it again for wasm32-wasip2")
     };
     let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
     for payload in Parser::new(0).parse_all(bytes) {

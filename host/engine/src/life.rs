@@ -99,6 +99,17 @@ pub(crate) struct Life {
 pub(crate) struct Refused {
     pub(crate) digest: Option<Digest>,
     pub(crate) refusal: Refusal,
+    pub(crate) source: Source,
+}
+
+/// Where a revision comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Source {
+    /// The watched folder.
+    Folder,
+    /// A caller.
+    Upload,
 }
 
 impl Life {
@@ -132,11 +143,16 @@ impl Life {
         Some(to)
     }
 
-    /// Takes the plugin out because its file is gone.
+    /// Whether the folder has, or had, something to do with it.
+    pub(crate) fn is_of_folder(&self) -> bool {
+        self.folder.is_some() || self.refused.as_ref().is_some_and(|refused| refused.source == Source::Folder)
+    }
+
+    /// Takes the plugin out because its file is gone. What was uploaded since stays.
     pub(crate) fn withdraw(&mut self) -> Option<Digest> {
-        self.folder = None;
+        let uploaded = self.folder.take().is_none();
         self.refused = None;
-        let before = self.active.take();
+        let before = self.active.take_if(|_| !uploaded);
         self.retained.splice(0..0, before);
         self.retained.truncate(RETAINED);
         before

@@ -1,7 +1,6 @@
 //! From bytes to a revision that can serve: verified, compiled, tried, described.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -20,9 +19,6 @@ use crate::revision::{Callable, Counts, Guest, Revision};
 use crate::sandbox::Metering;
 use crate::shelf::Stored;
 use crate::{Digest, EngineSettings, Fault, Kind, Manifest, Refusal, Stage};
-
-/// How long one component may take to compile.
-const LONGEST_COMPILE: Duration = Duration::from_secs(60);
 
 /// What turns bytes into revisions.
 pub(crate) struct Loader {
@@ -94,9 +90,9 @@ impl Loader {
 
     async fn compile(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
         let refuse = |cause: String, fix: &str| Refusal::new(Stage::Compile, cause, fix);
-        let late =
-            || refuse(format!("it took longer than {} s", LONGEST_COMPILE.as_secs()), "build it smaller").passing();
-        let compiled = tokio::time::timeout(LONGEST_COMPILE, async {
+        let limit = self.settings.compile_limit;
+        let late = || refuse(format!("it took longer than {} s", limit.as_secs()), "build it smaller");
+        let compiled = tokio::time::timeout(limit, async {
             let turn = self.compiling.clone().acquire_owned().await.expect("nobody closes the semaphore");
             let (engine, cache) = (self.engine.clone(), self.cache.clone());
             let compile = tokio::task::spawn_blocking(move || {

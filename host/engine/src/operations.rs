@@ -3,21 +3,12 @@
 use std::sync::Arc;
 
 use crate::conformance;
-use crate::life::{Life, Refused};
+use crate::life::{Life, Refused, Source};
 use crate::registry::{Registry, Step};
 use crate::report::Stage;
 use crate::revision::Revision;
 use crate::shelf::Stored;
 use crate::{Digest, OperationError, Refusal, RevisionState as State};
-
-/// Where a revision comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The watched folder.
-    Folder,
-    /// A caller.
-    Upload,
-}
 
 impl Registry {
     /// Takes a revision through every stage and lets it serve, or says why not and changes nothing that serves. What
@@ -98,7 +89,7 @@ impl Registry {
             if source == Source::Folder && !refusal.passing {
                 life.folder = Some(digest);
             }
-            let refused = Refused { digest: Some(digest), refusal: refusal.clone() };
+            let refused = Refused { digest: Some(digest), refusal: refusal.clone(), source };
             if life.refused.replace(refused.clone()) == Some(refused) {
                 return Ok(Vec::new());
             }
@@ -112,14 +103,10 @@ impl Registry {
     /// Takes out the plugins whose files are gone. Those that came by upload stay.
     pub(crate) fn withdraw_all_but(&self, names: &[String]) -> Result<(), OperationError> {
         for (plugin, life) in self.shelf.lives()? {
-            if names.contains(&plugin) || (life.folder.is_none() && life.refused.is_none()) {
+            if names.contains(&plugin) || !life.is_of_folder() {
                 continue;
             }
             self.change(&plugin, |life| {
-                if life.folder.is_none() {
-                    life.refused = None;
-                    return Ok(Vec::new());
-                }
                 let gone = |digest| step(digest, State::Active, State::Retained, "its file is gone", "folder");
                 Ok(life.withdraw().map(gone).into_iter().collect())
             })?;

@@ -156,8 +156,11 @@ impl Registry {
     /// Forgets files that are gone and could never be read.
     pub(crate) fn keep_unreadable(&self, names: &[String]) {
         let mut known = self.known();
+        let before = known.unreadable.len();
         known.unreadable.retain(|name, _| names.contains(name));
-        self.publish(&known);
+        if known.unreadable.len() != before {
+            self.publish(&known);
+        }
     }
 
     pub(crate) fn set_folder_problem(&self, problem: Option<String>) {

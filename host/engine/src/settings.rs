@@ -76,6 +76,8 @@ pub struct EngineSettings {
     pub adapter_limits: Limits,
     /// What a call of a shaper may use.
     pub shaper_limits: Limits,
+    /// How long one component may take to compile.
+    pub compile_limit: Duration,
     /// Where the names that plugins ask for become addresses.
     pub resolver: Arc<dyn Resolver>,
 }
@@ -106,6 +108,7 @@ impl EngineSettings {
             guest_threads: std::thread::available_parallelism().map_or(2, Into::into),
             adapter_limits: Limits::ADAPTER,
             shaper_limits: Limits::SHAPER,
+            compile_limit: Duration::from_secs(60),
             resolver: Arc::new(SystemResolver),
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::inspect::MAX_COMPONENT_BYTES;
-use crate::operations::Source;
+use crate::life::Source;
 use crate::registry::Registry;
 use crate::shelf::Stored;
 use crate::{OperationError, Refusal, Stage};

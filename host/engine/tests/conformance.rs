@@ -18,7 +18,7 @@ async fn every_plugin_of_the_project_passes() {
         let report = engine.check(component(name), grants).await;
         assert!(report.passed(), "{name}:\n{report}");
         let vectors = report.conformance.laws.iter().find(|law| law.law == Law::Vectors).expect("the law of vectors");
-        println!("{name}: {} vectors", vectors.cases);
+        eprintln!("{name}: {} vectors", vectors.cases);
     }
     assert!(engine.plugins().is_empty(), "checking lets nothing serve");
 }
@@ -72,7 +72,7 @@ async fn vectors_are_packed_and_run_again_by_the_host() {
 async fn costs_are_measured() {
     let engine = engine_with("etsy").await;
     let report = engine.bench(component("etsy"), None).await.expect("figures");
-    println!("{report:?}");
+    eprintln!("{report:?}");
     assert!(report.fuel.least > 0 && report.fuel.least <= report.fuel.median && report.fuel.median <= report.fuel.most);
     assert!(report.peak_memory_bytes > 0 && report.peak_memory_bytes <= report.limits.memory_bytes);
     let again = engine.bench(component("etsy"), None).await.expect("figures");

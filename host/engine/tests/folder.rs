@@ -60,7 +60,7 @@ async fn files_come_change_break_and_go() {
     let dropped = Instant::now();
     site.put("shopify", &component("shopify"));
     until("a new file serves", || engine.serves("shopify")).await;
-    println!("a file dropped in was active after {:?}", dropped.elapsed());
+    eprintln!("a file dropped in was active after {:?}", dropped.elapsed());
 
     let before = digest(&engine, "etsy");
     site.put("etsy", &component("etsy")[..1_000]);
@@ -145,7 +145,7 @@ async fn swaps_under_load_fail_no_call() {
     for task in load {
         task.await.expect("no call failed");
     }
-    println!("{} calls during 20 swaps", calls.load(Ordering::Relaxed));
+    eprintln!("{} calls during 20 swaps", calls.load(Ordering::Relaxed));
 }
 
 #[test]
@@ -161,7 +161,8 @@ fn compiled_code_is_kept_and_never_believed_blindly() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).expect("a key").permissions());
     assert_eq!(mode & 0o777, 0o600);
 
-    let spoil: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Spoil = fn(&mut Vec<u8>);
+    let spoil: [(&str, Spoil); 5] = [
         ("one bit", |bytes| *bytes.last_mut().expect("bytes") ^= 1),
         ("a forged code", |bytes| bytes[..32].fill(0)),
         ("cut short", |bytes| bytes.truncate(100)),

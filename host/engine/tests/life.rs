@@ -40,7 +40,7 @@ async fn revisions_come_serve_and_go_back() {
     let started = Instant::now();
     assert_eq!(engine.rollback("etsy", "operator").await.expect("one before"), digests[5]);
     let took = started.elapsed();
-    println!("a rollback took {took:?}");
+    eprintln!("a rollback took {took:?}");
     assert!(took < Duration::from_millis(50), "{took:?}");
     assert_eq!(ask(&engine, "etsy", "order-101").await.digest, Some(digests[5]));
     engine.activate("etsy", digests[3], "operator").await.expect("a retained revision");
@@ -155,7 +155,7 @@ async fn hosts_that_share_a_folder_agree_and_a_restart_remembers() {
     // The folder still holds the first; what was decided since stays decided.
     let started = Instant::now();
     let again = start(folder.path(), state.path());
-    println!("a warm start took {:?}", started.elapsed());
+    eprintln!("a warm start took {:?}", started.elapsed());
     assert_eq!(again.plugins()[0].digest, Some(second));
     assert!(again.transitions().expect("the first listener").try_recv().is_err(), "nothing new happened");
 }
