@@ -36,9 +36,8 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    /// Whether its unit tests run natively: those of every plugin, and of libraries. Hostile guests have none.
-    pub(crate) fn is_tested_natively(&self) -> bool {
-        self.home == Home::Plugins || self.component.is_none()
+    fn name(&self) -> &str {
+        self.facts["name"].as_str().unwrap_or_default()
     }
 }
 
@@ -68,8 +67,17 @@ fn package(facts: &Value, built_in: &Path) -> Option<Package> {
 }
 
 /// Names packages to a cargo command.
-pub(crate) fn select<'a>(command: &mut Command, packages: impl IntoIterator<Item = &'a Package>) {
+pub(crate) fn select(command: &mut Command, packages: &[Package]) {
     for package in packages {
-        command.args(["-p", package.facts["name"].as_str().unwrap_or_default()]);
+        command.args(["-p", package.name()]);
     }
+}
+
+/// Has a cargo command work on all that runs natively: the whole workspace without the hostile components.
+pub(crate) fn select_native(command: &mut Command) -> Result<()> {
+    command.arg("--workspace");
+    for package in all()?.iter().filter(|package| package.home == Home::Guests && package.component.is_some()) {
+        command.args(["--exclude", package.name()]);
+    }
+    Ok(())
 }
