@@ -19,6 +19,7 @@
 //! Leaves out: starting PostgreSQL and Redis. `cargo xtask test` does that and names them in `WHARF_TEST_DATABASE_URL`
 //! and `WHARF_TEST_REDIS_URL`.
 
+mod audit;
 mod binary;
 mod client;
 mod eventually;
@@ -30,7 +31,9 @@ mod receiver;
 mod redis_database;
 mod shop;
 mod site;
+mod traffic;
 
+pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, wharf_binary};
 pub use client::{Answer, client, standard_tls};
 pub use eventually::{PATIENCE, eventually};
@@ -42,6 +45,7 @@ pub use receiver::{Receiver, Request};
 pub use redis_database::RedisDatabase;
 pub use shop::Shop;
 pub use site::{Backend, Site};
+pub use traffic::Traffic;
 
 /// Makes tests of async functions that take a [`Backend`]: each function named becomes one test per backend, in the
 /// modules `embedded` and `postgres`.
