@@ -11,6 +11,7 @@ mod error;
 mod failpoint;
 mod import;
 mod marketplace;
+mod plugins;
 mod send;
 mod settings;
 mod stores;
@@ -27,9 +28,12 @@ use wharf_store::Store;
 
 pub use error::AppError;
 pub use marketplace::MockAnswer;
+pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
 pub use webhooks::{Endpoint, WebhookRegistration};
+pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
+pub use wharf_store::transitions::PluginTransition;
 
 /// What the operations work with.
 pub struct Parts {

@@ -63,6 +63,7 @@ impl Loader {
             manifest,
             inspection,
             size: stored.bytes.len(),
+            grants: stored.grants.clone(),
             loaded_at: SystemClock.now(),
             calls: TaskTracker::new(),
             counts: Counts::default(),

@@ -335,6 +335,7 @@ fn report(name: &str, life: &Life, serving: Option<&Serving>) -> PluginReport {
         manifest: manifest.cloned(),
         inspection: revision.map(|revision| revision.inspection.clone()),
         limits: revision.map(|revision| revision.callable.limits),
+        grants: revision.and_then(|revision| revision.grants.as_deref()).map(String::from),
         size: revision.map(|revision| revision.size),
         loaded_at: revision.map(|revision| revision.loaded_at),
         revisions: revisions(life),

@@ -184,6 +184,8 @@ pub struct PluginReport {
     pub inspection: Option<Inspection>,
     /// What a call may use.
     pub limits: Option<Limits>,
+    /// The text of the grants that it serves with: secrets stand there by reference alone.
+    pub grants: Option<String>,
     /// The component's size in bytes.
     pub size: Option<usize>,
     /// When the serving revision was loaded here, RFC 3339.

@@ -54,6 +54,8 @@ pub(crate) struct Revision {
     pub(crate) manifest: Manifest,
     pub(crate) inspection: Inspection,
     pub(crate) size: usize,
+    /// The text of its grants.
+    pub(crate) grants: Option<Arc<str>>,
     pub(crate) loaded_at: Time,
     /// The calls that run: the revision has drained when there are none left.
     pub(crate) calls: TaskTracker,

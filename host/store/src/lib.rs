@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod logs;
 pub mod outbox;
 pub mod stores;
+pub mod transitions;
 
 pub use db::{Backend, Conn, Store, StoreSettings, Tx};
 pub use error::StoreError;
@@ -26,6 +27,9 @@ pub use seal::{EncryptionKey, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, dialect::Sql)> {
-    [stores::ALL, logs::ALL, jobs::ALL, endpoints::ALL, outbox::ALL, deliveries::ALL].into_iter().flatten().copied()
+    [stores::ALL, logs::ALL, jobs::ALL, endpoints::ALL, outbox::ALL, deliveries::ALL, transitions::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 pub use dialect::Sql;

@@ -107,6 +107,11 @@ fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Ru
             Ok(())
         });
     }
+    let (app, stop) = (host.app.clone(), stop.clone());
+    running.spawn(async move {
+        app.run_plugin_audit(stop).await;
+        Ok(())
+    });
     tracing::info!(?roles, "running");
 }
 

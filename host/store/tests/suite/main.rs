@@ -5,3 +5,4 @@ mod fixture;
 mod jobs;
 mod logs;
 mod stores;
+mod transitions;

@@ -1,0 +1,89 @@
+//! The audit of plugins: what happened to which revision, when, why and by whom. Rows are only ever added.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::Time;
+
+use crate::{Conn, StoreError, db::Rows, dialect::statements, values::At};
+
+statements! {
+    /// A row that was stored already, by an attempt whose answer was lost, stays as it is.
+    RECORD = ["insert into plugin_transitions (id, at, plugin, digest, from_state, to_state, reason, actor)
+        select id, at, plugin, digest, from_state, to_state, reason, actor
+        from" rows(r, id uuid, at time, plugin text, digest text, from_state text, to_state text, reason text,
+            actor text)
+        "where true on conflict (id) do nothing"];
+    NEWEST = ["select id, at, plugin, digest, from_state, to_state, reason, actor from plugin_transitions
+        where plugin = $1 order by id desc limit $2"];
+}
+
+/// One step in the life of a plugin's revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginTransition {
+    /// A UUID v7: steps sort by it.
+    pub id: Uuid,
+    /// When.
+    pub at: Time,
+    /// Of which plugin.
+    pub plugin: String,
+    /// Of which revision, as hexadecimal digits; `None` if it could not even be read.
+    pub digest: Option<String>,
+    /// Where the revision stood; `None` if it is new.
+    pub from: Option<String>,
+    /// Where it stands now.
+    pub to: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Who did it.
+    pub actor: String,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    at: At,
+    plugin: String,
+    digest: Option<String>,
+    from_state: Option<String>,
+    to_state: String,
+    reason: String,
+    actor: String,
+}
+
+impl From<Row> for PluginTransition {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            at: row.at.0,
+            plugin: row.plugin,
+            digest: row.digest,
+            from: row.from_state,
+            to: row.to_state,
+            reason: row.reason,
+            actor: row.actor,
+        }
+    }
+}
+
+/// Adds steps to the audit. Safe to repeat.
+pub async fn record(conn: &mut Conn, transitions: &[PluginTransition]) -> Result<(), StoreError> {
+    let mut rows = Rows::new(conn);
+    for step in transitions {
+        rows.push()
+            .uuid("id", step.id)
+            .time("at", step.at)
+            .text("plugin", step.plugin.as_str())
+            .text("digest", step.digest.as_deref())
+            .text("from_state", step.from.as_deref())
+            .text("to_state", step.to.as_str())
+            .text("reason", step.reason.as_str())
+            .text("actor", step.actor.as_str());
+    }
+    conn.query(RECORD).rows(&rows).run().await.map(drop)
+}
+
+/// A plugin's newest steps, the newest first.
+pub async fn newest(conn: &mut Conn, plugin: &str, most: i64) -> Result<Vec<PluginTransition>, StoreError> {
+    let rows: Vec<Row> = conn.query(NEWEST).bind(plugin).bind(most).all().await?;
+    Ok(rows.into_iter().map(PluginTransition::from).collect())
+}
