@@ -26,6 +26,7 @@ mod eventually;
 mod host;
 mod ledger;
 mod log;
+pub mod model;
 mod postgres;
 mod receiver;
 mod redis_database;

@@ -13,10 +13,6 @@ use crate::{error::ApiError, fields::Fields};
 /// The most that a body may hold, in bytes.
 const MOST: usize = 1024 * 1024;
 
-/// How much of a refused body is read and thrown away, in bytes. A client that is still writing when the connection
-/// closes sees a reset instead of the refusal.
-const DRAINED: usize = 16 * 1024 * 1024;
-
 /// How long a client may take to send its body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestTimeout(pub(crate) Duration);
@@ -39,15 +35,10 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     let (is_json, is_empty) = (is_json(&parts.headers), body.is_end_stream());
-    let mut chunks = body.into_data_stream();
-    let read = if is_json || is_empty { collect(&mut chunks).await } else { Err(ApiError::UnsupportedMediaType) };
-    if matches!(read, Err(ApiError::UnsupportedMediaType | ApiError::BodyTooLarge)) {
-        drain(&mut chunks).await;
-    }
-    read
+    if is_json || is_empty { collect(body.into_data_stream()).await } else { Err(ApiError::UnsupportedMediaType) }
 }
 
-async fn collect(chunks: &mut BodyDataStream) -> Result<Vec<u8>, ApiError> {
+async fn collect(mut chunks: BodyDataStream) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| ApiError::Malformed("the body ended early"))?;
@@ -57,16 +48,6 @@ async fn collect(chunks: &mut BodyDataStream) -> Result<Vec<u8>, ApiError> {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
-}
-
-async fn drain(chunks: &mut BodyDataStream) {
-    let mut drained = 0;
-    while let Some(Ok(chunk)) = chunks.next().await {
-        drained += chunk.len();
-        if drained > DRAINED {
-            return;
-        }
-    }
 }
 
 /// `application/json` or a `+json` type, with any parameters.

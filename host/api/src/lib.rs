@@ -10,6 +10,7 @@
 
 mod basic_auth;
 mod body;
+mod drain;
 mod error;
 mod fields;
 mod observe;
@@ -81,6 +82,7 @@ fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &ApiSe
         .layer(middleware::from_fn_with_state(settings.answer_timeout, in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(observe::observe))
+        .layer(middleware::from_fn_with_state(body::RequestTimeout(settings.request_timeout), drain::drain))
         .layer(axum::Extension(body::RequestTimeout(settings.request_timeout)))
 }
 

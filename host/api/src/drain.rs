@@ -1,0 +1,46 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
+use futures::{StreamExt, stream};
+
+use crate::body::RequestTimeout;
+
+/// How much of an unread body is read and thrown away, in bytes.
+const DRAINED: usize = 16 * 1024 * 1024;
+
+/// Reads what a refusal left of the body. A client that is still writing when the connection closes would see a broken
+/// pipe instead of the refusal.
+pub(crate) async fn drain(State(most): State<RequestTimeout>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() || waits_to_be_asked(&parts.headers) {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let unread = Arc::new(Mutex::new(body.into_data_stream()));
+    let read = {
+        let unread = unread.clone();
+        move |cx: &mut _| unread.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(cx)
+    };
+    let body = Body::from_stream(stream::poll_fn(read.clone()));
+    let response = next.run(Request::from_parts(parts, body)).await;
+    // It had its time.
+    if response.status() != StatusCode::REQUEST_TIMEOUT {
+        let mut drained = 0;
+        let rest = stream::poll_fn(read).take_while(|chunk| {
+            drained += chunk.as_ref().map_or(DRAINED, |bytes| bytes.len());
+            std::future::ready(drained < DRAINED)
+        });
+        let _ = tokio::time::timeout(most.0, rest.for_each(|_| std::future::ready(()))).await;
+    }
+    response
+}
+
+/// `Expect: 100-continue`: the client sends its body only when we begin to read it, and is content with a refusal.
+fn waits_to_be_asked(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
