@@ -24,7 +24,7 @@ pub(crate) async fn drain(State(most): State<RequestTimeout>, request: Request, 
     let unread = Arc::new(Mutex::new(body.into_data_stream()));
     let read = {
         let unread = unread.clone();
-        move |cx: &mut _| unread.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(cx)
+        move |cx: &mut std::task::Context<'_>| unread.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(cx)
     };
     let body = Body::from_stream(stream::poll_fn(read.clone()));
     let response = next.run(Request::from_parts(parts, body)).await;
