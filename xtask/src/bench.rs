@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the benchmark program in release, with real plugins and servers that keep what they confirm.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     process::{exit_code, run as run_command, run_ok},
     progress::section,
     servers::{Durability, Servers},
-    workspace::cargo,
+    workspace::{cargo, root, target_dir},
 };
 
 /// Runs the benchmarks with these arguments and returns their code.
@@ -19,9 +19,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         run_ok(cargo().args(["build", "--release", "-p", "wharf", "-p", "wharf-bench"]))
     })?;
     let servers = Servers::start(Durability::Kept)?;
-    let mut command = cargo();
-    command.args(["run", "--release", "--quiet", "-p", "wharf", "-p", "wharf-bench", "--bin", "wharf-bench", "--"]);
-    command.args(arguments);
+    let mut command = Command::new(target_dir()?.join("release/wharf-bench"));
+    command.current_dir(root()).args(arguments);
     servers.name_for_all(&mut command);
     Ok(exit_code(run_command(&mut command)?))
 }
