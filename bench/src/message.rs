@@ -64,9 +64,9 @@ fn lengths(buffer: &[u8]) -> Result<Option<(usize, usize)>> {
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().filter_map(|line| line.split_once(':')).find_map(|(this, value)| {
-        this.eq_ignore_ascii_case(name).then(|| value.trim())
-    })
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(this, value)| this.eq_ignore_ascii_case(name).then(|| value.trim()))
 }
 
 #[cfg(test)]

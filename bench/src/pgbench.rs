@@ -1,11 +1,6 @@
 //! pgbench: what the database itself makes of the statements that Wharf runs.
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process::Stdio,
-    time::Duration,
-};
+use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;

@@ -55,7 +55,8 @@ async fn repeated_imports(plan: &Plan, site: &Site, wharf: &Process) -> Result<F
         note = shares(&ours, wharf.cpu()? - before);
         pairs.push(ours.rate, pgbench::run(site, &repeated()?, CLIENTS, plan.turn).await?);
     }
-    Ok(Figure::beside("repeated imports", &pairs, "imports/s", "pgbench, the one SELECT", Direction::Open).with_note(note))
+    Ok(Figure::beside("repeated imports", &pairs, "imports/s", "pgbench, the one SELECT", Direction::Open)
+        .with_note(note))
 }
 
 /// Imports the receipts of these numbers, spread over the stores. All of them are accepted: they end in 01.

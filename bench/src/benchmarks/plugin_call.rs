@@ -28,19 +28,29 @@ pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
     engine.load("etsy", component).await?;
     let (mut alone, mut cpu, mut together) = (Pairs::default(), Pairs::default(), Pairs::default());
     for _ in 0..plan.rounds {
-        let (bare_us, bare_cpu_us) = one_at_a_time(plan.turn / 2, async || bare.validate().await.map_err(of_wasmtime)).await?;
+        let (bare_us, bare_cpu_us) =
+            one_at_a_time(plan.turn / 2, async || bare.validate().await.map_err(of_wasmtime)).await?;
         let (engine_us, _) = one_at_a_time(plan.turn / 2, async || ask(&engine).await).await?;
         alone.push(engine_us, bare_us);
         cpu.push(overlapping(plan.turn / 2, &engine).await?.1, bare_cpu_us);
-        together.push(overlapping(plan.turn / 2, &engine).await?.0, bare.on_all_processors(plan.turn / 2).map_err(of_wasmtime)?);
+        together.push(
+            overlapping(plan.turn / 2, &engine).await?.0,
+            bare.on_all_processors(plan.turn / 2).map_err(of_wasmtime)?,
+        );
     }
     Ok(vec![
         Figure::beside("plugin call, processor time", &cpu, "us", "bare wasmtime", Direction::RatioAtMost(1.5))
             .with_note("calls overlap; gates, limits, checks and tasks included"),
         Figure::beside("plugin call, one at a time", &alone, "us", "bare wasmtime", Direction::Open)
             .with_note("from thread to thread and back: guests have threads of their own"),
-        Figure::beside("plugin calls, 16 at a time", &together, "calls/s", "bare wasmtime", Direction::RatioAtLeast(0.6))
-            .with_note("all processors"),
+        Figure::beside(
+            "plugin calls, 16 at a time",
+            &together,
+            "calls/s",
+            "bare wasmtime",
+            Direction::RatioAtLeast(0.6),
+        )
+        .with_note("all processors"),
     ])
 }
 
@@ -179,10 +189,14 @@ mod bare {
         /// Calls a second, with a thread for each processor.
         pub(super) fn on_all_processors(&self, span: Duration) -> Result<f64> {
             let threads = thread::available_parallelism().map_or(2, Into::into);
-            let running: Vec<_> = (0..threads).map(|_| thread::spawn({
-                let bare = self.clone();
-                move || bare.repeatedly(span)
-            })).collect();
+            let running: Vec<_> = (0..threads)
+                .map(|_| {
+                    thread::spawn({
+                        let bare = self.clone();
+                        move || bare.repeatedly(span)
+                    })
+                })
+                .collect();
             let mut rate = 0.0;
             for thread in running {
                 rate += thread.join().expect("a call does not panic")?;
