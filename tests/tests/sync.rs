@@ -170,7 +170,7 @@ async fn the_scheduler_finds_what_is_due(backend: Backend) -> Result<()> {
         let (status, printed) = site.host().command(&["scheduler", "sync", "--once"]).run().await?;
         assert!(status.success(), "{printed}");
         let logged = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let pass = logged.filter(|line| line["message"] == "scheduler_run").last().unwrap_or_default();
+        let pass = logged.rev().find(|line| line["message"] == "scheduler_run").unwrap_or_default();
         Ok(json!([pass["scannedStores"], pass["enqueuedJobs"]]))
     };
     assert_eq!(schedule().await?, json!([4, 1]));
