@@ -213,7 +213,12 @@ impl Registry {
     fn tell(&self, plugin: &str, step: Step) {
         let Step { digest, to, reason, actor, .. } = &step;
         let digest = digest.map(|digest| digest.short());
-        tracing::info!(plugin, digest, state = %to, reason, actor, "plugin revision");
+        match to {
+            RevisionState::Refused | RevisionState::NeedsApproval | RevisionState::Quarantined => {
+                tracing::warn!(plugin, digest, state = %to, reason, actor, "plugin revision");
+            }
+            _ => tracing::info!(plugin, digest, state = %to, reason, actor, "plugin revision"),
+        }
         let _ = self.transitions.send(step.of(plugin));
     }
 

@@ -1,0 +1,173 @@
+//! Bad, missing and late plugins: no order is lost, and nobody else is served worse.
+
+use std::fs;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use wharf_tests::{
+    Backend, Host, Ledger, LogLine, PATIENCE, Receiver, Shop, Site, built_plugin, eventually, guest, on_every_backend,
+};
+
+const UNAVAILABLE: &str = r#"{"success":false,"error":"marketplace_unavailable"}"#;
+
+fn unavailable() -> Value {
+    serde_json::from_str(UNAVAILABLE).expect("JSON")
+}
+
+/// The log of a receipt, with the seconds until it is tried again.
+async fn log_of(ledger: &Ledger, receipt: &str) -> Result<Value> {
+    let wait = ledger.seconds("next_retry_at");
+    ledger.row(&format!("select status, attempt, {wait} as wait from sync_logs where receipt = '{receipt}'")).await
+}
+
+/// Waits until an adapter serves this marketplace: without credentials the mock route tells the two apart.
+async fn served(host: &Host, marketplace: &str) -> Result<()> {
+    let path = format!("/mock/{marketplace}/validate");
+    let served = || async { host.post(&path, &json!({})).await.ok().filter(|answer| answer.status != 400).map(drop) };
+    eventually(&format!("{marketplace} is served"), PATIENCE, served).await
+}
+
+async fn a_hostile_plugin_fails_alone(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    site.install_plugin("hostile", &guest("hostile-adapter"))?;
+    let host = site.host().start().await?;
+    let (hostile, etsy) = (Shop::open(&host, "org-1", "hostile").await?, Shop::open(&host, "org-1", "etsy").await?);
+    let ledger = Ledger::open(&site).await?;
+    let misdeeds = [
+        "trap",
+        "panic",
+        "exit",
+        "spin",
+        "recurse",
+        "alloc",
+        "giant-output",
+        "long-id",
+        "nul-id",
+        "broken-text",
+        "id:",
+        "amount:-1.00",
+        "amount:NaN",
+        "currency:usd",
+        "time:yesterday",
+        "fault:unavailable",
+        "fault:misconfigured",
+    ];
+    for (number, receipt) in misdeeds.into_iter().enumerate() {
+        assert_eq!(hostile.import(&host, receipt).await?, unavailable(), "{receipt}");
+        let log = log_of(&ledger, receipt).await?;
+        assert_eq!((&log["status"], &log["attempt"]), (&json!("pending"), &json!(1)), "{receipt}");
+        let wait = log["wait"].as_f64().unwrap_or_default();
+        assert!((270.0..=300.0).contains(&wait), "{receipt} is tried again in {wait} s");
+        assert_eq!(etsy.import(&host, &format!("order-{number}-a1")).await?["success"], true, "after {receipt}");
+        // Twice, so that the plugin is not taken for one that always fails.
+        for call in 0..2 {
+            assert_eq!(hostile.import(&host, &format!("fine {number}-{call}")).await?["orderId"], "order-1");
+        }
+    }
+    for receipt in misdeeds {
+        assert_eq!(hostile.import(&host, receipt).await?, unavailable(), "{receipt}, again");
+    }
+    let asked =
+        ledger.row("select max(attempt) as most, count(*) as n from sync_logs where status = 'pending'").await?;
+    assert_eq!(asked, json!({"most": 1, "n": misdeeds.len()}), "asked once, kept every one");
+    let status = hostile.status(&host).await?;
+    assert_eq!((&status["importedOrders"], &status["rateLimitedCount"]), (&json!(2 * misdeeds.len()), &json!(0)));
+
+    // Five in a row: it is put aside, and what comes now is parked without burning an attempt.
+    for n in 2..7 {
+        assert_eq!(hostile.import(&host, &format!("amount:-{n}.00")).await?, unavailable());
+    }
+    let parked = || async {
+        let receipt = format!("parked-{}", fastrand::u32(..));
+        let answer = hostile.import(&host, &receipt).await.ok()?;
+        let log = log_of(&ledger, &receipt).await.ok()?;
+        (answer == unavailable() && log["attempt"] == 0 && log["status"] == "pending").then_some(log)
+    };
+    let log = eventually("the plugin is put aside", PATIENCE, parked).await?;
+    assert!((0.0..=30.0).contains(&log["wait"].as_f64().unwrap_or_default()), "{log}");
+    assert_eq!(etsy.import(&host, "order-z1").await?["success"], true);
+    Ok(())
+}
+
+async fn a_marketplace_may_get_its_adapter_later(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let shop = Shop::open(&host, "org-1", "hostile").await?;
+    let receiver = Receiver::start().await?;
+    let hook = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": receiver.url()});
+    assert_eq!(host.post("/webhooks/register", &hook).await?.status, 200);
+    for _ in 0..2 {
+        assert_eq!(shop.import(&host, "early bird").await?, unavailable());
+    }
+    let ledger = Ledger::open(host.site()).await?;
+    let log = log_of(&ledger, "early bird").await?;
+    assert_eq!((&log["status"], &log["attempt"]), (&json!("pending"), &json!(0)), "nobody was asked");
+    let expected = json!({"lastSyncAt": null, "importedOrders": 0, "syncStatus": "partial", "rateLimitedCount": 0});
+    assert_eq!(shop.status(&host).await?, expected);
+
+    host.site().install_plugin("hostile", &guest("hostile-adapter"))?;
+    served(&host, "hostile").await?;
+    assert_eq!(shop.import(&host, "early bird").await?, unavailable(), "what is stored is answered");
+    ledger.execute(&format!("update sync_logs set next_retry_at = {}", ledger.time(-1))).await?;
+    shop.request_sync(&host).await?;
+    let completed = receiver.wait_for_event("sync.completed").await?.json();
+    assert_eq!((&completed["data"]["processedCount"], &completed["data"]["successCount"]), (&json!(1), &json!(1)));
+    let order = shop.import(&host, "early bird").await?;
+    assert_eq!(
+        (&order["success"], &order["orderId"], &order["amount"]),
+        (&json!(true), &json!("order-1"), &json!(12.50))
+    );
+    let status = shop.status(&host).await?;
+    assert_eq!((&status["importedOrders"], &status["syncStatus"]), (&json!(1), &json!("success")));
+    Ok(())
+}
+
+async fn a_missing_folder_is_said_and_served_when_it_comes(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    fs::remove_dir_all(site.plugins_dir())?;
+    let host = site.host().start().await?;
+    host.logged_message("the plugins folder cannot be read; what serves goes on").await?;
+    assert_eq!(host.get("/readyz").await?.status, 200);
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    assert_eq!(shop.import(&host, "order-101").await?, unavailable());
+    assert_eq!(host.post("/mock/etsy/validate", &json!({})).await?.get("error"), "Invalid marketplace");
+    fs::create_dir(site.plugins_dir())?;
+    site.install_plugin("etsy", &built_plugin("etsy"))?;
+    served(&host, "etsy").await?;
+    assert_eq!(shop.import(&host, "order-103").await?["success"], true);
+    Ok(())
+}
+
+async fn corrupt_files_are_refused_one_by_one(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let good = fs::read(built_plugin("etsy"))?;
+    let dir = site.plugins_dir();
+    fs::write(dir.join("etsy.wasm"), b"no component at all")?;
+    fs::write(dir.join("amazon.wasm"), &good[..good.len() / 2])?;
+    fs::write(dir.join("empty.wasm"), b"")?;
+    fs::write(dir.join("module.wasm"), b"\0asm\x01\0\0\0")?;
+    fs::create_dir(dir.join("folder.wasm"))?;
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("link.wasm"))?;
+    let host = site.host().start().await?;
+    for plugin in ["etsy", "amazon", "empty", "module", "folder", "link"] {
+        let said = |line: &LogLine| line.field("plugin") == plugin && line.field("level") == "WARN";
+        let refused = || async { host.log().into_iter().find(said) };
+        let line = eventually(&format!("{plugin} is refused"), PATIENCE, refused).await?;
+        assert!(line.text.contains("refused at ") && line.text.contains("to fix it"), "{}", line.text);
+        assert!(!line.text.contains("root:"), "no content of files");
+    }
+    let shop = Shop::open(&host, "org-1", "shopify").await?;
+    assert_eq!(shop.import(&host, "order-101").await?["success"], true, "the good ones serve");
+    let etsy = Shop::open(&host, "org-1", "etsy").await?;
+    assert_eq!(etsy.import(&host, "order-101").await?, unavailable());
+    site.install_plugin("etsy", &built_plugin("etsy"))?;
+    served(&host, "etsy").await?;
+    assert_eq!(etsy.import(&host, "order-103").await?["success"], true);
+    Ok(())
+}
+
+on_every_backend!(
+    a_hostile_plugin_fails_alone,
+    a_marketplace_may_get_its_adapter_later,
+    a_missing_folder_is_said_and_served_when_it_comes,
+    corrupt_files_are_refused_one_by_one,
+);
