@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, Ledger, LogLine, PATIENCE, Receiver, Shop, Site, built_plugin, eventually, guest, on_every_backend,
+    Answer, Backend, Host, Ledger, LogLine, PATIENCE, Receiver, Shop, Site, built_plugin, eventually, guest,
+    on_every_backend,
 };
 
 const UNAVAILABLE: &str = r#"{"success":false,"error":"marketplace_unavailable"}"#;
@@ -30,7 +31,7 @@ async fn served(host: &Host, marketplace: &str) -> Result<()> {
 async fn a_hostile_plugin_fails_alone(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     site.install_plugin("hostile", &guest("hostile-adapter"))?;
-    let host = site.host().start().await?;
+    let host = site.host().env("MOCK_HOSTILE_USER", "u").env("MOCK_HOSTILE_PASS", "p").start().await?;
     let (hostile, etsy) = (Shop::open(&host, "org-1", "hostile").await?, Shop::open(&host, "org-1", "etsy").await?);
     let ledger = Ledger::open(&site).await?;
     let misdeeds = [
@@ -64,6 +65,7 @@ async fn a_hostile_plugin_fails_alone(backend: Backend) -> Result<()> {
             assert_eq!(hostile.import(&host, &format!("fine {number}-{call}")).await?["orderId"], "order-1");
         }
     }
+    limits_are_the_adapters_own(&host, &hostile, &ledger).await?;
     for receipt in misdeeds {
         assert_eq!(hostile.import(&host, receipt).await?, unavailable(), "{receipt}, again");
     }
@@ -71,7 +73,7 @@ async fn a_hostile_plugin_fails_alone(backend: Backend) -> Result<()> {
         ledger.row("select max(attempt) as most, count(*) as n from sync_logs where status = 'pending'").await?;
     assert_eq!(asked, json!({"most": 1, "n": misdeeds.len()}), "asked once, kept every one");
     let status = hostile.status(&host).await?;
-    assert_eq!((&status["importedOrders"], &status["rateLimitedCount"]), (&json!(2 * misdeeds.len()), &json!(0)));
+    assert_eq!((&status["importedOrders"], &status["rateLimitedCount"]), (&json!(2 * misdeeds.len()), &json!(2)));
 
     // Five in a row: it is put aside, and what comes now is parked without burning an attempt.
     for n in 2..7 {
@@ -86,6 +88,28 @@ async fn a_hostile_plugin_fails_alone(backend: Backend) -> Result<()> {
     let log = eventually("the plugin is put aside", PATIENCE, parked).await?;
     assert!((0.0..=30.0).contains(&log["wait"].as_f64().unwrap_or_default()), "{log}");
     assert_eq!(etsy.import(&host, "order-z1").await?["success"], true);
+    Ok(())
+}
+
+/// The longer of the adapter's own wait and the first backoff counts; the mock route tells what the adapter said.
+async fn limits_are_the_adapters_own(host: &Host, shop: &Shop, ledger: &Ledger) -> Result<()> {
+    for (receipt, seconds) in [("fault:7", 300.0), ("fault:4000", 4_000.0)] {
+        assert_eq!(shop.import(host, receipt).await?["error"], "rate_limited");
+        let log = log_of(ledger, receipt).await?;
+        assert_eq!((&log["status"], &log["attempt"]), (&json!("rate_limited"), &json!(1)));
+        assert!((seconds - 30.0..=seconds).contains(&log["wait"].as_f64().unwrap_or_default()), "{log}");
+    }
+    let ask = |receipt: &str| {
+        let request = host.request("POST", "/mock/hostile/validate").basic_auth("u", Some("p"));
+        Answer::to(request.json(&json!({"receipt": receipt})))
+    };
+    for (receipt, status, error, retry_after) in
+        [("fault:4000", 429, "rate_limited", "4000"), ("fault:unavailable", 503, "marketplace_unavailable", "1")]
+    {
+        let answer = ask(receipt).await?;
+        assert_eq!((answer.status, answer.json()), (status, json!({"error": error})));
+        assert_eq!(answer.header("retry-after"), retry_after);
+    }
     Ok(())
 }
 

@@ -122,29 +122,33 @@ async fn a_store_without_a_success_ends_failed(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Logs that were put in by hand are worked on in chunks, oldest first, and told of once.
+/// Logs that were put in by hand are worked on in chunks, oldest first, at most ten in one run.
 async fn a_long_run_is_cut_into_chunks(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = site.host().env("SYNC_CHUNK_SIZE", "10").start().await?;
     let (shop, receiver) = open(&host).await?;
     let ledger = Ledger::open(&site).await?;
-    let rows: Vec<_> = (0..25)
-        .map(|n| format!("({}, 'receipt-{n}a{}', {})", ledger.id(&shop.store_id), n % 2, ledger.time(n - 1_000)))
-        .collect();
+    let row = |n: i64| format!("({}, '{n}-a{}', {})", ledger.id(&shop.store_id), n % 2, ledger.time(n - 1_000));
+    let rows: Vec<_> = (0..105).map(row).collect();
     ledger
         .execute(&format!("insert into sync_logs (store_id, receipt, created_at) values {}", rows.join(", ")))
         .await?;
     shop.request_sync(&host).await?;
-    let completed = receiver.wait_for_event("sync.completed").await?.json();
-    let data = json!({"storeId": shop.store_id, "processedCount": 25, "successCount": 12, "failedCount": 13, "rateLimitedCount": 0});
-    assert_eq!(completed["data"], data);
-    let batches: Vec<_> =
-        lines(&host, "sync_store_batch").iter().map(|line| line.field("processedCount").clone()).collect();
-    assert_eq!(batches, [10, 10, 5]);
-    assert_eq!(lines(&host, "job_completed").len(), 1);
-    assert_eq!(receiver.wait_for(2).await?.len(), 2);
+    let told = receiver.wait_for(4).await?;
+    let told: Vec<_> =
+        told.iter().map(|request| request.json()).filter(|body| body["event"] == "sync.completed").collect();
+    let data = |processed: u32, success: u32, failed: u32| {
+        json!({"storeId": shop.store_id, "processedCount": processed, "successCount": success, "failedCount": failed,
+            "rateLimitedCount": 0})
+    };
+    assert_eq!(told[0]["data"], data(100, 50, 50));
+    assert_eq!(told[1]["data"], data(55, 2, 53), "the rest, and what was refused a moment ago");
+    let batches = lines(&host, "sync_store_batch");
+    let sizes: Vec<_> = batches.iter().filter_map(|line| line.field("processedCount").as_u64()).collect();
+    assert_eq!(sizes, [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
+    assert_eq!(lines(&host, "job_completed").len(), 2);
     let status = shop.status(&host).await?;
-    assert_eq!((&status["importedOrders"], &status["syncStatus"]), (&json!(12), &json!("partial")));
+    assert_eq!((&status["importedOrders"], &status["syncStatus"]), (&json!(52), &json!("partial")));
     Ok(())
 }
 
