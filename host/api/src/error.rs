@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use wharf_app::AppError;
+use wharf_app::{AppError, OperationError, RevisionState};
 
 /// One field that was refused.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +48,16 @@ pub(crate) enum ApiError {
     BodyTooLarge,
     /// A body that is not JSON by its content type.
     UnsupportedMediaType,
+    /// An upload that is no form.
+    NotMultipart,
+    /// An uploaded component or its grants are larger than any that would be looked at.
+    UploadTooLarge,
+    /// The admin API without its token.
+    AdminUnauthorized,
+    /// There is no admin token, and so no admin API.
+    AdminDisabled,
+    /// What an operator wanted of a plugin was not done.
+    Plugin(OperationError),
     /// A handler panicked; with its message, for the log.
     Panicked(String),
     /// An operation failed.
@@ -57,6 +67,12 @@ pub(crate) enum ApiError {
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
         Self::App(error)
+    }
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        Self::Plugin(error)
     }
 }
 
@@ -95,6 +111,30 @@ impl ApiError {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Some("use application/json"))
             }
+            Self::NotMultipart => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Some("use multipart/form-data"))
+            }
+            Self::UploadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", Some("at most 32 MiB")),
+            Self::AdminUnauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::AdminDisabled => (StatusCode::NOT_FOUND, "Admin API disabled", Some("WHARF_ADMIN_TOKEN is not set")),
+            Self::Plugin(OperationError::NoSuchPlugin) => (StatusCode::NOT_FOUND, "Plugin not found", None),
+            Self::Plugin(OperationError::NoSuchRevision) => {
+                (StatusCode::NOT_FOUND, "Revision not found", Some("it was never kept, or there is none to go back to"))
+            }
+            Self::Plugin(OperationError::Quarantined(_)) => {
+                (StatusCode::CONFLICT, "Revision is quarantined", Some("release it first"))
+            }
+            Self::Plugin(OperationError::Refused(refusal)) if refusal.state() == RevisionState::NeedsApproval => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Plugin needs approval",
+                Some("it asks for more than it was granted; what served before goes on"),
+            ),
+            Self::Plugin(OperationError::Refused(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "Plugin refused", Some("what served before goes on"))
+            }
+            Self::Plugin(OperationError::State(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("the plugins' state cannot be written"))
+            }
             Self::App(AppError::StoreNotFound) => (StatusCode::NOT_FOUND, "Store not found", None),
             Self::App(AppError::Unavailable(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it is safe to repeat the request"))
@@ -105,6 +145,21 @@ impl ApiError {
         }
     }
 
+    /// What is wrong in particular.
+    fn details(self) -> Vec<Detail> {
+        match self {
+            Self::Validation(details) => details,
+            Self::Plugin(OperationError::Quarantined(reason)) => vec![Detail { path: "reason", message: reason }],
+            Self::Plugin(OperationError::Refused(refusal)) => {
+                let stage = refusal.stage.to_string();
+                let told = [("stage", stage), ("cause", refusal.cause), ("offer", refusal.offer), ("fix", refusal.fix)];
+                let said = told.into_iter().filter(|(_, message)| !message.is_empty());
+                said.map(|(path, message)| Detail { path, message }).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The header that some refusals carry.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let retry_after = |wait: Duration| (header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
@@ -112,10 +167,14 @@ impl ApiError {
             Self::Unauthorized => {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"mock\", charset=\"UTF-8\"")))
             }
-            Self::RateLimited(wait) => Some(retry_after(*wait)),
-            Self::MarketplaceUnavailable | Self::AnswerTimedOut | Self::App(AppError::Unavailable(_)) => {
-                Some(retry_after(RETRY_SOON))
+            Self::AdminUnauthorized => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\"")))
             }
+            Self::RateLimited(wait) => Some(retry_after(*wait)),
+            Self::MarketplaceUnavailable
+            | Self::AnswerTimedOut
+            | Self::App(AppError::Unavailable(_))
+            | Self::Plugin(OperationError::State(_)) => Some(retry_after(RETRY_SOON)),
             // What is left of the body is not read: the connection cannot carry another request.
             Self::RequestTimedOut => Some((header::CONNECTION, HeaderValue::from_static("close"))),
             _ => None,
@@ -132,6 +191,9 @@ impl ApiError {
                 tracing::warn!(cause = chain(source.as_ref()), "{error}");
             }
             Self::Panicked(message) => tracing::error!(message, "a handler panicked"),
+            Self::Plugin(OperationError::State(error)) => {
+                tracing::error!(%error, "the plugins' state cannot be written");
+            }
             Self::AnswerTimedOut => tracing::error!("the answer took too long"),
             Self::CredentialsNotConfigured => tracing::warn!("no credentials are set for this mock marketplace"),
             _ => {}
@@ -150,7 +212,7 @@ impl IntoResponse for ApiError {
         self.log();
         let (status, error, message) = self.answer();
         let header = self.header();
-        let details = if let Self::Validation(details) = self { details } else { Vec::new() };
+        let details = self.details();
         let mut response = (status, Json(Refusal { error, message, details })).into_response();
         response.headers_mut().extend(header);
         response

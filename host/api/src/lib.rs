@@ -9,6 +9,7 @@
 //! (HTTP that cannot be parsed), which hyper answers without a body.
 
 mod basic_auth;
+mod bearer;
 mod body;
 mod drain;
 mod error;
@@ -30,7 +31,7 @@ use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
 use wharf_app::App;
 
-use crate::{basic_auth::MockCredentials, error::ApiError};
+use crate::{basic_auth::MockCredentials, bearer::AdminToken, error::ApiError};
 
 /// What the operator decides about the API.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct ApiSettings {
     /// User and password of each mock marketplace, by its name in lower case. A marketplace without an entry
     /// answers 500 `Marketplace credentials not configured`.
     pub mock_credentials: HashMap<String, (String, SecretString)>,
+    /// What the admin API must be asked with; `None` switches it off.
+    pub admin_token: Option<SecretString>,
     /// How long a client may take to send a request's body; then 408.
     pub request_timeout: Duration,
     /// How long an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
@@ -49,6 +52,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             mock_credentials: HashMap::new(),
+            admin_token: None,
             request_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(60),
         }
@@ -60,6 +64,7 @@ impl Default for ApiSettings {
 struct ApiState {
     app: App,
     mock_credentials: Arc<MockCredentials>,
+    admin_token: Option<AdminToken>,
 }
 
 impl FromRef<ApiState> for App {
@@ -71,7 +76,10 @@ impl FromRef<ApiState> for App {
 /// The whole API over these operations.
 pub fn router(app: App, settings: ApiSettings) -> Router {
     let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
-    guarded(routes::all(), &settings).with_state(ApiState { app, mock_credentials })
+    let admin_token = settings.admin_token.as_ref().map(AdminToken::new);
+    let state = ApiState { app, mock_credentials, admin_token };
+    let routes = routes::all().merge(routes::admin(state.clone()));
+    guarded(routes, &settings).with_state(state)
 }
 
 /// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.

@@ -53,8 +53,8 @@ pub(crate) enum Command {
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
     Flow(flow::FlowArgs),
-    /// Look at plugins.
-    Plugin(plugin::PluginArgs),
+    /// Write, check and run plugins; swap them on a running host.
+    Plugin(Box<plugin::PluginArgs>),
 }
 
 impl Cli {
@@ -85,7 +85,8 @@ impl Command {
             Self::Serve(_) | Self::Worker(_) | Self::Scheduler(_) | Self::Migrate(_) | Self::MockWebhook(_) => {
                 Level::Info
             }
-            Self::Schema(_) | Self::Flow(_) | Self::Plugin(_) => Level::Warn,
+            Self::Schema(_) | Self::Flow(_) => Level::Warn,
+            Self::Plugin(args) => args.default_level(),
         }
     }
 
@@ -99,7 +100,7 @@ impl Command {
             Self::Schema(args) => schema::run(&args),
             Self::MockWebhook(args) => mock_webhook::run(args, style).await,
             Self::Flow(args) => flow::run(args, format).await,
-            Self::Plugin(args) => plugin::run(args, format),
+            Self::Plugin(args) => plugin::run(*args, format).await,
         }
     }
 }

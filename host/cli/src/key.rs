@@ -1,13 +1,11 @@
 //! The key that secrets are encrypted with at rest.
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::Context;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::secret_file;
 
 const KEY_BYTES: usize = 32;
 
@@ -32,30 +30,16 @@ pub(crate) fn from_file(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
 }
 
 fn read_or_make(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
-    if !path.exists() {
-        make(path)?;
-    }
-    parse(&fs::read_to_string(path)?).context("it holds no key: 32 bytes in base64 or hexadecimal digits")
-}
-
-/// Written beside, readable for its owner alone, and put in place whole and only where there is none: of two processes
-/// that start together, both read the same key.
-fn make(path: &Path) -> anyhow::Result<()> {
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key)?;
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().context("it has no folder")?)?;
-    writeln!(file, "{}", STANDARD.encode(key))?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error.into()),
-        _ => Ok(()),
-    }
+    let (text, _) = secret_file::read_or_make(path, || {
+        let mut key = [0; KEY_BYTES];
+        getrandom::fill(&mut key)?;
+        Ok(STANDARD.encode(key))
+    })?;
+    parse(&text).context("it holds no key: 32 bytes in base64 or hexadecimal digits")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -66,19 +50,5 @@ mod tests {
         for bad in ["", "secret", &"0a".repeat(31), &"+a".repeat(32), &STANDARD.encode([7; 31]), &"ü".repeat(32)] {
             assert_eq!(parse(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn the_file_is_made_once_for_its_owner_alone() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("key");
-        let keys: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| from_file(&path).expect("a key"))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-        });
-        assert_eq!(keys.len(), 4);
-        assert!(keys.iter().all(|key| *key == from_file(&path).expect("a key")));
-        assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).expect("the folder").count(), 1);
     }
 }

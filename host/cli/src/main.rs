@@ -4,21 +4,24 @@
 //! names it. Logs go to stderr; stdout carries what a command was asked for. Left out: what the system does, which is
 //! `wharf-app`, and how it is served, which is `wharf-api`.
 
+mod admin_token;
 mod cli;
 mod commands;
 mod key;
 mod logging;
 mod mock_credentials;
 mod output;
+mod secret_file;
 mod settings;
 mod shutdown;
+mod usage;
 mod wiring;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::{cli::Cli, settings::SettingError};
+use crate::{cli::Cli, settings::SettingError, usage::UsageError};
 
 /// What the shell's users expect of a command that was called wrongly.
 const USAGE: u8 = 2;
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<SettingError>() { USAGE } else { 1 })
+            ExitCode::from(if error.is::<SettingError>() || error.is::<UsageError>() { USAGE } else { 1 })
         }
     }
 }

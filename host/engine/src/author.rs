@@ -6,13 +6,16 @@ use std::time::Instant;
 
 use serde::Serialize;
 use wasm_encoder::{CustomSection, Section};
+use wharf_domain::{Answer, Event};
 
 use crate::conformance::{self, CONFORMANCE_SECTION, Conformance, Depth};
 use crate::engine::Engine;
 use crate::revision::Revision;
 use crate::sandbox::Metering;
 use crate::shelf::Stored;
-use crate::{Digest, EngineSettings, Fault, Inspection, Kind, Limits, Manifest, Refusal, Stage};
+use crate::{
+    Digest, EngineSettings, Fault, Inspection, Kind, Limits, Manifest, Message, Refusal, Stage, ValidateRequest,
+};
 
 /// Calls that are measured.
 const CALLS: usize = 200;
@@ -133,6 +136,42 @@ impl Engine {
             peak_memory_bytes: timed.peak_memory_bytes,
             limits: timed.limits,
         })
+    }
+
+    /// Asks an adapter once that serves nobody and was tried against no law.
+    ///
+    /// # Errors
+    /// If it cannot be loaded.
+    pub async fn validate_once(
+        &self,
+        bytes: impl Into<Arc<[u8]>>,
+        grants: Option<&str>,
+        request: ValidateRequest,
+    ) -> Result<Result<Answer, Fault>, Refusal> {
+        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        self.on_registry(async move |registry| {
+            let revision = registry.loader.load("run", &stored).await?;
+            Ok(revision.callable.validate(&request).await)
+        })
+        .await
+    }
+
+    /// Asks a shaper once that serves nobody and was tried against no law.
+    ///
+    /// # Errors
+    /// If it cannot be loaded.
+    pub async fn shape_once(
+        &self,
+        bytes: impl Into<Arc<[u8]>>,
+        grants: Option<&str>,
+        event: Event,
+    ) -> Result<Result<Message, Fault>, Refusal> {
+        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        self.on_registry(async move |registry| {
+            let revision = registry.loader.load("run", &stored).await?;
+            Ok(revision.callable.shape(&event).await)
+        })
+        .await
     }
 
     async fn measure(&self, stored: Stored) -> Result<Measured, Refusal> {

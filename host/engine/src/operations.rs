@@ -238,6 +238,8 @@ impl Registry {
     }
 
     fn life_of(&self, plugin: &str) -> Result<Life, OperationError> {
+        // A name that no plugin can have must not reach the file system.
+        check_name(plugin).map_err(|_| OperationError::NoSuchPlugin)?;
         let life = self.shelf.life(plugin)?;
         if life == Life::default() { Err(OperationError::NoSuchPlugin) } else { Ok(life) }
     }

@@ -45,6 +45,12 @@ pub struct Refusal {
     pub passing: bool,
 }
 
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
 impl Refusal {
     pub(crate) fn new(stage: Stage, cause: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { stage, cause: cause.into(), offer: String::new(), fix: fix.into(), passing: false }
@@ -59,15 +65,14 @@ impl Refusal {
     }
 
     /// The state that it leaves a revision in.
-    pub(crate) fn state(&self) -> RevisionState {
+    pub fn state(&self) -> RevisionState {
         if self.stage == Stage::Approve { RevisionState::NeedsApproval } else { RevisionState::Refused }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = format!("{:?}", self.stage).to_lowercase();
-        write!(f, "refused at {stage}: {}", self.cause)?;
+        write!(f, "refused at {}: {}", self.stage, self.cause)?;
         if !self.offer.is_empty() {
             write!(f, "; this host offers {}", self.offer)?;
         }

@@ -11,8 +11,10 @@ const KIB: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Time on a processor, counted in ticks of 10 ms.
+    #[serde(rename = "cpu_ms", serialize_with = "millis")]
     pub cpu: Duration,
     /// Time from start to end, waiting included.
+    #[serde(rename = "wall_ms", serialize_with = "millis")]
     pub wall: Duration,
     /// All linear memories and tables together.
     pub memory_bytes: usize,
@@ -34,7 +36,13 @@ pub struct HttpLimits {
     /// The bytes of one body, either way.
     pub body_bytes: usize,
     /// How long one exchange may take.
+    #[serde(rename = "timeout_ms", serialize_with = "millis")]
     pub timeout: Duration,
+}
+
+/// As in the grants, where these limits are set.
+fn millis<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Limits {

@@ -3,15 +3,21 @@
 mod health;
 mod mock;
 mod orders;
+mod plugins;
 mod stores;
 mod webhooks;
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
+    middleware,
     routing::{get, post},
 };
 
-use crate::ApiState;
+use crate::{ApiState, bearer::require_admin};
+
+/// A component of the largest size (32 MiB), its grants and the form around them.
+const MOST_UPLOAD: usize = 33 * 1024 * 1024;
 
 /// Every route of the API.
 pub(crate) fn all() -> Router<ApiState> {
@@ -25,4 +31,19 @@ pub(crate) fn all() -> Router<ApiState> {
         .route("/webhooks", get(webhooks::list))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+}
+
+/// The routes for operators, behind the admin token.
+pub(crate) fn admin(state: ApiState) -> Router<ApiState> {
+    Router::new()
+        .route("/admin/plugins", get(plugins::list))
+        .route("/admin/plugins/{plugin}", get(plugins::inspect).post(plugins::upload))
+        .route("/admin/plugins/{plugin}/activate", post(plugins::activate))
+        .route("/admin/plugins/{plugin}/rollback", post(plugins::rollback))
+        .route("/admin/plugins/{plugin}/disable", post(plugins::disable))
+        .route("/admin/plugins/{plugin}/enable", post(plugins::enable))
+        .route("/admin/plugins/{plugin}/quarantine", post(plugins::quarantine))
+        .route("/admin/plugins/{plugin}/release", post(plugins::release))
+        .layer(DefaultBodyLimit::max(MOST_UPLOAD))
+        .route_layer(middleware::from_fn_with_state(state, require_admin))
 }

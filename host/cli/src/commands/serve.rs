@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use wharf_api::ApiSettings;
 
 use crate::{
+    admin_token::AdminTokenArgs,
     logging::Style,
     mock_credentials, output,
     settings::{ListenArgs, Settings},
@@ -33,6 +34,8 @@ pub(crate) struct ServeArgs {
     settings: Settings,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    admin_token: AdminTokenArgs,
 }
 
 /// A part of the service that can run in a process of its own.
@@ -56,17 +59,21 @@ type Running = JoinSet<anyhow::Result<()>>;
 /// Serves until a signal comes.
 pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
     args.settings.check()?;
-    let api = ApiSettings {
-        mock_credentials: mock_credentials::from_environment()?,
-        request_timeout: args.listen.request_timeout,
-        ..ApiSettings::default()
-    };
+    args.admin_token.check()?;
+    let mock_credentials = mock_credentials::from_environment()?;
     let roles = if args.roles.is_empty() { Role::value_variants() } else { &args.roles };
     let stop = shutdown::on_signal()?;
     let host = wiring::open(&args.settings).await?;
     host.store.migrate().await.context("the schema cannot be brought up to date")?;
     let mut running = Running::new();
     if roles.contains(&Role::Api) {
+        let deployment = args.settings.database.deployment();
+        let api = ApiSettings {
+            mock_credentials,
+            admin_token: args.admin_token.of_host(deployment, &args.settings.data, style)?,
+            request_timeout: args.listen.request_timeout,
+            ..ApiSettings::default()
+        };
         let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
         announce(&listener, style, "wharf")?;
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));

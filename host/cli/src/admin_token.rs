@@ -1,0 +1,126 @@
+//! The token of the admin API.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    logging::Style,
+    output,
+    secret_file::{self, Origin},
+    settings::{DataArgs, Deployment, SettingError},
+};
+
+const TOKEN_BYTES: usize = 32;
+const SHORTEST: usize = 16;
+
+/// The setting.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AdminTokenArgs {
+    /// What the admin API must be asked with. Default: the file `admin-token` in the data folder, made at the first start;
+    /// with PostgreSQL the admin API is off unless it is set
+    #[arg(long, env = "WHARF_ADMIN_TOKEN", value_name = "WHARF_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<SecretString>,
+}
+
+impl AdminTokenArgs {
+    /// Refuses a token that can be guessed or not be sent in a header.
+    pub(crate) fn check(&self) -> Result<(), SettingError> {
+        let is_fit = |token: &str| token.len() >= SHORTEST && token.bytes().all(|byte| byte.is_ascii_graphic());
+        match &self.admin_token {
+            Some(token) if !is_fit(token.expose_secret()) => {
+                Err(SettingError::new("WHARF_ADMIN_TOKEN", "must be at least 16 visible ASCII characters"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The token that a host asks for; `None` switches the admin API off. The data folder must exist.
+    ///
+    /// # Errors
+    /// If the file cannot be made or read.
+    pub(crate) fn of_host(
+        &self,
+        deployment: Deployment,
+        data: &DataArgs,
+        style: Style,
+    ) -> anyhow::Result<Option<SecretString>> {
+        match (&self.admin_token, deployment) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Deployment::Shared) => {
+                tracing::warn!("the admin API is off: WHARF_ADMIN_TOKEN is not set");
+                Ok(None)
+            }
+            (None, Deployment::Embedded) => from_file(&file(data), style).map(Some),
+        }
+    }
+
+    /// The token that a client sends: the setting, or what a host on this machine keeps in its data folder.
+    ///
+    /// # Errors
+    /// If there is neither.
+    pub(crate) fn of_client(&self, data: &DataArgs) -> anyhow::Result<SecretString> {
+        if let Some(token) = &self.admin_token {
+            return Ok(token.clone());
+        }
+        let path = file(data);
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!("no admin token: WHARF_ADMIN_TOKEN is not set and {} cannot be read", path.display())
+        })?;
+        Ok(text.trim().into())
+    }
+}
+
+fn file(data: &DataArgs) -> PathBuf {
+    data.data_dir.join("admin-token")
+}
+
+/// Made at the first start, and shown then and never again: people read the line, programs the file.
+fn from_file(path: &Path, style: Style) -> anyhow::Result<SecretString> {
+    let (token, origin) = secret_file::read_or_make(path, || {
+        let mut bytes = [0; TOKEN_BYTES];
+        getrandom::fill(&mut bytes)?;
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
+    })
+    .with_context(|| format!("the admin token's file {}", path.display()))?;
+    if origin == Origin::Made {
+        tracing::info!(path = %path.display(), "the admin token was made");
+        if style == Style::People {
+            output::line(&format!("the admin API's token, also in {}: {token}", path.display()));
+        }
+    }
+    Ok(token.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(token: &str) -> AdminTokenArgs {
+        AdminTokenArgs { admin_token: Some(token.into()) }
+    }
+
+    #[test]
+    fn weak_tokens_are_refused() {
+        assert!(args("0123456789abcdef").check().is_ok());
+        assert!(AdminTokenArgs { admin_token: None }.check().is_ok());
+        for weak in ["short", "0123456789 abcdef", "0123456789äbcdef", "0123456789abcdef\n"] {
+            assert!(args(weak).check().is_err(), "{weak:?}");
+        }
+    }
+
+    #[test]
+    fn host_and_client_agree_on_the_made_token() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let data = DataArgs { data_dir: dir.path().into() };
+        let unset = AdminTokenArgs { admin_token: None };
+        assert!(unset.of_client(&data).is_err());
+        let made = unset.of_host(Deployment::Embedded, &data, Style::Programs).expect("a token").expect("made");
+        assert!(made.expose_secret().len() > SHORTEST);
+        assert_eq!(unset.of_client(&data).expect("a token").expose_secret(), made.expose_secret());
+        assert!(unset.of_host(Deployment::Shared, &data, Style::Programs).expect("no error").is_none());
+    }
+}

@@ -1,0 +1,210 @@
+//! What authors ask of a component in a file: does it pass, what does it cost, and pack it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+use wharf_engine::{BenchReport, Digest, Engine, EngineSettings, PackFacts, Spread};
+
+use crate::{
+    output::{self, Format},
+    usage::{UsageError, read, read_text},
+};
+
+/// A component in a file, with its grants.
+#[derive(Args)]
+pub(super) struct FileArgs {
+    /// The component
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    grants: GrantsArgs,
+}
+
+#[derive(Args)]
+struct GrantsArgs {
+    /// What it is granted [default: the `.toml` file beside the component, if there is one]
+    #[arg(long, value_name = "FILE")]
+    grants: Option<PathBuf>,
+}
+
+impl GrantsArgs {
+    fn read(&self, component: &Path) -> Result<Option<String>, UsageError> {
+        let beside = component.with_extension("toml");
+        match &self.grants {
+            Some(file) => read_text(file).map(Some),
+            None if beside.is_file() => read_text(&beside).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl FileArgs {
+    /// The component's bytes and its grants.
+    pub(super) fn read(&self) -> Result<(Vec<u8>, Option<String>), UsageError> {
+        Ok((read(&self.file)?, self.grants.read(&self.file)?))
+    }
+}
+
+/// A sandbox with nothing in it.
+pub(super) fn sandbox() -> anyhow::Result<Engine> {
+    Ok(Engine::start(EngineSettings::in_memory())?)
+}
+
+/// `wharf plugin check`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf plugin check corner.wasm
+  wharf plugin check plugins/*.wasm --json
+  wharf plugin check corner.wasm --grants corner.toml
+
+Exit codes: 0 every file passed, 1 one did not, 2 a file could not be read.")]
+pub(super) struct CheckArgs {
+    /// The components
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    grants: GrantsArgs,
+}
+
+/// Tries components as a host would.
+pub(super) async fn check(args: CheckArgs, format: Format) -> anyhow::Result<()> {
+    let engine = sandbox()?;
+    let (mut reports, mut failed) = (Vec::new(), Vec::new());
+    for file in &args.files {
+        let (component, grants) = (read(file)?, args.grants.read(file)?);
+        let report = engine.check(component, grants.as_deref()).await;
+        if !report.passed() {
+            failed.push(file.display().to_string());
+        }
+        match format {
+            Format::Text => output::line(&format!("{}\n{report}\n", file.display())),
+            Format::Json => reports.push(json!({"file": file, "passed": report.passed(), "report": report})),
+        }
+    }
+    if format == Format::Json {
+        output::json(&reports)?;
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("not fit to serve: {}", failed.join(", ")) }
+}
+
+/// `wharf plugin bench`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf plugin bench corner.wasm
+  wharf plugin bench corner.wasm --json | jq .fuel.median
+
+Fuel is the same on every machine, so a CI can hold a plugin to it; time is this machine's.")]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    component: FileArgs,
+}
+
+/// Measures calls of a component.
+pub(super) async fn bench(args: BenchArgs, format: Format) -> anyhow::Result<()> {
+    let (component, grants) = args.component.read()?;
+    let report = sandbox()?.bench(component, grants.as_deref()).await?;
+    match format {
+        Format::Json => output::json(&report)?,
+        Format::Text => output::line(&format!("{} calls, a fresh instance each\n{}", report.calls, costs(&report))),
+    }
+    Ok(())
+}
+
+fn costs(report: &BenchReport) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["", "LEAST", "MEDIAN", "MOST", "LIMIT"]);
+    let row = |name: &str, Spread { least, median, most }: Spread, limit: String| {
+        [name.to_owned(), least.to_string(), median.to_string(), most.to_string(), limit]
+    };
+    table.add_row(row("fuel", report.fuel, "-".into()));
+    table.add_row(row("time (us)", report.micros, format!("{} of CPU", report.limits.cpu.as_micros())));
+    let kib = |bytes: usize| bytes.div_ceil(1024).to_string();
+    let peak = kib(report.peak_memory_bytes);
+    table.add_row(["memory (KiB)", "", "", &peak, &kib(report.limits.memory_bytes)]);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+/// `wharf plugin pack`.
+#[derive(Args)]
+#[command(after_help = "\
+Example, in the folder that `wharf plugin new corner` made:
+  wharf plugin pack target/wasm32-wasip2/release/corner.wasm --out corner.wasm
+
+Version, licence and description come from ./Cargo.toml where no option names them.")]
+pub(super) struct PackArgs {
+    /// What the compiler built
+    file: PathBuf,
+    /// Where the packed component goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The folder of vectors, `*.json` [default: `conformance`, if there is one]
+    #[arg(long, value_name = "DIR")]
+    conformance: Option<PathBuf>,
+    /// A semantic version
+    #[arg(long)]
+    package_version: Option<String>,
+    /// An SPDX expression such as `Apache-2.0 OR MIT`
+    #[arg(long)]
+    license: Option<String>,
+    /// One line for people
+    #[arg(long)]
+    description: Option<String>,
+}
+
+/// Packs a component.
+pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
+    let package = package_facts(Path::new("Cargo.toml"))?;
+    let fact =
+        |given: &Option<String>, name: &str| given.clone().or_else(|| package.get(name)?.as_str().map(String::from));
+    let facts = PackFacts {
+        version: fact(&args.package_version, "version"),
+        licenses: fact(&args.license, "license"),
+        description: fact(&args.description, "description"),
+        vectors: vectors(args.conformance.as_deref())?,
+    };
+    let packed = wharf_engine::pack(&read(&args.file)?, &facts)?;
+    write_beside(&args.out, &packed)?;
+    let (files, size) = (facts.vectors.len(), packed.len().div_ceil(1024));
+    let digest = Digest::of(&packed).short();
+    output::line(&format!("{}: {size} KiB, {files} files of vectors, digest {digest}", args.out.display()));
+    Ok(())
+}
+
+/// What a package says of itself; nothing if there is none here.
+fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
+    if !manifest.is_file() {
+        return Ok(toml::Table::new());
+    }
+    let manifest: toml::Table = read_text(manifest)?.parse().context("Cargo.toml")?;
+    Ok(manifest.get("package").and_then(|package| package.as_table()).cloned().unwrap_or_default())
+}
+
+/// The texts of all files of vectors, in the order of their names.
+fn vectors(dir: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let dir = match dir {
+        Some(dir) => dir,
+        None if Path::new("conformance").is_dir() => Path::new("conformance"),
+        None => return Ok(Vec::new()),
+    };
+    let entries = fs::read_dir(dir).map_err(|error| UsageError::new(format!("{}: {error}", dir.display())))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort_unstable();
+    files.iter().map(|file| Ok(read_text(file)?)).collect()
+}
+
+/// Written beside its place and renamed, so that a host that watches the folder never reads half a file.
+fn write_beside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?.to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.new"));
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    written.with_context(|| format!("{} cannot be written", path.display()))
+}

@@ -1,0 +1,152 @@
+//! A running host, asked through its admin API.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, Method, RequestBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::{admin_token::AdminTokenArgs, settings::DataArgs};
+
+pub(super) const DEFAULT_URL: &str = "http://localhost:3000";
+
+/// Which host, and how to ask it.
+#[derive(Args)]
+pub(super) struct HostArgs {
+    /// Where the host is [default: http://localhost:3000]
+    #[arg(long, env = "BASE_URL", value_name = "BASE_URL")]
+    pub(super) url: Option<String>,
+    #[command(flatten)]
+    token: AdminTokenArgs,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+}
+
+/// The admin API of a host.
+pub(super) struct Remote {
+    client: Client,
+    base_url: String,
+    token: SecretString,
+}
+
+impl Remote {
+    pub(super) fn new(args: &HostArgs) -> anyhow::Result<Self> {
+        args.token.check()?;
+        Ok(Self {
+            // A host on this machine is not to be reached through a proxy of the environment.
+            client: Client::builder().no_proxy().build()?,
+            base_url: args.url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/').to_owned(),
+            token: args.token.of_client(&args.data)?,
+        })
+    }
+
+    /// Every plugin of the host.
+    pub(super) async fn list(&self) -> anyhow::Result<Value> {
+        self.ask(self.request(Method::GET, "")).await
+    }
+
+    /// One plugin with everything that is known of it.
+    pub(super) async fn inspect(&self, plugin: &str) -> anyhow::Result<Value> {
+        self.ask(self.request(Method::GET, &path(plugin))).await
+    }
+
+    /// Does something with a plugin: `rollback`, `activate` and so on.
+    pub(super) async fn change(&self, plugin: &str, what: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(self.request(Method::POST, &format!("{}/{what}", path(plugin))).json(body)).await
+    }
+
+    /// Sends a component and perhaps its grants.
+    pub(super) async fn push(&self, plugin: &str, component: Vec<u8>, grants: Option<String>) -> anyhow::Result<Value> {
+        let form = Form::new(component, grants)?;
+        let request = self.request(Method::POST, &path(plugin)).header("content-type", form.content_type());
+        self.ask(request.body(form.body)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}/admin/plugins{path}", self.base_url));
+        let user = std::env::var("USER").unwrap_or_default();
+        let request = request.bearer_auth(self.token.expose_secret());
+        if user.is_ascii() && !user.is_empty() { request.header("x-wharf-actor", user) } else { request }
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+        let unreachable = || format!("{} does not answer; is `wharf serve` running there?", self.base_url);
+        let response = request.send().await.with_context(unreachable)?;
+        let status = response.status();
+        let text = response.text().await?;
+        let answer: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if !status.is_success() {
+            bail!("the host answered {}: {}", status.as_u16(), refusal(&answer));
+        }
+        Ok(answer)
+    }
+}
+
+fn path(plugin: &str) -> String {
+    format!("/{}", utf8_percent_encode(plugin, NON_ALPHANUMERIC))
+}
+
+/// A refusal in lines for people.
+fn refusal(answer: &Value) -> String {
+    let Some(error) = answer["error"].as_str() else { return answer.to_string() };
+    let message = answer["message"].as_str().map(|message| format!(" ({message})")).unwrap_or_default();
+    let details = answer["details"].as_array().into_iter().flatten();
+    let line = |detail: &Value| format!("\n  {}: {}", text(&detail["path"]), text(&detail["message"]));
+    format!("{error}{message}{}", details.map(line).collect::<String>())
+}
+
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+/// A form of one file and perhaps one text (RFC 7578).
+struct Form {
+    boundary: String,
+    body: Vec<u8>,
+}
+
+impl Form {
+    fn new(component: Vec<u8>, grants: Option<String>) -> anyhow::Result<Self> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        // So much chance does not stand in a component.
+        let boundary = format!("wharf-{:032x}", u128::from_be_bytes(random));
+        let mut body = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"component\"; filename=\"component.wasm\"\r\n\
+             Content-Type: application/wasm\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend(component);
+        if let Some(grants) = grants {
+            let head = format!("\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"grants\"\r\n\r\n");
+            body.extend([head.as_bytes(), grants.as_bytes()].concat());
+        }
+        body.extend(format!("\r\n--{boundary}--\r\n").as_bytes());
+        Ok(Self { boundary, body })
+    }
+
+    fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary={}", self.boundary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place_in_the_path() {
+        assert_eq!(path("../x?y"), "/%2E%2E%2Fx%3Fy");
+    }
+
+    #[test]
+    fn refusals_are_told_in_lines() {
+        let answer = json!({"error": "Plugin refused", "message": "what served before goes on",
+            "details": [{"path": "stage", "message": "verify"}]});
+        assert_eq!(refusal(&answer), "Plugin refused (what served before goes on)\n  stage: verify");
+        assert_eq!(refusal(&json!("oops")), "\"oops\"");
+    }
+}
