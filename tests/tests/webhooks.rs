@@ -274,7 +274,7 @@ async fn every_endpoint_has_its_own_outcome(backend: Backend) -> Result<()> {
         assert_eq!(requests.len(), 3, "{status} is a failure");
         assert!(requests.iter().all(|request| request.body == requests[0].body), "every retry sends the same bytes");
         assert!(requests.iter().all(|request| request.header("x-event-id") == event));
-        assert!(requests.iter().all(|request| request.header("x-webhook-signature") == ""), "no secret is set");
+        assert!(requests.iter().all(|request| request.header("x-webhook-signature").is_empty()), "no secret is set");
     }
     assert_eq!(trap.requests().len(), 0, "no redirect is followed");
     let counts =
