@@ -137,6 +137,16 @@ impl Traffic {
         running
     }
 
+    /// Waits until so many more imports have been promised.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub async fn goes_on(&self, more: usize) -> Result<()> {
+        let wanted = lock(&self.0.promises).len() + more;
+        let enough = || async { (lock(&self.0.promises).len() >= wanted).then_some(()) };
+        eventually(&format!("{more} more imports"), PATIENCE, enough).await
+    }
+
     /// Ends the load and waits until all that it caused is done: no job, event or delivery is unfinished.
     ///
     /// # Errors

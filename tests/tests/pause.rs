@@ -118,7 +118,7 @@ fn a_sync_worker_paused_before_its_commit_is_not_waited_for() -> Result<()> {
         assert!(rescuer.stop().await?.success());
         let before = scene.state().await?;
         stale.signal(Signal::CONT)?;
-        stale.logged_message("job_failed").await?;
+        stale.logged_message("job_interrupted").await?;
         assert_eq!(scene.state().await?, before, "a stale worker wrote something");
         assert_eq!(scene.count("sync_logs where attempt = 2").await?, RECEIPTS);
         Ok(())

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -23,7 +23,7 @@ use wharf_store::{
     outbox::{self, FanOut, Message, NewDelivery},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, turns::Turns};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, retention, turns::Turns};
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
 const BATCH: usize = 64;
@@ -32,6 +32,9 @@ const LANES: i64 = 64;
 /// How soon an event is shaped again whose shaper was out of service; doubled up to the longest.
 const FIRST_RESHAPE: Duration = Duration::from_secs(1);
 const LONGEST_RESHAPE: Duration = Duration::from_secs(60);
+
+/// Pause before attempts are settled again that the database did not take.
+const RESETTLE: Duration = Duration::from_millis(100);
 
 /// A send that ended.
 struct Report {
@@ -65,13 +68,20 @@ impl App {
         Ok(Scheduled { scanned: u64::try_from(due).unwrap_or(0), enqueued: u64::from(due > 0) })
     }
 
-    /// Rings every second while anything is due. Any number may run. Returns when `stop` is cancelled.
+    /// Rings every second while anything is due, and forgets what was finished long ago. Any number may run. Returns
+    /// when `stop` is cancelled.
     pub async fn run_callback_scheduler(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.0.settings.poll);
+        let mut cleanings = tokio::time::interval(retention::INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        cleanings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
-            if let Err(error) = self.schedule_callbacks().await {
+            let done = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.schedule_callbacks().await.map(drop),
+                _ = cleanings.tick() => self.forget_finished().await.map(drop),
+            };
+            if let Err(error) = done {
                 warn!(error = &error as &dyn std::error::Error, "callback scheduling failed; trying again");
             }
         }
@@ -281,16 +291,15 @@ impl App {
     async fn settle_batch(&self, reports: &[Report]) {
         let now = self.0.clock.now();
         let settled: Vec<SettledDelivery> = reports.iter().map(|report| self.settled(report, now)).collect();
-        let mut tries = 0;
+        let began = Instant::now();
         let held = loop {
             match self.write_settled(reports, &settled, now).await {
                 Ok(held) => break held,
                 // The answers are in our hands: keep them until the database takes them, or the leases end and the
                 // deliveries are sent once more.
-                Err(error) if tries < 5 => {
+                Err(error) if began.elapsed() < self.0.settings.lease => {
                     warn!(error = &error as &dyn std::error::Error, "attempts could not be settled; trying again");
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(100 * tries)).await;
+                    tokio::time::sleep(RESETTLE).await;
                 }
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "attempts not settled; leases will end");

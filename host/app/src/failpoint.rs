@@ -31,6 +31,8 @@ pub(crate) fn pass(name: &'static str) {
     if armed.passages_left.fetch_sub(1, Ordering::SeqCst) == 1 {
         // It cannot fail: the process exists and is ours.
         let _ = kill_process(getpid(), armed.signal);
+        // SIGSTOP may reach another thread first; this one must not get past the place meanwhile.
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }
 

@@ -12,6 +12,7 @@ mod failpoint;
 mod import;
 mod marketplace;
 mod plugins;
+mod retention;
 mod send;
 mod settings;
 mod stores;

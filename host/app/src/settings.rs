@@ -80,6 +80,8 @@ pub struct CallbackSettings {
     pub concurrency: usize,
     /// Of these, to one endpoint.
     pub per_endpoint: usize,
+    /// Finished events are forgotten after this long, with their messages, deliveries and attempts; `None`: never.
+    pub retention: Option<Duration>,
 }
 
 impl Default for CallbackSettings {
@@ -91,6 +93,7 @@ impl Default for CallbackSettings {
             timeout: Duration::from_secs(15),
             concurrency: 256,
             per_endpoint: 16,
+            retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
         }
     }
 }

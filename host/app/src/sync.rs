@@ -27,7 +27,7 @@ use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, stores::job_id
 const PAGE: i64 = 500;
 /// Due jobs that one sweep rings for.
 const SWEEP: i64 = 64;
-/// How long a job waits that found its store locked.
+/// How long a job waits that found its store locked, or the database not available.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(5 * 60);
@@ -171,6 +171,11 @@ impl App {
             Ok(Ended::Finished { again: false }) => {}
             Ok(Ended::Stopped) => self.hand_back(job.fence, GiveBack::Shutdown, Duration::ZERO).await,
             Err(StoreError::FenceLost) => warn!("stale_write_refused: another worker has taken this job over"),
+            // The database's trouble is not the job's: it goes on as soon as the database does.
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
+                warn!(error = &error as &dyn std::error::Error, "job_interrupted");
+                self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT).await;
+            }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "job_failed");
                 let wait = (FIRST_RETRY * 2u32.pow(u32::try_from(job.attempt.clamp(1, 10) - 1).unwrap_or(0)))

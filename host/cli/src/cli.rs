@@ -1,7 +1,7 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    commands::{flow, migrate, mock_webhook, plugin, scheduler, schema, serve, worker},
+    commands::{fill, flow, migrate, mock_webhook, plugin, scheduler, schema, serve, worker},
     logging::{Level, LoggingArgs, Style},
     output::Format,
 };
@@ -53,6 +53,9 @@ pub(crate) enum Command {
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
     Flow(flow::FlowArgs),
+    /// Make a great many logs, for looking at plans and speed.
+    #[command(hide = true)]
+    Fill(Box<fill::FillArgs>),
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
 }
@@ -82,9 +85,12 @@ impl Command {
     /// Services tell what they do; commands that print a result keep quiet beside it.
     pub(crate) fn default_level(&self) -> Level {
         match self {
-            Self::Serve(_) | Self::Worker(_) | Self::Scheduler(_) | Self::Migrate(_) | Self::MockWebhook(_) => {
-                Level::Info
-            }
+            Self::Serve(_)
+            | Self::Worker(_)
+            | Self::Scheduler(_)
+            | Self::Migrate(_)
+            | Self::MockWebhook(_)
+            | Self::Fill(_) => Level::Info,
             Self::Schema(_) | Self::Flow(_) => Level::Warn,
             Self::Plugin(args) => args.default_level(),
         }
@@ -97,6 +103,7 @@ impl Command {
             Self::Worker(args) => worker::run(*args).await,
             Self::Scheduler(args) => scheduler::run(*args, format).await,
             Self::Migrate(args) => migrate::run(args).await,
+            Self::Fill(args) => fill::run(*args).await,
             Self::Schema(args) => schema::run(&args),
             Self::MockWebhook(args) => mock_webhook::run(args, style).await,
             Self::Flow(args) => flow::run(args, format).await,

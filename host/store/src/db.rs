@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, Value};
 use sqlx::{
     Arguments, AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres, Sqlite,
     SqliteConnection, SqlitePool, Transaction,
@@ -23,17 +22,21 @@ use sqlx::{
     },
 };
 use tracing::log::LevelFilter;
-use uuid::Uuid;
-use wharf_domain::{Amount, Clock, SystemClock, Time};
+use wharf_domain::{Clock, SystemClock, Time};
 
 use crate::{
     StoreError,
     dialect::Sql,
+    rows::Rows,
     values::{At, Bind},
 };
 
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// Our transactions wait for nothing but the database. One that is idle for longer belongs to a process that is paused
+/// or cut off, and holds rows that others need: the server ends it, and the process learns of it at its next statement.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +101,10 @@ impl Store {
             .url
             .parse::<PgConnectOptions>()?
             .application_name("wharf")
-            .options([("statement_timeout", settings.statement_timeout.as_millis().to_string())])
+            .options([
+                ("statement_timeout", settings.statement_timeout.as_millis()),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis()),
+            ])
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
         let pool = PgPoolOptions::new()
@@ -447,69 +453,4 @@ impl<'c> Query<'c> {
             _ => unreachable!("arguments are made for the connection's backend"),
         })
     }
-}
-
-/// A set of rows as one parameter: a JSON array of objects that the statement reads as a table (`rows(...)`).
-pub(crate) struct Rows {
-    backend: Backend,
-    rows: Vec<Map<String, Value>>,
-}
-
-impl Rows {
-    pub(crate) fn new(conn: &Conn) -> Self {
-        Self { backend: conn.backend(), rows: Vec::new() }
-    }
-
-    /// Begins the next row; the column functions below fill it.
-    pub(crate) fn push(&mut self) -> &mut Self {
-        self.rows.push(Map::new());
-        self
-    }
-
-    fn set(&mut self, column: &str, value: Value) -> &mut Self {
-        if let Some(row) = self.rows.last_mut() {
-            row.insert(column.to_owned(), value);
-        }
-        self
-    }
-
-    pub(crate) fn uuid(&mut self, column: &str, id: Uuid) -> &mut Self {
-        self.set(column, id.simple().to_string().into())
-    }
-
-    pub(crate) fn text<'t>(&mut self, column: &str, text: impl Into<Option<&'t str>>) -> &mut Self {
-        self.set(column, text.into().map(without_nul).into())
-    }
-
-    pub(crate) fn int(&mut self, column: &str, number: impl Into<Option<i64>>) -> &mut Self {
-        self.set(column, number.into().into())
-    }
-
-    pub(crate) fn time(&mut self, column: &str, at: impl Into<Option<Time>>) -> &mut Self {
-        let value = match (at.into(), self.backend) {
-            (None, _) => Value::Null,
-            (Some(at), Backend::Sqlite) => at.as_micros().into(),
-            (Some(at), Backend::Postgres) => {
-                jiff::Timestamp::from_microsecond(at.as_micros()).map_or(Value::Null, |at| format!("{at:.6}").into())
-            }
-        };
-        self.set(column, value)
-    }
-
-    pub(crate) fn money(&mut self, column: &str, amount: Option<Amount>) -> &mut Self {
-        self.set(column, amount.map(|amount| amount.to_string()).into())
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    fn to_json(&self) -> String {
-        serde_json::to_string(&self.rows).unwrap_or_default()
-    }
-}
-
-/// PostgreSQL keeps no NUL in a text, and what a marketplace, a plugin or a receiver said may hold one.
-pub(crate) fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }

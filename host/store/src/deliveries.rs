@@ -8,7 +8,7 @@ use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EndpointSecret, EventId, Time};
 
 use crate::{
-    Conn, EncryptionKey, Sealed, StoreError, db::Rows, dialect::statements, endpoints::open_secret, values::JsonText,
+    Conn, EncryptionKey, Sealed, StoreError, dialect::statements, endpoints::open_secret, rows::Rows, values::JsonText,
 };
 
 statements! {
@@ -33,9 +33,10 @@ statements! {
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
         join webhook_endpoints e on e.id = d.endpoint_id"];
+    /// Not once it is settled: then `due_at` is its next attempt and no lease.
     RENEW = ["update callback_deliveries set due_at = r.due_at from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
-            and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+            and callback_deliveries.claimed_by is not null returning callback_deliveries.id"];
     /// Two workers that settle deliveries of one event wait for each other here, so that the later one counts both.
     LOCK_EVENTS = ["select id from callback_outbox where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     SETTLE = ["update callback_deliveries set state = r.state, attempt = r.attempt, due_at = r.due_at, claimed_by = null,
@@ -60,7 +61,7 @@ statements! {
     GIVE_BACK = ["update callback_deliveries set due_at = r.due_at, claimed_by = null
         from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
-            and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+            and callback_deliveries.claimed_by is not null returning callback_deliveries.id"];
     COUNT_DUE = ["select count(*) as number from
         (select 1 from callback_deliveries where due_at <= $1 limit $2) d"];
 }

@@ -13,7 +13,7 @@ pub struct Sql {
 ///
 /// A statement is put together from literals and these pieces:
 /// - `rows(alias, column type, ...)`: the parameter `$1`, a JSON array of objects, as a table. Types: `uuid`, `text`,
-///   `int`, `time`, `money`. See [`Rows`](crate::db::Rows).
+///   `int`, `time`, `money`. See [`Rows`](crate::rows::Rows).
 /// - `time("$4")`: a time where PostgreSQL cannot infer that it is one.
 /// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
 /// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share

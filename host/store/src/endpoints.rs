@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{EndpointId, EndpointSecret, EventKind, OrganizationId, ShaperName, TargetUrl, Time};
 
-use crate::{Conn, EncryptionKey, Sealed, StoreError, db::Rows, dialect::statements, stores::digest_of};
+use crate::{Conn, EncryptionKey, Sealed, StoreError, dialect::statements, rows::Rows, stores::digest_of};
 
 statements! {
     /// `do update` of nothing, because `do nothing` returns nothing.

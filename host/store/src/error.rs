@@ -43,13 +43,13 @@ impl From<sqlx::Error> for StoreError {
             E::Database(refusal) => match refusal.code().as_deref() {
                 // PostgreSQL: serialization failure, deadlock. SQLite: busy (5), locked (6) and their extended codes.
                 Some("40001" | "40P01" | "5" | "6" | "261" | "262" | "517") => Self::Conflict(error),
-                // PostgreSQL: connection trouble, too many connections, shutdown, read-only standby, query cancelled
-                // by the statement timeout. SQLite: cannot open (14), disk full (13), input/output (10).
+                // PostgreSQL: connection trouble, too many connections, shutdown, read-only standby, a transaction that
+                // was idle for too long, query cancelled by the statement timeout. SQLite: cannot open (14), disk full (13), input/output (10).
                 Some(code)
                     if code.starts_with("08")
                         || code.starts_with("53")
                         || code.starts_with("57")
-                        || matches!(code, "25006" | "14" | "13" | "10") =>
+                        || matches!(code, "25006" | "25P03" | "14" | "13" | "10") =>
                 {
                     Self::Unavailable(error)
                 }

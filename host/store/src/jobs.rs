@@ -9,8 +9,8 @@ use wharf_domain::{RunId, StoreId, SyncCounts, Time};
 
 use crate::{
     Conn, StoreError,
-    db::{Rows, without_nul},
     dialect::statements,
+    rows::{Rows, without_nul},
     values::At,
 };
 

@@ -10,11 +10,13 @@
 mod db;
 mod dialect;
 mod error;
+mod rows;
 mod seal;
 mod values;
 
 pub mod deliveries;
 pub mod endpoints;
+pub mod fill;
 pub mod jobs;
 pub mod logs;
 pub mod outbox;
@@ -27,7 +29,7 @@ pub use seal::{EncryptionKey, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, dialect::Sql)> {
-    [stores::ALL, logs::ALL, jobs::ALL, endpoints::ALL, outbox::ALL, deliveries::ALL, transitions::ALL]
+    [stores::ALL, logs::ALL, jobs::ALL, endpoints::ALL, outbox::ALL, deliveries::ALL, fill::ALL, transitions::ALL]
         .into_iter()
         .flatten()
         .copied()

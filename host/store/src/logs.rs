@@ -11,8 +11,8 @@ use wharf_domain::{
 
 use crate::{
     Conn, StoreError,
-    db::Rows,
     dialect::statements,
+    rows::Rows,
     stores::{self, Change, Store, StoreRow},
     values::{At, Money},
 };

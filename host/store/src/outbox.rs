@@ -9,8 +9,8 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, Organi
 
 use crate::{
     Conn, StoreError,
-    db::{Rows, without_nul},
     dialect::statements,
+    rows::{Rows, without_nul},
     values::{At, JsonText},
 };
 
@@ -34,6 +34,9 @@ statements! {
             due_at time, last_error text, at time)
         "where true on conflict (outbox_id, endpoint_id) do nothing"];
     POSTPONE = ["update callback_outbox set due_at = $3, last_error = $4 where id = $1 and fence = $2 and due_at is not null"];
+    /// With its messages, deliveries and attempts. What another process is removing is left to it.
+    FORGET = ["delete from callback_outbox where id in (select id from callback_outbox
+            where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];
     COUNT_DUE = ["select count(*) as number from
         (select 1 from callback_outbox where due_at <= $1 limit $2) d"];
 }
@@ -201,6 +204,11 @@ async fn insert_message(conn: &mut Conn, event: EventId, message: &Message) -> R
 pub async fn postpone(conn: &mut Conn, claimed: &Claimed, until: Time, why: &str) -> Result<(), StoreError> {
     let query = conn.query(POSTPONE).bind(claimed.event.id.0).bind(claimed.fence).time(until).bind(without_nul(why));
     query.run().await.map(drop)
+}
+
+/// Removes up to `limit` events that were finished before `before`, with all that belongs to them; answers how many.
+pub async fn forget(conn: &mut Conn, before: Time, limit: i64) -> Result<u64, StoreError> {
+    conn.query(FORGET).time(before).bind(limit).run().await
 }
 
 /// How many events wait to be fanned out, counting no further than `most`.

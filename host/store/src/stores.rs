@@ -8,7 +8,7 @@ use wharf_domain::{
     SyncToken, Time, sync_status,
 };
 
-use crate::{Conn, EncryptionKey, Sealed, StoreError, db::Rows, dialect::statements, values::At};
+use crate::{Conn, EncryptionKey, Sealed, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
     /// Insert or update, answering the ids of whichever row stands then.

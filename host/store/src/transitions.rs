@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::Time;
 
-use crate::{Conn, StoreError, db::Rows, dialect::statements, values::At};
+use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
     /// A row that was stored already, by an attempt whose answer was lost, stays as it is.

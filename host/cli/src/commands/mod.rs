@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod fill;
 pub(crate) mod flow;
 pub(crate) mod migrate;
 pub(crate) mod mock_webhook;

@@ -58,7 +58,10 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
     let host = wiring::open(&args.settings).await?;
     let passed = match args.kind {
         Kind::Sync => host.app.schedule_syncs().await?,
-        Kind::Callback => host.app.schedule_callbacks().await?,
+        Kind::Callback => {
+            host.app.forget_finished().await?;
+            host.app.schedule_callbacks().await?
+        }
     };
     host.doorbell.flush(FLUSH).await;
     host.close().await;

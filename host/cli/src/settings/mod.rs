@@ -179,7 +179,14 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
           value_parser = parse::concurrency)]
     pub(crate) callback_concurrency: usize,
+    /// How long finished events are kept, with their deliveries and attempts: days such as `30d`, a duration, or `off`
+    #[arg(long, env = "RETENTION", value_name = "RETENTION", default_value = "30d", value_parser = parse::retention)]
+    pub(crate) retention: Retention,
 }
+
+/// How long finished events are kept; `None`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention(pub(crate) Option<Duration>);
 
 /// Everything that a host needs to work, apart from where it listens.
 #[derive(Args, Clone, Debug)]

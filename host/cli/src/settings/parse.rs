@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
+use super::Retention;
+
 /// A duration such as `500ms`, `30s` or `5m`, more than nothing.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {
@@ -18,6 +20,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     duration(text)
         .and_then(|lease| if lease < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(lease) })
+}
+
+/// `off`, days such as `30d`, or a duration.
+pub(super) fn retention(text: &str) -> Result<Retention, String> {
+    const DAY: u64 = 24 * 60 * 60;
+    match (text.trim(), text.trim().strip_suffix('d').map(str::parse::<u32>)) {
+        ("off", _) => Ok(Retention(None)),
+        (_, Some(Ok(days @ 1..))) => Ok(Retention(Some(Duration::from_secs(u64::from(days) * DAY)))),
+        (text, _) => duration(text)
+            .map(|time| Retention(Some(time)))
+            .map_err(|_| "must be off, days such as 30d or a duration such as 12h".into()),
+    }
 }
 
 /// How many things may be done at a time.
@@ -71,6 +85,17 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert!(lease("999ms").is_err() && lease("1s").is_ok());
+    }
+
+    #[test]
+    fn retention_is_off_or_in_days_or_any_duration() {
+        let of = |text| retention(text).map(|retention| retention.0);
+        assert_eq!(of("off"), Ok(None));
+        assert_eq!(of("30d"), Ok(Some(Duration::from_secs(2_592_000))));
+        assert_eq!(of("12h"), Ok(Some(Duration::from_secs(43_200))));
+        for bad in ["", "0d", "-1d", "d", "0s", "never"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Ledger {
     pub(crate) store: Store,
+    url: String,
     _place: Place,
 }
 
@@ -40,9 +41,14 @@ impl Ledger {
                 (database.url().to_owned(), Place::Server { _database: database })
             }
         };
-        let store = Store::open(&StoreSettings::new(url)).await?;
+        let store = Store::open(&StoreSettings::new(&url)).await?;
         store.migrate().await?;
-        Ok(Self { store, _place: place })
+        Ok(Self { store, url, _place: place })
+    }
+
+    /// `sqlite:PATH` or `postgres://...`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(crate) async fn conn(&self) -> Result<Conn> {

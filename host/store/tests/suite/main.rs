@@ -4,5 +4,8 @@ mod callbacks;
 mod fixture;
 mod jobs;
 mod logs;
+mod model;
+mod plans;
+mod retention;
 mod stores;
 mod transitions;

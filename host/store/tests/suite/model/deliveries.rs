@@ -1,0 +1,311 @@
+//! Events and deliveries: emit, fan out, claim, tick, renew, settle, give back, by live and by stale workers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use proptest::prelude::*;
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, StoreId, Time};
+use wharf_store::{
+    deliveries::{self, Attempt, SettledDelivery},
+    outbox::{self, FanOut, Message, NewDelivery},
+};
+use wharf_tests::Backend;
+
+use super::run_cases;
+use crate::fixture::{LEASE, Ledger, NOW, SECOND, number, organization_id, random_v7};
+
+const KIND: EventKind = EventKind::SyncCompleted;
+const RETRY: Duration = Duration::from_secs(60);
+
+/// One thing that happens. A claim is chosen among all that were ever made, so most are stale.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Emit,
+    ClaimEvents(i64),
+    FanOut(usize),
+    Claim(i64, i64),
+    Tick(u64),
+    Renew(usize),
+    Settle(usize, DeliveryState),
+    GiveBack(usize),
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let states = prop_oneof![Just(DeliveryState::Success), Just(DeliveryState::Pending), Just(DeliveryState::Failed)];
+    prop_oneof![
+        Just(Step::Emit),
+        (1..4_i64).prop_map(Step::ClaimEvents),
+        any::<usize>().prop_map(Step::FanOut),
+        (0..3_i64, 0..3_i64).prop_map(|(first, second)| Step::Claim(first, second)),
+        prop_oneof![Just(1), Just(10), Just(30), Just(61)].prop_map(Step::Tick),
+        any::<usize>().prop_map(Step::Renew),
+        (any::<usize>(), states).prop_map(|(claim, state)| Step::Settle(claim, state)),
+        any::<usize>().prop_map(Step::GiveBack),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Delivery {
+    event: EventId,
+    endpoint: EndpointId,
+    state: DeliveryState,
+    attempt: i64,
+    due_at: Option<Time>,
+    fence: i64,
+    /// Claimed, and neither settled nor given back since.
+    in_hand: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Outgoing {
+    due_at: Option<Time>,
+    fence: i64,
+}
+
+#[derive(Default)]
+struct Model {
+    events: BTreeMap<EventId, Outgoing>,
+    event_claims: Vec<outbox::Claimed>,
+    deliveries: BTreeMap<DeliveryId, Delivery>,
+    claims: Vec<deliveries::Claimed>,
+    attempts: i64,
+}
+
+fn chosen<T: Clone>(all: &[T], choice: usize) -> Option<T> {
+    all.get(choice.checked_rem(all.len())?).cloned()
+}
+
+impl Model {
+    fn events_claimed(&mut self, claimed: Vec<outbox::Claimed>, limit: i64, now: Time) -> Result<()> {
+        let due = self.events.values().filter(|event| event.due_at.is_some_and(|at| at <= now)).count();
+        ensure!(claimed.len() == due.min(usize::try_from(limit)?), "{claimed:?} of {due} due");
+        for claim in claimed {
+            let event = self.events.get_mut(&claim.event.id).context("an unknown event")?;
+            ensure!(event.due_at.is_some_and(|at| at <= now), "not due: {claim:?}");
+            (event.fence, event.due_at) = (event.fence + 1, Some(now + LEASE));
+            ensure!(claim.fence == event.fence, "{claim:?} of {event:?}");
+            self.event_claims.push(claim);
+        }
+        Ok(())
+    }
+
+    fn claimed(&mut self, claimed: Vec<deliveries::Claimed>, lanes: &[(EndpointId, i64)], now: Time) -> Result<()> {
+        let mut expected = Vec::new();
+        for (endpoint, take) in lanes {
+            let mut due: Vec<_> = self
+                .deliveries
+                .iter()
+                .filter(|(_, delivery)| delivery.endpoint == *endpoint)
+                .filter_map(|(id, delivery)| Some((delivery.due_at.filter(|at| *at <= now)?, *id)))
+                .collect();
+            due.sort();
+            expected.extend(due.into_iter().take(usize::try_from(*take)?).map(|(_, id)| id));
+        }
+        let mut taken: Vec<_> = claimed.iter().map(|claim| claim.fence.id).collect();
+        (taken.sort(), expected.sort());
+        ensure!(taken == expected, "{taken:?} instead of {expected:?}");
+        for claim in claimed {
+            let delivery = self.deliveries.get_mut(&claim.fence.id).context("an unknown delivery")?;
+            (delivery.fence, delivery.due_at, delivery.in_hand) = (delivery.fence + 1, Some(now + LEASE), true);
+            ensure!(claim.fence.number == delivery.fence, "{claim:?} of {delivery:?}");
+            ensure!(claim.attempts_before == delivery.attempt, "{claim:?} of {delivery:?}");
+            self.claims.push(claim);
+        }
+        Ok(())
+    }
+
+    /// The delivery of a claim, if the claim still holds it.
+    fn held(&mut self, claim: &deliveries::Claimed) -> Option<&mut Delivery> {
+        let delivery = self.deliveries.get_mut(&claim.fence.id)?;
+        (delivery.fence == claim.fence.number && delivery.in_hand).then_some(delivery)
+    }
+
+    /// How many events stand at each status.
+    fn statuses(&self) -> [i64; 3] {
+        let mut counts = [0; 3];
+        for (id, event) in &self.events {
+            let is_any = |state| self.deliveries.values().any(|d| d.event == *id && d.state == state);
+            let at = match () {
+                () if event.due_at.is_some() || is_any(DeliveryState::Pending) => 0,
+                () if is_any(DeliveryState::Failed) => 2,
+                () => 1,
+            };
+            counts[at] += 1;
+        }
+        counts
+    }
+}
+
+fn event(store_id: StoreId, now: Time) -> Event {
+    Event {
+        id: EventId(random_v7()),
+        kind: KIND.as_str().into(),
+        at: now,
+        organization_id: organization_id("org"),
+        store_id,
+        data: "{}".into(),
+    }
+}
+
+fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
+    let message = Message {
+        shaper: "standard".into(),
+        plugin_digest: "d".into(),
+        content_type: "application/json".into(),
+        headers: vec![],
+        body: b"{}".to_vec(),
+    };
+    let new = |endpoint_id: &EndpointId| NewDelivery {
+        id: DeliveryId(random_v7()),
+        endpoint_id: *endpoint_id,
+        shaper: "standard".into(),
+        dead: None,
+    };
+    FanOut { claimed: claimed.clone(), messages: vec![message], deliveries: endpoints.iter().map(new).collect() }
+}
+
+struct Scene<'a> {
+    ledger: &'a Ledger,
+    store: StoreId,
+    endpoints: [EndpointId; 2],
+    model: Model,
+    now: Time,
+}
+
+impl Scene<'_> {
+    async fn apply(&mut self, step: Step) -> Result<()> {
+        let Self { ledger, now, .. } = *self;
+        match step {
+            Step::Emit => {
+                let event = event(self.store, now);
+                outbox::emit(&mut ledger.conn().await?, &event).await?;
+                self.model.events.insert(event.id, Outgoing { due_at: Some(now), fence: 0 });
+            }
+            Step::ClaimEvents(limit) => {
+                let claimed = outbox::claim(&mut ledger.conn().await?, LEASE, limit, now).await?;
+                self.model.events_claimed(claimed, limit, now)?;
+            }
+            Step::FanOut(choice) => self.fan_out(choice).await?,
+            Step::Claim(first, second) => {
+                let lanes = [(self.endpoints[0], first), (self.endpoints[1], second)];
+                let mut tx = ledger.store.begin().await?;
+                let claimed = deliveries::claim(&mut tx, &lanes, "w", LEASE, now).await?;
+                tx.commit().await?;
+                self.model.claimed(claimed, &lanes, now)?;
+            }
+            Step::Tick(seconds) => self.now = now + Duration::from_secs(seconds),
+            Step::Renew(choice) => {
+                let Some(claim) = chosen(&self.model.claims, choice) else { return Ok(()) };
+                let kept = deliveries::renew(&mut ledger.conn().await?, &[claim.fence], now + LEASE).await?;
+                let held = self.model.held(&claim);
+                ensure!(kept.len() == usize::from(held.is_some()), "{kept:?} of {held:?}");
+                held.into_iter().for_each(|delivery| delivery.due_at = Some(now + LEASE));
+            }
+            Step::Settle(choice, state) => self.settle(choice, state).await?,
+            Step::GiveBack(choice) => {
+                let Some(claim) = chosen(&self.model.claims, choice) else { return Ok(()) };
+                deliveries::give_back(&mut ledger.conn().await?, &[claim.fence], now + SECOND).await?;
+                let held = self.model.held(&claim);
+                held.into_iter().for_each(|d| (d.due_at, d.in_hand) = (Some(now + SECOND), false));
+            }
+        }
+        Ok(())
+    }
+
+    async fn fan_out(&mut self, choice: usize) -> Result<()> {
+        let Some(claimed) = chosen(&self.model.event_claims, choice) else { return Ok(()) };
+        let ready = fan_out_of(&claimed, &self.endpoints);
+        let mut tx = self.ledger.store.begin().await?;
+        let done = outbox::fan_out(&mut tx, std::slice::from_ref(&ready), self.now).await?;
+        tx.commit().await?;
+        let event = self.model.events.get_mut(&claimed.event.id).context("an unknown event")?;
+        let holds = event.fence == claimed.fence && event.due_at.is_some();
+        ensure!(done == usize::from(holds), "{done} of {event:?}");
+        if holds {
+            event.due_at = None;
+            for new in ready.deliveries {
+                let delivery = Delivery {
+                    event: claimed.event.id,
+                    endpoint: new.endpoint_id,
+                    state: DeliveryState::Pending,
+                    attempt: 0,
+                    due_at: Some(self.now),
+                    fence: 0,
+                    in_hand: false,
+                };
+                self.model.deliveries.insert(new.id, delivery);
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, choice: usize, state: DeliveryState) -> Result<()> {
+        // A live worker settles each claim once; a stale one may try at any time.
+        let in_hand = |model: &mut Model, claim: &deliveries::Claimed| {
+            let newest = model.deliveries.get(&claim.fence.id).map(|delivery| delivery.fence);
+            model.held(claim).is_some() || newest != Some(claim.fence.number)
+        };
+        let Some(claim) = chosen(&self.model.claims, choice) else { return Ok(()) };
+        if !in_hand(&mut self.model, &claim) {
+            return Ok(());
+        }
+        let due_at = (state == DeliveryState::Pending).then_some(self.now + RETRY);
+        let settled = SettledDelivery {
+            fence: claim.fence,
+            event_id: claim.event_id,
+            attempt_number: claim.attempts_before + 1,
+            state,
+            due_at,
+            attempt: Attempt {
+                started_at: self.now,
+                latency: Duration::from_millis(5),
+                http_status: Some(200),
+                error: None,
+                response: None,
+            },
+        };
+        let mut tx = self.ledger.store.begin().await?;
+        let kept = deliveries::settle(&mut tx, &[settled], self.now).await?;
+        tx.commit().await?;
+        let held = self.model.held(&claim);
+        ensure!(kept.len() == usize::from(held.is_some()), "{kept:?} of {held:?}");
+        if let Some(delivery) = held {
+            (delivery.state, delivery.due_at, delivery.in_hand) = (state, due_at, false);
+            delivery.attempt += 1;
+            self.model.attempts += 1;
+        }
+        Ok(())
+    }
+
+    async fn compare(&self) -> Result<()> {
+        for (status, expected) in ["pending", "success", "failed"].into_iter().zip(self.model.statuses()) {
+            let sql = format!("select count(*) from callback_outbox where status = '{status}'");
+            let stored = number(&self.ledger.store, &sql).await?;
+            ensure!(stored == expected, "{stored} events are {status} instead of {expected}");
+        }
+        let stored = number(&self.ledger.store, "select count(*) from callback_attempts").await?;
+        ensure!(stored == self.model.attempts, "{stored} attempts instead of {}", self.model.attempts);
+        let due = self.model.deliveries.values().filter(|d| d.due_at.is_some_and(|at| at <= self.now)).count();
+        let stored = deliveries::count_due(&mut self.ledger.conn().await?, 1_000, self.now).await?;
+        ensure!(stored == i64::try_from(due)?, "{stored} deliveries are due instead of {due}");
+        Ok(())
+    }
+}
+
+pub(super) async fn deliveries_follow_the_model(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let endpoints = [
+        ledger.endpoint("org", KIND, "http://127.0.0.1/a").await?,
+        ledger.endpoint("org", KIND, "http://127.0.0.1/b").await?,
+    ];
+    run_cases(steps(), async |steps| {
+        ledger.conn().await?.run_raw("delete from callback_outbox").await?;
+        let mut scene = Scene { ledger: &ledger, store, endpoints, model: Model::default(), now: NOW };
+        for step in steps {
+            scene.apply(step).await.with_context(|| format!("{step:?}"))?;
+            scene.compare().await.with_context(|| format!("after {step:?}"))?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,180 @@
+//! How due work is found where the tables are large: by the partial indexes, without looking at what is finished.
+//! 200,000 logs; ten million by `WHARF_TEST_LONG=1`.
+
+use anyhow::{Context, Result, ensure};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
+use wharf_domain::Time;
+use wharf_store::{Sql, fill, statements};
+use wharf_tests::{Backend, on_every_backend};
+
+use crate::fixture::{Ledger, NOW};
+
+const STORES: i64 = 50;
+const SET: i64 = 100_000;
+
+/// How a plan reads a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// Entries of this index, and rows for them.
+    Index(&'static str),
+    /// Entries of this index and no row.
+    IndexOnly(&'static str),
+}
+use Reads::{Index, IndexOnly};
+
+/// The statements that look for due work or for a store's latest logs.
+const PLANS: &[(&str, Reads)] = &[
+    ("logs::DUE", Index("sync_logs_due")),
+    ("logs::HAS_DUE", IndexOnly("sync_logs_due")),
+    ("stores::PAGE", IndexOnly("sync_logs_due")),
+    ("stores::RECENT", IndexOnly("sync_logs_recent")),
+    ("jobs::DUE", Index("sync_jobs_due")),
+    ("jobs::CLAIM", Index("sync_jobs_due")),
+    ("outbox::CLAIM", Index("callback_outbox_due")),
+    ("outbox::COUNT_DUE", IndexOnly("callback_outbox_due")),
+    ("outbox::FORGET", Index("callback_outbox_finished")),
+    ("deliveries::LANES", IndexOnly("callback_deliveries_due")),
+    ("deliveries::CLAIM", Index("callback_deliveries_due")),
+    ("deliveries::COUNT_DUE", Index("callback_deliveries_due")),
+];
+
+async fn fill_tables(ledger: &Ledger, backend: Backend) -> Result<()> {
+    let logs = if std::env::var_os("WHARF_TEST_LONG").is_some() { 10_000_000 } else { 200_000 };
+    let mut first = None;
+    for number in 0..STORES {
+        let (store, _) = ledger.register("fill", &format!("shop-{number}")).await?;
+        first.get_or_insert(store);
+    }
+    let mut conn = ledger.conn().await?;
+    for from in (1..=logs).step_by(usize::try_from(SET)?) {
+        fill::logs(&mut conn, "fill", from, from + SET - 1, NOW).await?;
+    }
+    fill::finish(&mut conn, "fill").await?;
+    for statement in settled_work(backend) {
+        conn.run_raw(&statement).await?;
+    }
+    for table in ["sync_jobs", "callback_outbox", "callback_deliveries", "webhook_endpoints", "stores"] {
+        let vacuum = if backend == Backend::Postgres { "vacuum analyze" } else { "analyze" };
+        conn.run_raw(&format!("{vacuum} {table}")).await?;
+    }
+    Ok(())
+}
+
+/// Jobs, events and deliveries: for each that is due, hundreds that are finished.
+fn settled_work(backend: Backend) -> [String; 5] {
+    let (series, id, at) = match backend {
+        Backend::Postgres => (
+            "generate_series(1, 20000) n",
+            "cast(lpad(to_hex(n), 32, '0') as uuid)",
+            "timestamptz 'epoch' + n * interval '1 second'",
+        ),
+        Backend::Embedded => (
+            "(with recursive s(n) as (select 1 union all select n + 1 from s where n < 20000) select n from s) numbers",
+            "unhex(printf('%032x', n))",
+            "n * 1000000",
+        ),
+    };
+    let bytes = if backend == Backend::Postgres { "convert_to('s', 'UTF8')" } else { "x'00'" };
+    let due = format!("case when n % 400 = 0 then {at} end");
+    let status = "case when n % 400 = 0 then 'pending' else 'success' end";
+    [
+        format!(
+            "insert into stores (id, identity, organization_id, marketplace, external_store_id, store_name, access_token,
+                currency, sync_token) select {id}, 's' || n, 'many', 'etsy', 's' || n, '', {bytes}, 'USD', {id} from {series}"
+        ),
+        format!(
+            "insert into sync_jobs (store_id, state, due_at)
+             select {id}, case when n % 400 = 0 then 'queued' else 'idle' end, {due} from {series}"
+        ),
+        format!(
+            "insert into callback_outbox (id, organization_id, store_id, event, status, due_at, updated_at)
+             select {id}, 'fill', {id}, 'sync.completed', {status}, {due}, {at} from {series}"
+        ),
+        format!(
+            "insert into webhook_endpoints (id, identity, organization_id, event, target_url, secret)
+             select {id}, 'e' || n, 'fill', 'sync.completed', 'http://127.0.0.1/', {bytes} from {series} where n <= 20"
+        ),
+        format!(
+            "insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state, due_at)
+             select {id}, {id}, {endpoint}, 'fill', 'standard', {status}, {due} from {series}",
+            endpoint = id.replace("(n)", "(1 + n % 20)").replace(", n)", ", 1 + n % 20)")
+        ),
+    ]
+}
+
+/// The statement with values instead of parameters.
+fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
+    let (text, nobody, late) = match backend {
+        Backend::Postgres => {
+            let late = jiff::Timestamp::from_microsecond(NOW.as_micros())?;
+            (sql.postgres, "'00000000-0000-0000-0000-000000000001'".to_owned(), format!("timestamptz '{late}'"))
+        }
+        Backend::Embedded => {
+            (sql.sqlite, "x'00000000000000000000000000000001'".to_owned(), Time::as_micros(NOW).to_string())
+        }
+    };
+    let (ids, number) = (r#"'[{"id":"00000000000000000000000000000001"}]'"#.to_owned(), "64".to_owned());
+    let early = if backend == Backend::Postgres { "timestamptz 'epoch'".to_owned() } else { "0".to_owned() };
+    let values: Vec<String> = match name {
+        "logs::DUE" => vec![nobody, late, number],
+        "logs::HAS_DUE" => vec![nobody, late],
+        "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
+        "stores::RECENT" => vec![ids],
+        "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::FORGET" | "deliveries::COUNT_DUE" => vec![late, number],
+        "jobs::CLAIM" => vec![late.clone(), late, "'w'".into(), number],
+        "outbox::CLAIM" => vec![late.clone(), late, number],
+        "deliveries::LANES" => vec![nobody, late, number],
+        "deliveries::CLAIM" => vec![nobody, late.clone(), late, "'w'".into(), number],
+        _ => anyhow::bail!("no values for {name}"),
+    };
+    let mut text = text.to_owned();
+    for (index, value) in values.iter().enumerate().rev() {
+        text = text.replace(&format!("${}", index + 1), value);
+    }
+    Ok(text)
+}
+
+async fn explain(url: &str, statement: &str) -> Result<String> {
+    let lines: Vec<String> = if let Some(path) = url.strip_prefix("sqlite:") {
+        let mut conn = SqliteConnection::connect(path).await?;
+        let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {statement}"))).fetch_all(&mut conn).await?;
+        rows.iter().map(|row| row.get("detail")).collect()
+    } else {
+        let mut conn = PgConnection::connect(url).await?;
+        let rows = sqlx::query(AssertSqlSafe(format!("explain {statement}"))).fetch_all(&mut conn).await?;
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    Ok(lines.join("\n"))
+}
+
+fn reads(plan: &str, reads: Reads, backend: Backend) -> bool {
+    let says = |words: &[&str]| plan.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    match (reads, backend) {
+        (Index(index), Backend::Postgres) => {
+            says(&["Scan using", &format!("{index} ")]) || says(&["Bitmap Index Scan", index])
+        }
+        (IndexOnly(index), Backend::Postgres) => says(&["Index Only Scan using", &format!("{index} ")]),
+        // SQLite does not say of every partial index that it covers a query.
+        (Index(index) | IndexOnly(index), Backend::Embedded) => says(&["USING", "INDEX", index]),
+    }
+}
+
+async fn due_work_is_found_by_partial_indexes(backend: Backend) -> Result<()> {
+    let ledger = Ledger::open(backend).await?;
+    fill_tables(&ledger, backend).await?;
+    for (name, expected) in PLANS {
+        let found = statements().find(|(full, _)| full.ends_with(name));
+        let (_, sql) = found.with_context(|| format!("{name} is no statement"))?;
+        let statement = with_values(name, sql, backend)?;
+        let plan = explain(ledger.url(), &statement).await.with_context(|| statement.clone())?;
+        println!("{name}\n{plan}\n");
+        ensure!(reads(&plan, *expected, backend), "{name}: {statement}\n{plan}");
+        let walks_all = ["sync_logs", "callback_outbox", "callback_deliveries"].iter().any(|table| {
+            plan.contains(&format!("Seq Scan on {table}")) || plan.lines().any(|line| line == format!("SCAN {table}"))
+        });
+        ensure!(!walks_all, "{name} walks over a whole table: {statement}\n{plan}");
+    }
+    Ok(())
+}
+
+on_every_backend!(due_work_is_found_by_partial_indexes);
