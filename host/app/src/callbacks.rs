@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -27,6 +27,8 @@ use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, retention, tur
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
 const BATCH: usize = 64;
+/// Events of a batch that are shaped at a time.
+const SHAPINGS: usize = 8;
 /// Endpoints looked at per claim.
 const LANES: i64 = 64;
 /// How soon an event is shaped again whose shaper was out of service; doubled up to the longest.
@@ -140,9 +142,10 @@ impl App {
         sends: &mut JoinSet<()>,
         settler: &mpsc::Sender<Report>,
     ) -> Result<bool, StoreError> {
-        let fanned_out = self.fan_out().await?;
-        let claimed = self.claim_deliveries(desk).await?;
-        let worked = fanned_out + claimed.len() > 0;
+        // At the same time: what is fanned out now is claimed in the next turn.
+        let (fanned_out, claimed) = tokio::join!(self.fan_out(), self.claim_deliveries(desk));
+        let claimed = claimed?;
+        let any_claimed = !claimed.is_empty();
         for delivery in claimed {
             desk.begin(&delivery);
             let (app, settler) = (self.clone(), settler.clone());
@@ -153,7 +156,7 @@ impl App {
                 let _ = settler.send(Report { claimed: delivery, outcome, attempt }).await;
             });
         }
-        Ok(worked)
+        Ok(fanned_out? > 0 || any_claimed)
     }
 
     /// Turns due events into messages and deliveries: a batch of events in one transaction.
@@ -169,11 +172,17 @@ impl App {
         let wanted: Vec<_> = wanted.into_iter().collect();
         let listening = endpoints::listening(&mut self.0.store.read().await?, &wanted).await?;
         let (mut ready, mut postponed) = (Vec::new(), Vec::new());
-        for claimed in &claimed {
+        let listening = &listening;
+        let shapings = claimed.into_iter().map(|claimed| async move {
             let event = &claimed.event;
             let theirs = |l: &&Listening| l.organization_id == event.organization_id.as_str() && l.event == event.kind;
-            match self.shape_for(event, listening.iter().filter(theirs)).await {
-                Ok((messages, deliveries)) => ready.push(FanOut { claimed: claimed.clone(), messages, deliveries }),
+            let shaped = self.shape_for(event, listening.iter().filter(theirs)).await;
+            (claimed, shaped)
+        });
+        let mut shapings = stream::iter(shapings).buffer_unordered(SHAPINGS);
+        while let Some((claimed, shaped)) = shapings.next().await {
+            match shaped {
+                Ok((messages, deliveries)) => ready.push(FanOut { claimed, messages, deliveries }),
                 Err(why) => postponed.push((claimed, why)),
             }
         }
@@ -183,7 +192,7 @@ impl App {
             let doublings = u32::try_from(claimed.attempt.clamp(1, 7) - 1).unwrap_or(0);
             let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(LONGEST_RESHAPE);
             warn!(outboxId = %claimed.event.id, why, "event cannot be shaped now");
-            outbox::postpone(&mut tx, claimed, now + wait, &why).await?;
+            outbox::postpone(&mut tx, &claimed, now + wait, &why).await?;
         }
         failpoint::pass("fanout.commit.before");
         tx.commit().await?;

@@ -13,7 +13,7 @@ pub struct Sql {
 ///
 /// A statement is put together from literals and these pieces:
 /// - `rows(alias, column type, ...)`: the parameter `$1`, a JSON array of objects, as a table. Types: `uuid`, `text`,
-///   `int`, `time`, `money`. See [`Rows`](crate::rows::Rows).
+///   `int`, `time`, `money`, `json`, `bytes`. See [`Rows`](crate::rows::Rows).
 /// - `time("$4")`: a time where PostgreSQL cannot infer that it is one.
 /// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
 /// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share
@@ -65,6 +65,12 @@ macro_rules! postgres_type {
     (money) => {
         "numeric"
     };
+    (json) => {
+        "json"
+    };
+    (bytes) => {
+        "bytea"
+    };
 }
 
 macro_rules! sqlite {
@@ -85,6 +91,9 @@ macro_rules! sqlite {
 
 macro_rules! sqlite_column {
     ($column:ident uuid) => {
+        concat!("unhex(value->>'", stringify!($column), "') as ", stringify!($column))
+    };
+    ($column:ident bytes) => {
         concat!("unhex(value->>'", stringify!($column), "') as ", stringify!($column))
     };
     ($column:ident $type:ident) => {

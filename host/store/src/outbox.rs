@@ -25,8 +25,10 @@ statements! {
         from" rows(r, id uuid, fence int, status text, last_error text, at time)
         "where callback_outbox.id = r.id and callback_outbox.fence = r.fence and callback_outbox.due_at is not null
         returning callback_outbox.id"];
-    INSERT_MESSAGE = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
-        values ($1, $2, $3, $4, $5, $6) on conflict (outbox_id, shaper) do nothing"];
+    INSERT_MESSAGES = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
+        select outbox_id, shaper, plugin_digest, content_type, headers, body
+        from" rows(r, outbox_id uuid, shaper text, plugin_digest text, content_type text, headers json, body bytes)
+        "where true on conflict (outbox_id, shaper) do nothing"];
     INSERT_DELIVERIES = ["insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state,
             due_at, last_error, created_at, updated_at)
         select id, outbox_id, endpoint_id, organization_id, shaper, state, due_at, last_error, at, at
@@ -161,11 +163,7 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     let ours: Vec<Row> = conn.query(FANNED_OUT).rows(&rows).all().await?;
     let ours: Vec<&FanOut> =
         events.iter().filter(|event| ours.iter().any(|row| row.id == event.claimed.event.id.0)).collect();
-    for FanOut { claimed, messages, .. } in &ours {
-        for message in messages {
-            insert_message(conn, claimed.event.id, message).await?;
-        }
-    }
+    insert_messages(conn, &ours).await?;
     let mut rows = Rows::new(conn);
     for (event, delivery) in ours.iter().flat_map(|e| e.deliveries.iter().map(move |d| (&e.claimed.event, d))) {
         let state = if delivery.dead.is_some() { DeliveryState::Failed } else { DeliveryState::Pending };
@@ -186,18 +184,18 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     Ok(ours.len())
 }
 
-async fn insert_message(conn: &mut Conn, event: EventId, message: &Message) -> Result<(), StoreError> {
-    let headers = serde_json::to_string(&message.headers).unwrap_or_else(|_| "[]".into());
-    conn.query(INSERT_MESSAGE)
-        .bind(event.0)
-        .bind(message.shaper.as_str())
-        .bind(message.plugin_digest.as_str())
-        .bind(message.content_type.as_str())
-        .bind(JsonText(headers))
-        .bind(message.body.as_slice())
-        .run()
-        .await
-        .map(drop)
+async fn insert_messages(conn: &mut Conn, events: &[&FanOut]) -> Result<(), StoreError> {
+    let mut rows = Rows::new(conn);
+    for (event, message) in events.iter().flat_map(|e| e.messages.iter().map(move |m| (&e.claimed.event, m))) {
+        rows.push()
+            .uuid("outbox_id", event.id.0)
+            .text("shaper", message.shaper.as_str())
+            .text("plugin_digest", message.plugin_digest.as_str())
+            .text("content_type", message.content_type.as_str())
+            .json("headers", serde_json::json!(message.headers))
+            .bytes("body", &message.body);
+    }
+    if rows.is_empty() { Ok(()) } else { conn.query(INSERT_MESSAGES).rows(&rows).run().await.map(drop) }
 }
 
 /// Puts off an event that cannot be shaped now.

@@ -1,4 +1,6 @@
-//! Sets of rows on their way into a statement.
+//! Sets of rows as parameters.
+
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -53,6 +55,21 @@ impl Rows {
         self.set(column, value)
     }
 
+    pub(crate) fn json(&mut self, column: &str, value: Value) -> &mut Self {
+        self.set(column, value)
+    }
+
+    pub(crate) fn bytes(&mut self, column: &str, bytes: &[u8]) -> &mut Self {
+        let mut text = String::with_capacity(2 + 2 * bytes.len());
+        if self.backend == Backend::Postgres {
+            text.push_str("\\x");
+        }
+        for byte in bytes {
+            text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        }
+        self.set(column, text.into())
+    }
+
     pub(crate) fn money(&mut self, column: &str, amount: Option<Amount>) -> &mut Self {
         self.set(column, amount.map(|amount| amount.to_string()).into())
     }
@@ -67,6 +84,6 @@ impl Rows {
 }
 
 /// PostgreSQL keeps no NUL in a text, and what a marketplace, a plugin or a receiver said may hold one.
-pub(crate) fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
