@@ -229,7 +229,7 @@ impl App {
             return Ok(Ended::Finished { again: false });
         };
         let started_at = job.run.map_or_else(|| self.0.clock.now(), |run| run.started_at);
-        let mut due = self.due(&store, started_at).await?;
+        let (mut due, mut more) = self.due(&store, started_at).await?;
         if due.is_empty() && job.run.is_none() {
             let again = jobs::finish(&mut self.0.store.write().await?, job.fence, false, started_at).await?;
             return Ok(Ended::Finished { again });
@@ -243,12 +243,11 @@ impl App {
                 answers = self.ask_all(&store, run, due) => answers,
                 () = stop.cancelled() => return Ok(Ended::Stopped),
             };
-            let full = i64::try_from(answers.len()).unwrap_or(i64::MAX) >= settings.chunk_size;
-            let last = !full || chunk == settings.chunks_per_job;
+            let last = !more || chunk == settings.chunks_per_job;
             if let Some(again) = self.write_chunk(&store, job.fence, run, &answers, last).await? {
                 return Ok(Ended::Finished { again });
             }
-            due = self.due(&store, run.started_at).await?;
+            (due, more) = self.due(&store, run.started_at).await?;
         }
         unreachable!("the last chunk of a job returns")
     }
@@ -257,8 +256,14 @@ impl App {
         stores::by_id(&mut self.0.store.read().await?, fence.store_id).await
     }
 
-    async fn due(&self, store: &Store, until: Time) -> Result<Vec<DueLog>, StoreError> {
-        logs::due(&mut self.0.store.read().await?, store.id, until, self.0.settings.sync.chunk_size).await
+    /// A chunk of the logs that were due at `until`, and whether there are more.
+    async fn due(&self, store: &Store, until: Time) -> Result<(Vec<DueLog>, bool), StoreError> {
+        let chunk_size = self.0.settings.sync.chunk_size;
+        let mut due = logs::due(&mut self.0.store.read().await?, store.id, until, chunk_size + 1).await?;
+        let chunk_size = usize::try_from(chunk_size).unwrap_or(usize::MAX);
+        let more = due.len() > chunk_size;
+        due.truncate(chunk_size);
+        Ok((due, more))
     }
 
     async fn start_run(&self, store: &Store, fence: Fence, now: Time) -> Result<Run, StoreError> {
