@@ -128,5 +128,5 @@ fn a_quiet_organization_is_served_beside_a_noisy_one() -> Result<()> {
 fn told_at(payload: &serde_json::Value) -> Result<SystemTime> {
     let text = payload["timestamp"].as_str().context("a timestamp")?;
     let at: jiff::Timestamp = text.parse()?;
-    Ok(SystemTime::try_from(at)?)
+    Ok(SystemTime::from(at))
 }

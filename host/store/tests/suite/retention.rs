@@ -26,10 +26,9 @@ async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backe
             "insert into callback_outbox (id, organization_id, store_id, event, status, due_at, updated_at)
              select {id}, 'org', {id}, 'sync.failed', {state}, null, {time} from {numbers}"
         ),
-        format!(
-            "insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
-             select o.id, 'standard', '', '', '[]', e.secret from callback_outbox o cross join webhook_endpoints e"
-        ),
+        "insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
+         select o.id, 'standard', '', '', '[]', e.secret from callback_outbox o cross join webhook_endpoints e"
+            .into(),
         format!(
             "insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state, due_at)
              select id, id, {endpoint}, 'org', 'standard', status, case when status = 'pending' then updated_at end

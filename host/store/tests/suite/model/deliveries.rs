@@ -102,7 +102,8 @@ impl Model {
             expected.extend(due.into_iter().take(usize::try_from(*take)?).map(|(_, id)| id));
         }
         let mut taken: Vec<_> = claimed.iter().map(|claim| claim.fence.id).collect();
-        (taken.sort(), expected.sort());
+        taken.sort();
+        expected.sort();
         ensure!(taken == expected, "{taken:?} instead of {expected:?}");
         for claim in claimed {
             let delivery = self.deliveries.get_mut(&claim.fence.id).context("an unknown delivery")?;
