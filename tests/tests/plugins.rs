@@ -189,9 +189,41 @@ async fn corrupt_files_are_refused_one_by_one(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// An endpoint that wants a shape that cannot be had waits for it alone.
+async fn a_hostile_shaper_holds_up_its_own_endpoints_alone(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    site.install_plugin("hostile-shaper", &guest("hostile-shaper"))?;
+    let host = site.host().start().await?;
+    let (plain, shaped) = (Receiver::start().await?, Receiver::start().await?);
+    let misdeeds = ["error:no", "trap", "spin", "giant-output", "header-injection"];
+    for organization in misdeeds {
+        for (receiver, shaper) in [(&plain, "standard"), (&shaped, "hostile")] {
+            let hook = json!({"organizationId": organization, "event": "sync.failed", "targetUrl": receiver.url(),
+                "shaper": shaper});
+            assert_eq!(host.post("/webhooks/register", &hook).await?.get("shaper"), shaper);
+        }
+    }
+    let ledger = Ledger::open(&site).await?;
+    for (number, organization) in misdeeds.into_iter().enumerate() {
+        let id = ledger.put_event(organization, "sync.failed", "{}").await?;
+        assert_eq!(plain.wait_for(number + 1).await?[number].header("x-event-id"), id, "{organization}");
+        // What the shaper refuses is over; what it cannot do now is tried again.
+        let status = if organization == "error:no" { "failed" } else { "pending" };
+        let stands = format!(
+            "select o.id from callback_outbox o join callback_deliveries d on d.outbox_id = o.id
+             where o.id = {} and o.status = '{status}' and o.last_error is not null and d.state = 'success'",
+            ledger.id(&id)
+        );
+        ledger.wait_for(&stands).await?;
+    }
+    assert!(shaped.requests().is_empty(), "nothing was sent that was not shaped");
+    Ok(())
+}
+
 on_every_backend!(
     a_hostile_plugin_fails_alone,
     a_marketplace_may_get_its_adapter_later,
     a_missing_folder_is_said_and_served_when_it_comes,
     corrupt_files_are_refused_one_by_one,
+    a_hostile_shaper_holds_up_its_own_endpoints_alone,
 );

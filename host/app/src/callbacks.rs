@@ -4,7 +4,7 @@
 //! in batches behind the fence. The loop never waits for a receiver.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -13,8 +13,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, SendOutcome, Settled, settle};
-use wharf_engine::Fault;
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, SendOutcome, Settled, Time, settle};
+use wharf_engine::{Fault, Message as Shaped};
 use wharf_queue::Queue;
 use wharf_store::{
     StoreError,
@@ -171,73 +171,59 @@ impl App {
             claimed.iter().map(|c| (c.event.organization_id.as_str(), c.event.kind.as_str())).collect();
         let wanted: Vec<_> = wanted.into_iter().collect();
         let listening = endpoints::listening(&mut self.0.store.read().await?, &wanted).await?;
-        let (mut ready, mut postponed) = (Vec::new(), Vec::new());
+        let mut events = Vec::new();
         let listening = &listening;
         let shapings = claimed.into_iter().map(|claimed| async move {
-            let event = &claimed.event;
-            let theirs = |l: &&Listening| l.organization_id == event.organization_id.as_str() && l.event == event.kind;
-            let shaped = self.shape_for(event, listening.iter().filter(theirs)).await;
-            (claimed, shaped)
+            let (organization, kind) = (claimed.event.organization_id.as_str(), &claimed.event.kind);
+            let theirs = listening.iter().filter(|l| l.organization_id == organization && &l.event == kind);
+            let theirs: Vec<&Listening> = theirs.collect();
+            self.shape_for(claimed, &theirs, now).await
         });
         let mut shapings = stream::iter(shapings).buffer_unordered(SHAPINGS);
-        while let Some((claimed, shaped)) = shapings.next().await {
-            match shaped {
-                Ok((messages, deliveries)) => ready.push(FanOut { claimed, messages, deliveries }),
-                Err(why) => postponed.push((claimed, why)),
-            }
+        while let Some(event) = shapings.next().await {
+            events.push(event);
         }
         let mut tx = self.0.store.begin().await?;
-        outbox::fan_out(&mut tx, &ready, now).await?;
-        for (claimed, why) in postponed {
-            let doublings = u32::try_from(claimed.attempt.clamp(1, 7) - 1).unwrap_or(0);
-            let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(LONGEST_RESHAPE);
-            warn!(outboxId = %claimed.event.id, why, "event cannot be shaped now");
-            outbox::postpone(&mut tx, &claimed, now + wait, &why).await?;
-        }
+        outbox::fan_out(&mut tx, &events, now).await?;
         failpoint::pass("fanout.commit.before");
         tx.commit().await?;
         failpoint::pass("fanout.commit.after");
-        Ok(ready.len())
+        Ok(events.len())
     }
 
-    /// Shapes an event once per shaper that its endpoints want. `Err`: a shaper is out of service, try later.
-    async fn shape_for<'a>(
-        &self,
-        event: &Event,
-        endpoints: impl Iterator<Item = &'a Listening>,
-    ) -> Result<(Vec<Message>, Vec<NewDelivery>), String> {
-        let now = self.0.clock.now();
-        let mut messages = Vec::new();
-        let mut refusals = BTreeMap::<&str, Option<String>>::new();
-        let mut new = Vec::new();
-        for endpoint in endpoints {
-            if !refusals.contains_key(endpoint.shaper.as_str()) {
-                let called = self.0.engine.shape(&endpoint.shaper, event).await;
-                let digest = called.digest.map(|digest| digest.to_string()).unwrap_or_default();
-                let refusal = match called.result {
-                    Ok(message) => {
-                        messages.push(Message {
-                            shaper: endpoint.shaper.clone(),
-                            plugin_digest: digest,
-                            content_type: message.content_type,
-                            headers: message.headers,
-                            body: message.body,
-                        });
-                        None
-                    }
-                    Err(Fault::Refused(why)) => Some(format!("the shaper refused the event: {why}")),
-                    Err(fault) => return Err(format!("shaper {}: {fault}", endpoint.shaper)),
-                };
-                refusals.insert(&endpoint.shaper, refusal);
-            }
-            new.push(NewDelivery {
-                id: DeliveryId(new_id(now)),
-                endpoint_id: endpoint.id,
-                shaper: endpoint.shaper.clone(),
-                dead: refusals.get(endpoint.shaper.as_str()).cloned().flatten(),
-            });
+    /// Shapes an event once per shaper that its endpoints want. Endpoints whose shaper is out of service get their
+    /// delivery when it is back; the others do not wait for it.
+    async fn shape_for(&self, claimed: outbox::Claimed, endpoints: &[&Listening], now: Time) -> FanOut {
+        let event = &claimed.event;
+        let (mut messages, mut deliveries, mut again) = (Vec::new(), Vec::new(), None);
+        let shapers: BTreeSet<&str> = endpoints.iter().map(|endpoint| endpoint.shaper.as_str()).collect();
+        for shaper in shapers {
+            let called = self.0.engine.shape(shaper, event).await;
+            let dead = match called.result {
+                Ok(Shaped { content_type, headers, body }) => {
+                    let plugin_digest = called.digest.map(|digest| digest.to_string()).unwrap_or_default();
+                    messages.push(Message { shaper: shaper.into(), plugin_digest, content_type, headers, body });
+                    None
+                }
+                Err(Fault::Refused(why)) => Some(format!("the shaper refused the event: {why}")),
+                Err(fault) => {
+                    let doublings = u32::try_from(claimed.attempt.clamp(1, 7) - 1).unwrap_or(0);
+                    let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(LONGEST_RESHAPE);
+                    warn!(outboxId = %event.id, shaper, %fault, "event cannot be shaped now");
+                    again = Some((now + wait, format!("shaper {shaper}: {fault}")));
+                    continue;
+                }
+            };
+            deliveries.extend(endpoints.iter().filter(|endpoint| endpoint.shaper == shaper).map(|endpoint| {
+                NewDelivery {
+                    id: DeliveryId(new_id(now)),
+                    endpoint_id: endpoint.id,
+                    shaper: shaper.into(),
+                    dead: dead.clone(),
+                }
+            }));
         }
-        Ok((messages, new))
+        FanOut { claimed, messages, deliveries, again }
     }
 
     async fn claim_deliveries(&self, desk: &mut Desk) -> Result<Vec<Claimed>, StoreError> {
@@ -322,7 +308,7 @@ impl App {
         info!(deliveries = settled.len(), settled = held.len(), "callback_job_completed");
     }
 
-    fn settled(&self, report: &Report, now: wharf_domain::Time) -> SettledDelivery {
+    fn settled(&self, report: &Report, now: Time) -> SettledDelivery {
         let attempt_number = report.claimed.attempts_before + 1;
         let schedule = &self.0.settings.callbacks.schedule;
         let (state, due_at) = match settle(attempt_number, report.outcome, schedule, now, fastrand::f64()) {
@@ -344,7 +330,7 @@ impl App {
         &self,
         reports: &[Report],
         settled: &[SettledDelivery],
-        now: wharf_domain::Time,
+        now: Time,
     ) -> Result<Vec<DeliveryId>, StoreError> {
         let mut tx = self.0.store.begin().await?;
         let held = deliveries::settle(&mut tx, settled, now).await?;

@@ -21,7 +21,8 @@ statements! {
                     where d.due_at is not null and d.endpoint_id > lanes.endpoint_id order by d.endpoint_id limit 1), n + 1
             from lanes where lanes.endpoint_id is not null and n < $3)
         select lanes.endpoint_id, e.organization_id,
-            exists (select 1 from callback_deliveries d where d.endpoint_id = lanes.endpoint_id and d.due_at <= $2) as due
+            coalesce((select d.due_at from callback_deliveries d where d.endpoint_id = lanes.endpoint_id
+                and d.due_at is not null order by d.due_at limit 1) <= $2, 1 = 0) as due
         from lanes join webhook_endpoints e on e.id = lanes.endpoint_id order by lanes.endpoint_id"];
     CLAIM = ["update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
         where id in (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
@@ -50,8 +51,10 @@ statements! {
             response text)
         "where true on conflict (delivery_id, attempt) do nothing"];
     AGGREGATE = ["update callback_outbox set
-            status = case when a.pending > 0 then 'pending' when a.failed > 0 then 'failed' else 'success' end,
-            attempt = a.attempt, next_retry_at = a.next_retry_at, last_error = a.last_error, updated_at = a.updated_at
+            status = case when a.pending > 0 or callback_outbox.due_at is not null then 'pending' when a.failed > 0 then 'failed' else 'success' end,
+            attempt = a.attempt, next_retry_at = a.next_retry_at, updated_at = a.updated_at,
+            last_error = case when callback_outbox.due_at is null then a.last_error
+                else coalesce(a.last_error, callback_outbox.last_error) end
         from (select d.outbox_id, sum(case when d.state = 'pending' then 1 else 0 end) as pending,
                 sum(case when d.state = 'failed' then 1 else 0 end) as failed, max(d.attempt) as attempt,
                 min(d.due_at) as next_retry_at, max(d.last_error) as last_error, max(d.updated_at) as updated_at
@@ -301,6 +304,15 @@ pub async fn settle(conn: &mut Conn, settled: &[SettledDelivery], now: Time) -> 
     conn.query(ATTEMPTS).rows(&rows).run().await?;
     conn.query(AGGREGATE).rows(&events).run().await?;
     Ok(held)
+}
+
+/// Writes the sums of these events' deliveries into their rows. The rows are locked.
+pub(crate) async fn sum_up(conn: &mut Conn, events: impl Iterator<Item = EventId>) -> Result<(), StoreError> {
+    let mut rows = Rows::new(conn);
+    for event in events {
+        rows.push().uuid("id", event.0);
+    }
+    if rows.is_empty() { Ok(()) } else { conn.query(AGGREGATE).rows(&rows).run().await.map(drop) }
 }
 
 /// How many deliveries are due, counting no further than `most`.

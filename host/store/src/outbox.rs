@@ -8,9 +8,9 @@ use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time};
 
 use crate::{
-    Conn, StoreError,
+    Conn, StoreError, deliveries,
     dialect::statements,
-    rows::{Rows, without_nul},
+    rows::Rows,
     values::{At, JsonText},
 };
 
@@ -21,8 +21,9 @@ statements! {
         where id in (select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at"];
     /// Only the worker that still holds the fence may fan out.
-    FANNED_OUT = ["update callback_outbox set due_at = null, status = r.status, last_error = r.last_error, updated_at = r.at
-        from" rows(r, id uuid, fence int, status text, last_error text, at time)
+    FANNED_OUT = ["update callback_outbox set due_at = r.due_at, status = r.status, last_error = r.last_error,
+            updated_at = r.at
+        from" rows(r, id uuid, fence int, due_at time, status text, last_error text, at time)
         "where callback_outbox.id = r.id and callback_outbox.fence = r.fence and callback_outbox.due_at is not null
         returning callback_outbox.id"];
     INSERT_MESSAGES = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
@@ -35,7 +36,6 @@ statements! {
         from" rows(r, id uuid, outbox_id uuid, endpoint_id uuid, organization_id text, shaper text, state text,
             due_at time, last_error text, at time)
         "where true on conflict (outbox_id, endpoint_id) do nothing"];
-    POSTPONE = ["update callback_outbox set due_at = $3, last_error = $4 where id = $1 and fence = $2 and due_at is not null"];
     /// With its messages, deliveries and attempts. What another process is removing is left to it.
     FORGET = ["delete from callback_outbox where id in (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];
@@ -135,6 +135,8 @@ pub struct FanOut {
     pub messages: Vec<Message>,
     /// One delivery per endpoint.
     pub deliveries: Vec<NewDelivery>,
+    /// When to fan out again, and why: a shaper that some endpoints want is out of service. The others do not wait.
+    pub again: Option<(Time, String)>,
 }
 
 /// Stores messages and deliveries of those events whose fence still holds; answers how many those are.
@@ -146,18 +148,19 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
         id: Uuid,
     }
     let mut rows = Rows::new(conn);
-    for FanOut { claimed, deliveries, .. } in events {
+    for FanOut { claimed, deliveries, again, .. } in events {
         let dead = deliveries.iter().filter_map(|delivery| delivery.dead.as_deref()).next_back();
         let state = match dead {
-            _ if deliveries.iter().any(|delivery| delivery.dead.is_none()) => DeliveryState::Pending,
+            _ if again.is_some() || deliveries.iter().any(|delivery| delivery.dead.is_none()) => DeliveryState::Pending,
             Some(_) => DeliveryState::Failed,
             None => DeliveryState::Success,
         };
         rows.push()
             .uuid("id", claimed.event.id.0)
             .int("fence", claimed.fence)
+            .time("due_at", again.as_ref().map(|(at, _)| *at))
             .text("status", state.as_str())
-            .text("last_error", dead)
+            .text("last_error", again.as_ref().map(|(_, why)| why.as_str()).or(dead))
             .time("at", now);
     }
     let ours: Vec<Row> = conn.query(FANNED_OUT).rows(&rows).all().await?;
@@ -181,6 +184,9 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     if !rows.is_empty() {
         conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
     }
+    // What an earlier pass made may be finished already: then its settling will not come to sum the event up.
+    let repeated = ours.iter().filter(|event| event.claimed.attempt > 1).map(|event| event.claimed.event.id);
+    deliveries::sum_up(conn, repeated).await?;
     Ok(ours.len())
 }
 
@@ -196,12 +202,6 @@ async fn insert_messages(conn: &mut Conn, events: &[&FanOut]) -> Result<(), Stor
             .bytes("body", &message.body);
     }
     if rows.is_empty() { Ok(()) } else { conn.query(INSERT_MESSAGES).rows(&rows).run().await.map(drop) }
-}
-
-/// Puts off an event that cannot be shaped now.
-pub async fn postpone(conn: &mut Conn, claimed: &Claimed, until: Time, why: &str) -> Result<(), StoreError> {
-    let query = conn.query(POSTPONE).bind(claimed.event.id.0).bind(claimed.fence).time(until).bind(without_nul(why));
-    query.run().await.map(drop)
 }
 
 /// Removes up to `limit` events that were finished before `before`, with all that belongs to them; answers how many.

@@ -46,6 +46,7 @@ fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
                 dead: None,
             })
             .collect(),
+        again: None,
     }
 }
 
@@ -191,7 +192,8 @@ async fn a_row_put_in_by_hand_is_an_event_like_any_other(backend: Backend) -> Re
     let far = NOW + Duration::from_secs(86_400 * 365 * 100);
     let claimed = outbox::claim(&mut conn, LEASE, 10, far).await?;
     assert_eq!(claimed[0].event.data, r#"{"receipt":"R5"}"#);
-    outbox::postpone(&mut conn, &claimed[0], far + SECOND, "later\0").await?;
+    let later = FanOut { again: Some((far + SECOND, "later\0".into())), ..fan_out_of(&claimed[0], &[]) };
+    outbox::fan_out(&mut conn, &[later], far).await?;
     assert!(outbox::claim(&mut conn, LEASE, 10, far).await?.is_empty());
     assert_eq!(outbox::claim(&mut conn, LEASE, 10, far + SECOND).await?[0].attempt, 2);
     Ok(())

@@ -162,7 +162,12 @@ fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
         shaper: "standard".into(),
         dead: None,
     };
-    FanOut { claimed: claimed.clone(), messages: vec![message], deliveries: endpoints.iter().map(new).collect() }
+    FanOut {
+        claimed: claimed.clone(),
+        messages: vec![message],
+        deliveries: endpoints.iter().map(new).collect(),
+        again: None,
+    }
 }
 
 struct Scene<'a> {
