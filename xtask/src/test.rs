@@ -22,7 +22,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut command = cargo();
     command.arg("test");
     if arguments.is_empty() {
-        packages::select_native(&mut command)?;
+        // Everything that is broken, in one run.
+        packages::select_native(command.arg("--no-fail-fast"))?;
     }
     servers.name_for_tests(command.args(arguments));
     Ok(exit_code(run_command(&mut command)?))
