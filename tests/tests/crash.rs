@@ -202,7 +202,7 @@ async fn await_death(
 /// Keeps the stores' rows for longer than a third of a lease, again and again: whoever works on one renews its lease.
 async fn hold_up_stores(traffic: &Traffic) -> Result<()> {
     loop {
-        let hold = "do $$ begin perform id from stores for update; perform pg_sleep(0.8); end $$";
+        let hold = "do $$ begin perform id from stores order by id for no key update; perform pg_sleep(0.8); end $$";
         traffic.ledger().execute(hold).await?;
     }
 }
