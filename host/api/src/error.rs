@@ -95,6 +95,18 @@ impl ApiError {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Some("use application/json"))
             }
+            Self::App(AppError::EndpointNotFound) => (StatusCode::NOT_FOUND, "Webhook not found", None),
+            Self::App(AppError::DeliveryNotFound) => (StatusCode::NOT_FOUND, "Delivery not found", None),
+            Self::App(AppError::EndpointTaken) => {
+                (StatusCode::CONFLICT, "Webhook exists", Some("another one has this event and targetUrl"))
+            }
+            Self::App(AppError::EndpointDisabled) => {
+                (StatusCode::CONFLICT, "Webhook is disabled", Some("enable it first"))
+            }
+            Self::App(AppError::NothingToSend) => {
+                (StatusCode::CONFLICT, "Nothing to send", Some("the shaper refused the event"))
+            }
+            Self::App(AppError::TargetForbidden(_)) => (StatusCode::BAD_REQUEST, "Validation error", None),
             Self::App(AppError::StoreNotFound) => (StatusCode::NOT_FOUND, "Store not found", None),
             Self::App(AppError::Unavailable(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it is safe to repeat the request"))
@@ -150,7 +162,11 @@ impl IntoResponse for ApiError {
         self.log();
         let (status, error, message) = self.answer();
         let header = self.header();
-        let details = if let Self::Validation(details) = self { details } else { Vec::new() };
+        let details = match self {
+            Self::Validation(details) => details,
+            Self::App(AppError::TargetForbidden(message)) => vec![Detail { path: "targetUrl", message }],
+            _ => Vec::new(),
+        };
         let mut response = (status, Json(Refusal { error, message, details })).into_response();
         response.headers_mut().extend(header);
         response

@@ -80,6 +80,8 @@ pub struct CallbackSettings {
     pub concurrency: usize,
     /// Of these, to one endpoint.
     pub per_endpoint: usize,
+    /// An endpoint is disabled when nothing but failures came from it for so long.
+    pub disable_after: Duration,
 }
 
 impl Default for CallbackSettings {
@@ -91,6 +93,7 @@ impl Default for CallbackSettings {
             timeout: Duration::from_secs(15),
             concurrency: 256,
             per_endpoint: 16,
+            disable_after: Duration::from_secs(120 * 60 * 60),
         }
     }
 }

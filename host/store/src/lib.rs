@@ -15,9 +15,11 @@ mod values;
 
 pub mod deliveries;
 pub mod endpoints;
+pub mod history;
 pub mod jobs;
 pub mod logs;
 pub mod outbox;
+pub mod resend;
 pub mod stores;
 pub mod transitions;
 
@@ -27,9 +29,17 @@ pub use seal::{EncryptionKey, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, dialect::Sql)> {
-    [stores::ALL, logs::ALL, jobs::ALL, endpoints::ALL, outbox::ALL, deliveries::ALL, transitions::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    let modules: [&[(&'static str, dialect::Sql)]; 9] = [
+        stores::ALL,
+        logs::ALL,
+        jobs::ALL,
+        endpoints::ALL,
+        outbox::ALL,
+        deliveries::ALL,
+        history::ALL,
+        resend::ALL,
+        transitions::ALL,
+    ];
+    modules.into_iter().flatten().copied()
 }
 pub use dialect::Sql;

@@ -10,13 +10,18 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, Organi
 use crate::{
     Conn, StoreError,
     db::{Rows, without_nul},
-    dialect::statements,
+    deliveries::{aggregate, lock_events},
+    dialect::{Sql, statements},
     values::{At, JsonText},
 };
 
 statements! {
     EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $6, $6)"];
+    /// An event whose delivery is stored with it.
+    EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
+            updated_at)
+        values ($1, $2, $3, $4, $5, null, $6, $6)"];
     CLAIM = ["update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
         where id in (select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at"];
@@ -40,7 +45,16 @@ statements! {
 
 /// Stores an event. In the transaction of its cause.
 pub async fn emit(conn: &mut Conn, event: &Event) -> Result<(), StoreError> {
-    conn.query(EMIT)
+    insert(conn, EMIT, event).await
+}
+
+/// Stores an event that is for one endpoint alone, in the transaction that [delivers](deliver) it.
+pub async fn emit_delivered(conn: &mut Conn, event: &Event) -> Result<(), StoreError> {
+    insert(conn, EMIT_DELIVERED, event).await
+}
+
+async fn insert(conn: &mut Conn, statement: Sql, event: &Event) -> Result<(), StoreError> {
+    conn.query(statement)
         .bind(event.id.0)
         .bind(event.organization_id.as_str())
         .bind(event.store_id.0)
@@ -165,22 +179,66 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     }
     let mut rows = Rows::new(conn);
     for (event, delivery) in ours.iter().flat_map(|e| e.deliveries.iter().map(move |d| (&e.claimed.event, d))) {
-        let state = if delivery.dead.is_some() { DeliveryState::Failed } else { DeliveryState::Pending };
-        rows.push()
-            .uuid("id", delivery.id.0)
-            .uuid("outbox_id", event.id.0)
-            .uuid("endpoint_id", delivery.endpoint_id.0)
-            .text("organization_id", event.organization_id.as_str())
-            .text("shaper", delivery.shaper.as_str())
-            .text("state", state.as_str())
-            .time("due_at", delivery.dead.is_none().then_some(now))
-            .text("last_error", delivery.dead.as_deref())
-            .time("at", now);
+        push_delivery(&mut rows, event.id, &event.organization_id, delivery, now, now);
     }
     if !rows.is_empty() {
         conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
     }
     Ok(ours.len())
+}
+
+fn push_delivery(
+    rows: &mut Rows,
+    event: EventId,
+    organization: &OrganizationId,
+    delivery: &NewDelivery,
+    due_at: Time,
+    now: Time,
+) {
+    let state = if delivery.dead.is_some() { DeliveryState::Failed } else { DeliveryState::Pending };
+    rows.push()
+        .uuid("id", delivery.id.0)
+        .uuid("outbox_id", event.0)
+        .uuid("endpoint_id", delivery.endpoint_id.0)
+        .text("organization_id", organization.as_str())
+        .text("shaper", delivery.shaper.as_str())
+        .text("state", state.as_str())
+        .time("due_at", delivery.dead.is_none().then_some(due_at))
+        .text("last_error", delivery.dead.as_deref())
+        .time("at", now);
+}
+
+/// One more delivery of an event that was fanned out before, or never was for anybody.
+pub struct Extra {
+    /// The event.
+    pub event_id: EventId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Its body in this shape; one that was stored before stays. `None` with a delivery that is dead.
+    pub message: Option<Message>,
+    /// The delivery. Nothing happens where its endpoint has one already.
+    pub delivery: NewDelivery,
+    /// When to send it.
+    pub due_at: Time,
+}
+
+/// Stores deliveries of stored events.
+///
+/// Call it in a transaction of its own.
+pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(), StoreError> {
+    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
+    for extra in extras {
+        events.push().uuid("id", extra.event_id.0);
+        push_delivery(&mut rows, extra.event_id, &extra.organization_id, &extra.delivery, extra.due_at, now);
+    }
+    lock_events(conn, &events).await?;
+    for extra in extras {
+        if let Some(message) = &extra.message {
+            insert_message(conn, extra.event_id, message).await?;
+        }
+    }
+    conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
+    aggregate(conn, &events).await
 }
 
 async fn insert_message(conn: &mut Conn, event: EventId, message: &Message) -> Result<(), StoreError> {

@@ -6,3 +6,4 @@ mod jobs;
 mod logs;
 mod stores;
 mod transitions;
+mod webhook_care;
