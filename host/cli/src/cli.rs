@@ -1,7 +1,9 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    commands::{flow, migrate, mock_webhook, plugin, scheduler, schema, serve, worker},
+    commands::{
+        dead_letters, delivery, flow, migrate, mock_webhook, plugin, scheduler, schema, serve, webhook, worker,
+    },
     logging::{Level, LoggingArgs, Style},
     output::Format,
 };
@@ -53,6 +55,12 @@ pub(crate) enum Command {
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
     Flow(flow::FlowArgs),
+    /// Look after the webhooks of a running host.
+    Webhook(webhook::WebhookArgs),
+    /// Look at what was sent to webhooks, and send it again.
+    Delivery(delivery::DeliveryArgs),
+    /// Look at what could not be sent, and send it again.
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Look at plugins.
     Plugin(plugin::PluginArgs),
 }
@@ -85,7 +93,12 @@ impl Command {
             Self::Serve(_) | Self::Worker(_) | Self::Scheduler(_) | Self::Migrate(_) | Self::MockWebhook(_) => {
                 Level::Info
             }
-            Self::Schema(_) | Self::Flow(_) | Self::Plugin(_) => Level::Warn,
+            Self::Schema(_)
+            | Self::Flow(_)
+            | Self::Webhook(_)
+            | Self::Delivery(_)
+            | Self::DeadLetters(_)
+            | Self::Plugin(_) => Level::Warn,
         }
     }
 
@@ -99,6 +112,9 @@ impl Command {
             Self::Schema(args) => schema::run(&args),
             Self::MockWebhook(args) => mock_webhook::run(args, style).await,
             Self::Flow(args) => flow::run(args, format).await,
+            Self::Webhook(args) => webhook::run(args, format).await,
+            Self::Delivery(args) => delivery::run(args, format).await,
+            Self::DeadLetters(args) => dead_letters::run(args, format).await,
             Self::Plugin(args) => plugin::run(args, format),
         }
     }

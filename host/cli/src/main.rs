@@ -10,6 +10,7 @@ mod key;
 mod logging;
 mod mock_credentials;
 mod output;
+mod remote;
 mod settings;
 mod shutdown;
 mod wiring;

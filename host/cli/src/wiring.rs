@@ -92,6 +92,7 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
             addresses: settings.address_policy(),
             timeout: webhooks.webhook_timeout,
             concurrency: webhooks.callback_concurrency,
+            disable_after: webhooks.webhook_disable_after,
             ..defaults.callbacks
         },
         ..defaults
