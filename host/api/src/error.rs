@@ -135,6 +135,18 @@ impl ApiError {
             Self::Plugin(OperationError::State(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("the plugins' state cannot be written"))
             }
+            Self::App(AppError::EndpointNotFound) => (StatusCode::NOT_FOUND, "Webhook not found", None),
+            Self::App(AppError::DeliveryNotFound) => (StatusCode::NOT_FOUND, "Delivery not found", None),
+            Self::App(AppError::EndpointTaken) => {
+                (StatusCode::CONFLICT, "Webhook exists", Some("another one has this event and targetUrl"))
+            }
+            Self::App(AppError::EndpointDisabled) => {
+                (StatusCode::CONFLICT, "Webhook is disabled", Some("enable it first"))
+            }
+            Self::App(AppError::NothingToSend) => {
+                (StatusCode::CONFLICT, "Nothing to send", Some("the shaper refused the event"))
+            }
+            Self::App(AppError::TargetForbidden(_)) => (StatusCode::BAD_REQUEST, "Validation error", None),
             Self::App(AppError::StoreNotFound) => (StatusCode::NOT_FOUND, "Store not found", None),
             Self::App(AppError::Unavailable(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it is safe to repeat the request"))
@@ -149,6 +161,7 @@ impl ApiError {
     fn details(self) -> Vec<Detail> {
         match self {
             Self::Validation(details) => details,
+            Self::App(AppError::TargetForbidden(message)) => vec![Detail { path: "targetUrl", message }],
             Self::Plugin(OperationError::Quarantined(reason)) => vec![Detail { path: "reason", message: reason }],
             Self::Plugin(OperationError::Refused(refusal)) => {
                 let stage = refusal.stage.to_string();

@@ -9,25 +9,21 @@ use crate::error::{ApiError, Detail};
 /// mistakes are reported at once; fields that nobody asks for are ignored.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
-    /// Each field's text, or why it is none.
-    given: HashMap<String, Result<String, &'static str>>,
+    /// Each field's value, or why it has none.
+    given: HashMap<String, Result<Value, &'static str>>,
     details: Vec<Detail>,
 }
 
 impl Fields {
     /// The fields of a JSON object. `null` counts as absent.
     pub(crate) fn from_object(object: Map<String, Value>) -> Self {
-        let text = |value| match value {
-            Value::Null => None,
-            Value::String(text) => Some(Ok(text)),
-            _ => Some(Err("must be a string")),
-        };
-        let given = object.into_iter().filter_map(|(name, value)| Some((name, text(value)?))).collect();
-        Self { given, details: Vec::new() }
+        let given = object.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, Ok(value)));
+        Self { given: given.collect(), details: Vec::new() }
     }
 
     /// Adds a field; a second one of the same name makes it unusable, since which of the two was meant is unknown.
     pub(crate) fn add(&mut self, name: String, value: Result<String, &'static str>) {
+        let value = value.map(Value::String);
         self.given.entry(name).and_modify(|first| *first = Err("must be given once")).or_insert(value);
     }
 
@@ -37,10 +33,14 @@ impl Fields {
         path: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
+        self.value(path, |value| value.as_str().map_or(Err(Invalid("must be a string".into())), parse))
+    }
+
+    fn value<T>(&mut self, path: &'static str, parse: impl FnOnce(&Value) -> Result<T, Invalid>) -> Option<T> {
         let value = match self.given.get(path) {
             None => Err(Invalid("is required".into())),
             Some(Err(why)) => Err(Invalid((*why).into())),
-            Some(Ok(text)) => parse(text),
+            Some(Ok(value)) => parse(value),
         };
         value.map_err(|Invalid(message)| self.details.push(Detail { path, message })).ok()
     }
@@ -51,18 +51,54 @@ impl Fields {
         path: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<Option<T>> {
-        if self.given.contains_key(path) { self.required(path, parse).map(Some) } else { Some(None) }
+        self.optional_value(path, |value| value.as_str().map_or(Err(Invalid("must be a string".into())), parse))
+    }
+
+    /// A yes or no, in a body `true` or `false`, in a query the same as text.
+    pub(crate) fn optional_flag(&mut self, path: &'static str) -> Option<Option<bool>> {
+        self.optional_value(path, |value| match (value, value.as_str()) {
+            (Value::Bool(flag), _) => Ok(*flag),
+            (_, Some("true")) => Ok(true),
+            (_, Some("false")) => Ok(false),
+            _ => Err(Invalid("must be true or false".into())),
+        })
+    }
+
+    /// A whole number within bounds, in a query as text.
+    pub(crate) fn optional_number(
+        &mut self,
+        path: &'static str,
+        bounds: std::ops::RangeInclusive<i64>,
+    ) -> Option<Option<i64>> {
+        self.optional_value(path, |value| {
+            let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+            let why = || Invalid(format!("must be a whole number from {} to {}", bounds.start(), bounds.end()));
+            number.filter(|number| bounds.contains(number)).ok_or_else(why)
+        })
+    }
+
+    fn optional_value<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl FnOnce(&Value) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        if self.given.contains_key(path) { self.value(path, parse).map(Some) } else { Some(None) }
     }
 
     /// Whether a field has any text at all: present, a string and not empty.
     pub(crate) fn has_text(&self, path: &str) -> bool {
-        matches!(self.given.get(path), Some(Ok(text)) if !text.is_empty())
+        matches!(self.given.get(path), Some(Ok(Value::String(text))) if !text.is_empty())
     }
 
     /// Everything that was found wrong.
     pub(crate) fn refusal(self) -> ApiError {
         ApiError::Validation(self.details)
     }
+}
+
+/// Reads a text for people: not empty, no NUL, at most 255 characters, as every text of the contract.
+pub(crate) fn note(text: &str) -> Result<String, Invalid> {
+    wharf_domain::StoreName::parse(text).map(|name| name.to_string())
 }
 
 /// Reads a sync token: a UUID in its usual form with hyphens.
@@ -117,6 +153,22 @@ mod tests {
         assert_eq!(fields.optional("bad", Currency::parse), None);
         assert_eq!(fields.optional("worse", Currency::parse), None);
         assert_eq!(refused(fields).len(), 2);
+    }
+
+    #[test]
+    fn numbers_and_flags_have_bounds() {
+        let mut fields = fields(json!({"n": 5, "t": "7", "big": 11, "f": 1.5, "yes": true, "no": "false", "x": "si"}));
+        assert_eq!(fields.optional_number("n", 0..=10), Some(Some(5)));
+        assert_eq!(fields.optional_number("t", 0..=10), Some(Some(7)));
+        assert_eq!(fields.optional_number("absent", 0..=10), Some(None));
+        for wrong in ["big", "f", "yes", "x"] {
+            assert_eq!(fields.optional_number(wrong, 0..=10), None, "{wrong}");
+        }
+        assert_eq!((fields.optional_flag("yes"), fields.optional_flag("no")), (Some(Some(true)), Some(Some(false))));
+        assert_eq!(fields.optional_flag("x"), None);
+        let refused = refused(fields);
+        assert_eq!(refused[0], ("big", "must be a whole number from 0 to 10".to_owned()));
+        assert_eq!(refused.len(), 5);
     }
 
     #[test]

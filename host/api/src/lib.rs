@@ -15,6 +15,7 @@ mod drain;
 mod error;
 mod fields;
 mod observe;
+mod path;
 mod query;
 mod routes;
 

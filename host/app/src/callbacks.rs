@@ -13,11 +13,11 @@ use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, SendOutcome, Settled, Time, settle};
-use wharf_engine::{Fault, Message as Shaped};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, Health, SendOutcome, Settled, Time, settle};
+use wharf_engine::Fault;
 use wharf_queue::Queue;
 use wharf_store::{
-    StoreError,
+    StoreError, Tx,
     deliveries::{self, Attempt, Claimed, Fence, SettledDelivery},
     endpoints::{self, Listening},
     outbox::{self, FanOut, Message, NewDelivery},
@@ -43,6 +43,14 @@ struct Report {
     claimed: Claimed,
     outcome: SendOutcome,
     attempt: Attempt,
+}
+
+/// Why an event has no body.
+pub(crate) enum Unshaped {
+    /// The shaper will never take it.
+    Refused(String),
+    /// The shaper cannot be asked now.
+    OutOfService(String),
 }
 
 /// What the worker's loop remembers.
@@ -198,19 +206,17 @@ impl App {
         let (mut messages, mut deliveries, mut again) = (Vec::new(), Vec::new(), None);
         let shapers: BTreeSet<&str> = endpoints.iter().map(|endpoint| endpoint.shaper.as_str()).collect();
         for shaper in shapers {
-            let called = self.0.engine.shape(shaper, event).await;
-            let dead = match called.result {
-                Ok(Shaped { content_type, headers, body }) => {
-                    let plugin_digest = called.digest.map(|digest| digest.to_string()).unwrap_or_default();
-                    messages.push(Message { shaper: shaper.into(), plugin_digest, content_type, headers, body });
+            let dead = match self.shape(shaper, event).await {
+                Ok(message) => {
+                    messages.push(message);
                     None
                 }
-                Err(Fault::Refused(why)) => Some(format!("the shaper refused the event: {why}")),
-                Err(fault) => {
+                Err(Unshaped::Refused(why)) => Some(why),
+                Err(Unshaped::OutOfService(why)) => {
                     let doublings = u32::try_from(claimed.attempt.clamp(1, 7) - 1).unwrap_or(0);
                     let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(LONGEST_RESHAPE);
-                    warn!(outboxId = %event.id, shaper, %fault, "event cannot be shaped now");
-                    again = Some((now + wait, format!("shaper {shaper}: {fault}")));
+                    warn!(outboxId = %event.id, shaper, why, "event cannot be shaped now");
+                    again = Some((now + wait, why));
                     continue;
                 }
             };
@@ -224,6 +230,22 @@ impl App {
             }));
         }
         FanOut { claimed, messages, deliveries, again }
+    }
+
+    /// The event's body as this shaper makes it.
+    pub(crate) async fn shape(&self, shaper: &str, event: &Event) -> Result<Message, Unshaped> {
+        let called = self.0.engine.shape(shaper, event).await;
+        match called.result {
+            Ok(message) => Ok(Message {
+                shaper: shaper.to_owned(),
+                plugin_digest: called.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+                content_type: message.content_type,
+                headers: message.headers,
+                body: message.body,
+            }),
+            Err(Fault::Refused(why)) => Err(Unshaped::Refused(format!("the shaper refused the event: {why}"))),
+            Err(fault) => Err(Unshaped::OutOfService(format!("shaper {shaper}: {fault}"))),
+        }
     }
 
     async fn claim_deliveries(&self, desk: &mut Desk) -> Result<Vec<Claimed>, StoreError> {
@@ -311,7 +333,8 @@ impl App {
     fn settled(&self, report: &Report, now: Time) -> SettledDelivery {
         let attempt_number = report.claimed.attempts_before + 1;
         let schedule = &self.0.settings.callbacks.schedule;
-        let (state, due_at) = match settle(attempt_number, report.outcome, schedule, now, fastrand::f64()) {
+        let counted = attempt_number - report.claimed.schedule_base;
+        let (state, due_at) = match settle(counted, report.outcome, schedule, now, fastrand::f64()) {
             Settled::Done => (DeliveryState::Success, None),
             Settled::RetryAt(at) => (DeliveryState::Pending, Some(at)),
             Settled::Dead => (DeliveryState::Failed, None),
@@ -334,13 +357,62 @@ impl App {
     ) -> Result<Vec<DeliveryId>, StoreError> {
         let mut tx = self.0.store.begin().await?;
         let held = deliveries::settle(&mut tx, settled, now).await?;
-        for report in reports.iter().filter(|report| report.outcome == SendOutcome::Gone) {
-            endpoints::disable(&mut tx, report.claimed.endpoint_id, "the receiver answered 410 Gone", now).await?;
-        }
+        let disabled = self.nurse_endpoints(&mut tx, reports, now).await?;
         failpoint::pass("settle.commit.before");
         tx.commit().await?;
         failpoint::pass("settle.commit.after");
+        for (endpoint, reason) in disabled {
+            warn!(endpointId = %endpoint, reason, "webhook_disabled");
+        }
         Ok(held)
+    }
+}
+
+/// What a batch says of one endpoint.
+#[derive(Default)]
+struct Showing {
+    succeeded: bool,
+    failed: i64,
+    gone: bool,
+    was_failing: bool,
+}
+
+impl App {
+    /// Endpoints that do well and did before cost nothing here.
+    async fn nurse_endpoints(
+        &self,
+        tx: &mut Tx,
+        reports: &[Report],
+        now: Time,
+    ) -> Result<Vec<(EndpointId, String)>, StoreError> {
+        let mut showings = BTreeMap::<EndpointId, Showing>::new();
+        for Report { claimed, outcome, .. } in reports.iter().filter(|report| report.claimed.endpoint_is_active) {
+            let showing = showings.entry(claimed.endpoint_id).or_default();
+            showing.was_failing |= claimed.endpoint_is_failing;
+            match outcome {
+                SendOutcome::Accepted => showing.succeeded = true,
+                SendOutcome::Failed { .. } | SendOutcome::Hopeless => showing.failed += 1,
+                SendOutcome::Gone => showing.gone = true,
+            }
+        }
+        showings.retain(|_, showing| showing.failed > 0 || showing.gone || showing.was_failing);
+        if showings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let limit = self.0.settings.callbacks.disable_after;
+        let judge = |id, was: Health| {
+            let showing = &showings[&id];
+            let is = was.after(showing.succeeded, showing.failed, now);
+            let reason = match is.failing_since {
+                _ if showing.gone => Some("the receiver answered 410 Gone".to_owned()),
+                Some(since) if is.is_beyond_hope(limit, now) => {
+                    Some(format!("no attempt has succeeded since {since}: {} failed", is.failures))
+                }
+                _ => None,
+            };
+            (is, reason)
+        };
+        endpoints::nurse(tx, showings.keys().copied(), judge, now).await
     }
 }
 

@@ -5,7 +5,7 @@
 //! checked by themselves.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -29,6 +29,17 @@ pub(crate) fn check_literal(url: &Url, policy: &AddressPolicy) -> Result<(), For
         Ok(address) if !policy.permits(address) => Err(Forbidden(address.to_string())),
         _ => Ok(()),
     }
+}
+
+/// Refuses what can be known of a URL before anything is resolved: forbidden literals, and the names that mean this
+/// machine (RFC 6761) where loopback is forbidden.
+pub(crate) fn check_target(url: &Url, policy: &AddressPolicy) -> Result<(), Forbidden> {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let is_local = host == "localhost" || host.ends_with(".localhost");
+    if is_local && !policy.permits(Ipv4Addr::LOCALHOST.into()) && !policy.permits(Ipv6Addr::LOCALHOST.into()) {
+        return Err(Forbidden(host));
+    }
+    check_literal(url, policy)
 }
 
 /// Resolves names and refuses them if any of their addresses is forbidden.
@@ -67,6 +78,11 @@ mod tests {
         ] {
             let url = Url::parse(url).expect("a URL");
             assert!(check_literal(&url, &policy).is_err(), "{url}");
+        }
+        for url in ["http://localhost/", "http://LOCALHOST.:80/", "http://a.localhost/", "http://127.0.0.1/"] {
+            let url = Url::parse(url).expect("a URL");
+            assert!(check_target(&url, &policy).is_err(), "{url}");
+            assert!(check_target(&url, &AddressPolicy::with_loopback()).is_ok(), "{url}");
         }
         for url in ["http://1.1.1.1/", "http://example.com/", "http://[2606:4700::1]/"] {
             assert!(check_literal(&Url::parse(url).expect("a URL"), &policy).is_ok(), "{url}");

@@ -11,8 +11,26 @@ pub enum AppError {
     /// No store has this sync token.
     #[error("Store not found")]
     StoreNotFound,
-    /// The database cannot be reached or is overloaded: nothing is known to be stored, the request is safe to repeat.
-    #[error("the database is not available")]
+    /// The organization has no such webhook endpoint.
+    #[error("Webhook not found")]
+    EndpointNotFound,
+    /// Another endpoint has this organization, event and URL.
+    #[error("another webhook has this organization, event and URL")]
+    EndpointTaken,
+    /// Nothing can be sent to an endpoint that is disabled.
+    #[error("the webhook is disabled")]
+    EndpointDisabled,
+    /// The organization has no such delivery.
+    #[error("Delivery not found")]
+    DeliveryNotFound,
+    /// The delivery has no body, because its shaper refused the event.
+    #[error("the shaper refused the event: there is nothing to send")]
+    NothingToSend,
+    /// Webhooks must not go there; why, for people.
+    #[error("{0}")]
+    TargetForbidden(String),
+    /// The database or a plugin cannot be reached or is overloaded: nothing is known to be stored, the request is safe to repeat.
+    #[error("something that is needed is not available")]
     Unavailable(#[source] Source),
     /// A defect of ours.
     #[error("internal error")]
@@ -29,6 +47,7 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Conflict(_) => Self::Unavailable(Arc::new(error)),
+            StoreError::Taken(_) => Self::EndpointTaken,
             _ => Self::Internal(Arc::new(error)),
         }
     }

@@ -11,6 +11,7 @@ mod error;
 mod failpoint;
 mod import;
 mod marketplace;
+mod mending;
 mod plugins;
 mod retention;
 mod send;
@@ -29,11 +30,14 @@ use wharf_store::Store;
 
 pub use error::AppError;
 pub use marketplace::MockAnswer;
+pub use mending::{MOST_PER_PAGE, Page, Recovered, Redrive, Run};
 pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
-pub use webhooks::{Endpoint, WebhookRegistration};
+pub use webhooks::{Activity, Endpoint, EndpointChange, LONGEST_OVERLAP, SecretReport, TestSent, WebhookRegistration};
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
+/// Deliveries as operators look at them.
+pub use wharf_store::history::{Delivery, PastAttempt, Scope};
 pub use wharf_store::transitions::PluginTransition;
 
 /// What the operations work with.

@@ -11,7 +11,7 @@ use reqwest::{
     redirect::Policy,
 };
 use secrecy::{ExposeSecret, SecretString};
-use wharf_domain::{AddressPolicy, SendOutcome, TargetUrl, Time, seed_signature, standard_signature};
+use wharf_domain::{AddressPolicy, SendOutcome, TargetUrl, Time, seed_signature};
 use wharf_store::{
     EncryptionKey,
     deliveries::{Attempt, Claimed},
@@ -97,7 +97,7 @@ impl Sender {
     }
 
     fn headers(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> Result<HeaderMap, String> {
-        let secret = claimed.secret(key).map_err(|error| error.to_string())?;
+        let secrets = claimed.secrets(key).map_err(|error| error.to_string())?;
         let id = claimed.event_id.to_string();
         let mut headers = HeaderMap::new();
         let mut set = |name: &str, value: &str| {
@@ -114,7 +114,7 @@ impl Sender {
         set("x-event-id", &id)?;
         set("webhook-id", &id)?;
         set("webhook-timestamp", &now.as_seconds().to_string())?;
-        set("webhook-signature", &standard_signature(&secret, claimed.event_id, now, &claimed.body))?;
+        set("webhook-signature", &secrets.signature(claimed.event_id, now, &claimed.body))?;
         if let Some(secret) = &self.webhook_secret {
             set("x-webhook-signature", &seed_signature(secret.expose_secret().as_bytes(), &claimed.body))?;
         }

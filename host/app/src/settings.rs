@@ -82,6 +82,8 @@ pub struct CallbackSettings {
     pub per_endpoint: usize,
     /// Finished events are forgotten after this long, with their messages, deliveries and attempts; `None`: never.
     pub retention: Option<Duration>,
+    /// An endpoint is disabled when nothing but failures came from it for so long.
+    pub disable_after: Duration,
 }
 
 impl Default for CallbackSettings {
@@ -94,6 +96,7 @@ impl Default for CallbackSettings {
             concurrency: 256,
             per_endpoint: 16,
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            disable_after: Duration::from_secs(120 * 60 * 60),
         }
     }
 }

@@ -35,17 +35,19 @@ impl Turns {
     }
 
     /// Shares the free places, at most `limit`, between the lanes: one each, round and round, until places or lanes
-    /// are used up. Lanes whose endpoint or organization has enough in flight get none.
+    /// are used up. Lanes whose endpoint or organization has enough in flight get none; one whose circuit was opened
+    /// has enough with a single delivery.
     pub(crate) fn share(&self, lanes: &[Lane], limit: usize) -> Vec<(EndpointId, i64)> {
         let mut left = self.free().min(limit);
         let mut shares = vec![0; lanes.len()];
         let mut promised = HashMap::<&str, usize>::new();
         loop {
             let before = left;
-            for (lane, share) in lanes.iter().zip(&mut shares).filter(|(lane, _)| lane.due) {
+            for (lane, share) in lanes.iter().zip(&mut shares).filter(|(lane, share)| **share < lane.ready) {
                 let organization = promised.entry(&lane.organization_id).or_default();
+                let most_in_flight = if lane.probing { 1 } else { self.most_per_endpoint };
                 let room = left > 0
-                    && self.by_endpoint.get(&lane.endpoint_id).unwrap_or(&0) + *share < self.most_per_endpoint
+                    && self.by_endpoint.get(&lane.endpoint_id).unwrap_or(&0) + *share < most_in_flight
                     && self.by_organization.get(&lane.organization_id).unwrap_or(&0) + *organization
                         < self.most_per_organization;
                 if room {
@@ -94,7 +96,7 @@ mod tests {
 
     fn lane(number: u128, organization: &str) -> Lane {
         let endpoint_id = EndpointId(uuid::Uuid::from_u128(number));
-        Lane { endpoint_id, organization_id: organization.into(), due: true }
+        Lane { endpoint_id, organization_id: organization.into(), ready: usize::MAX, probing: false }
     }
 
     #[test]
@@ -117,7 +119,18 @@ mod tests {
         assert_eq!(turns.share(&lanes, 100), [(lanes[1].endpoint_id, 2)]);
         turns.end(lanes[0].endpoint_id, "a");
         assert_eq!(turns.share(&lanes, 1), [(lanes[0].endpoint_id, 1)]);
-        let resting = [Lane { due: false, ..lane(3, "c") }];
+        let resting = [Lane { ready: 0, ..lane(3, "c") }];
         assert!(turns.share(&resting, 100).is_empty());
+    }
+
+    #[test]
+    fn a_pace_and_an_open_circuit_take_less() {
+        let mut turns = Turns::new(100, 10);
+        let paced = Lane { ready: 3, ..lane(1, "a") };
+        let probing = Lane { probing: true, ..lane(2, "b") };
+        let lanes = [paced, probing];
+        assert_eq!(turns.share(&lanes, 100), [(lanes[0].endpoint_id, 3), (lanes[1].endpoint_id, 1)]);
+        turns.begin(lanes[1].endpoint_id, "b");
+        assert_eq!(turns.share(&lanes, 100), [(lanes[0].endpoint_id, 3)]);
     }
 }

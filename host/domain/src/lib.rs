@@ -6,6 +6,7 @@
 mod address;
 mod clock;
 mod delivery;
+mod endpoint;
 mod event;
 mod id;
 mod log;
@@ -18,11 +19,12 @@ mod time;
 pub use address::{AddressPolicy, is_public};
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};
+pub use endpoint::{Health, Pace};
 pub use event::{Event, EventKind, SyncCounts};
 pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};
 pub use log::{Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, backoff, import_result, next_state};
 pub use money::{Amount, Currency};
-pub use signature::{EndpointSecret, seed_signature, standard_signature};
+pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature};
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};
 pub use text::{
     AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, TargetUrl,

@@ -35,6 +35,71 @@ impl EndpointSecret {
     }
 }
 
+/// An endpoint's secrets: the current one, and those that it replaced and that still sign until their overlap ends, so
+/// that a receiver may change over whenever it likes within it.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    current: EndpointSecret,
+    /// Newest first, each with the end of its overlap.
+    retired: Vec<(Time, EndpointSecret)>,
+}
+
+impl Secrets {
+    /// Old secrets beyond this number end early: a header has no room for every one that was ever rotated.
+    const MOST_RETIRED: usize = 4;
+
+    /// A secret that replaced none.
+    pub const fn new(current: EndpointSecret) -> Self {
+        Self { current, retired: Vec::new() }
+    }
+
+    /// Takes up `new`; what was current still signs until `until`.
+    #[must_use]
+    pub fn rotated(self, new: EndpointSecret, until: Time, now: Time) -> Self {
+        let retired = std::iter::once((until, self.current)).chain(self.retired);
+        let retired = retired.filter(|(until, _)| *until > now).take(Self::MOST_RETIRED).collect();
+        Self { current: new, retired }
+    }
+
+    /// The one that new receivers are to be given.
+    pub const fn current(&self) -> &EndpointSecret {
+        &self.current
+    }
+
+    /// The end of each overlap that is not over, newest first.
+    pub fn overlaps(&self, now: Time) -> impl Iterator<Item = Time> {
+        self.retired.iter().map(|(until, _)| *until).filter(move |until| *until > now)
+    }
+
+    /// The value of `webhook-signature`: one signature for each secret that is valid when it is sent, divided by
+    /// blanks; the current one's comes first.
+    pub fn signature(&self, id: EventId, sent_at: Time, body: &[u8]) -> String {
+        let retired = self.retired.iter().filter(|(until, _)| *until > sent_at).map(|(_, secret)| secret);
+        let signatures = std::iter::once(&self.current).chain(retired);
+        let signatures: Vec<_> = signatures.map(|secret| standard_signature(secret, id, sent_at, body)).collect();
+        signatures.join(" ")
+    }
+
+    /// The retired ones as text, to be encrypted and stored; `None` if there are none.
+    pub fn expose_retired(&self) -> Option<String> {
+        let line = |(until, secret): &(Time, EndpointSecret)| format!("{} {}\n", until.as_micros(), secret.expose());
+        (!self.retired.is_empty()).then(|| self.retired.iter().map(line).collect())
+    }
+
+    /// Adds retired ones as they were stored.
+    ///
+    /// # Errors
+    /// If the text is none of [`expose_retired`](Self::expose_retired)'s.
+    pub fn with_retired(self, text: &str) -> Result<Self, Invalid> {
+        let parse = |line: &str| {
+            let (until, secret) = line.split_once(' ').ok_or_else(|| Invalid("must be a time and a secret".into()))?;
+            let until = until.parse().map_err(|_| Invalid("must begin with a time".into()))?;
+            Ok((Time::from_micros(until), EndpointSecret::parse(secret)?))
+        };
+        Ok(Self { retired: text.lines().map(parse).collect::<Result<_, _>>()?, ..self })
+    }
+}
+
 /// The value of `webhook-signature` for one secret: `v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`.
 pub fn standard_signature(secret: &EndpointSecret, id: EventId, sent_at: Time, body: &[u8]) -> String {
     let head = format!("{id}.{}.", sent_at.as_seconds());
@@ -77,6 +142,32 @@ mod tests {
         let reader = standardwebhooks::Webhook::new(&secret.expose()).expect("a secret it can read");
         assert_eq!(reader.sign(&id.to_string(), sent_at.as_seconds(), b"{\"a\":1}").expect("signed"), signature);
         assert_ne!(reader.sign(&id.to_string(), sent_at.as_seconds(), b"{\"a\":2}").expect("signed"), signature);
+    }
+
+    #[test]
+    fn replaced_secrets_sign_until_their_overlap_ends() {
+        let at = |seconds: i64| Time::from_micros(1_700_000_000_000_000 + seconds * 1_000_000);
+        let secret = |byte| EndpointSecret::from_random([byte; 32]);
+        let id = EventId(crate::uuid_v4([1; 16]));
+        let rotated = Secrets::new(secret(1)).rotated(secret(2), at(100), at(0)).rotated(secret(3), at(50), at(10));
+        let text = rotated.expose_retired().expect("two were replaced");
+        let stored = Secrets::new(secret(3)).with_retired(&text).expect("our own text");
+        let signers = |now: Time| {
+            let sent = stored.signature(id, now, b"body");
+            let of = |byte| standard_signature(&secret(byte), id, now, b"body");
+            let signers: Vec<u8> = (1..=3).filter(|byte| sent.split(' ').any(|s| s == of(*byte))).collect();
+            assert_eq!(sent.split(' ').count(), signers.len());
+            assert!(sent.starts_with(&of(3)));
+            signers
+        };
+        assert_eq!(signers(at(20)), [1, 2, 3]);
+        assert_eq!(signers(at(50)), [1, 3]);
+        assert_eq!(signers(at(100)), [3]);
+        assert_eq!(stored.overlaps(at(60)).collect::<Vec<_>>(), [at(100)]);
+        let many = (4..20).fold(stored, |secrets, byte| secrets.rotated(secret(byte), at(200), at(20)));
+        assert_eq!(many.signature(id, at(20), b"").split(' ').count(), 1 + Secrets::MOST_RETIRED);
+        assert!(Secrets::new(secret(1)).rotated(secret(2), at(0), at(0)).expose_retired().is_none(), "no overlap");
+        assert!(Secrets::new(secret(1)).with_retired("x").is_err());
     }
 
     #[test]

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EndpointSecret, EventId, Time};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, Pace, Secrets, Time};
 
 use crate::{
-    Conn, EncryptionKey, Sealed, StoreError, dialect::statements, endpoints::open_secret, rows::Rows, values::JsonText,
+    Conn, EncryptionKey, Sealed, StoreError,
+    dialect::statements,
+    endpoints::open_secrets,
+    rows::Rows,
+    values::{At, JsonText},
 };
 
 statements! {
@@ -20,16 +24,23 @@ statements! {
             select (select d.endpoint_id from callback_deliveries d
                     where d.due_at is not null and d.endpoint_id > lanes.endpoint_id order by d.endpoint_id limit 1), n + 1
             from lanes where lanes.endpoint_id is not null and n < $3)
-        select lanes.endpoint_id, e.organization_id,
-            coalesce((select d.due_at from callback_deliveries d where d.endpoint_id = lanes.endpoint_id
-                and d.due_at is not null order by d.due_at limit 1) <= $2, 1 = 0) as due
+        select lanes.endpoint_id, e.organization_id, e.pauses, e.rate_per_minute, e.paced_until,
+            (e.paused_until is null or e.paused_until <= $2)
+                and coalesce((select d.due_at from callback_deliveries d where d.endpoint_id = lanes.endpoint_id
+                    and d.due_at is not null order by d.due_at limit 1) <= $2, 1 = 0) as due
         from lanes join webhook_endpoints e on e.id = lanes.endpoint_id order by lanes.endpoint_id"];
+    /// Endpoints with a pace are held while their deliveries are claimed, so that all workers together keep to it.
+    PACED = ["select id, rate_per_minute, paced_until from webhook_endpoints
+        where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    SET_PACED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
+        "where webhook_endpoints.id = r.id"];
     CLAIM = ["update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
         where id in (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
             order by due_at, id limit $5" skip_locked ")
         returning id"];
-    LOAD = ["select d.id, d.fence, d.attempt, d.outbox_id, d.endpoint_id, d.organization_id, o.event, o.store_id,
-            m.content_type, m.headers, m.body, e.target_url, e.is_active, e.secret, e.identity
+    LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
+            o.store_id, m.content_type, m.headers, m.body, e.target_url, e.is_active, e.failures, e.secret,
+            e.retired_secrets, e.identity
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
@@ -61,6 +72,9 @@ statements! {
             from callback_deliveries d where d.outbox_id in (select id from" rows(r, id uuid) ")
             group by d.outbox_id) a
         where callback_outbox.id = a.outbox_id"];
+    UNWANTED = ["update callback_outbox set status = 'success', next_retry_at = null
+        where status = 'pending' and due_at is null and id in (select id from" rows(r, id uuid) ")
+            and not exists (select 1 from callback_deliveries d where d.outbox_id = callback_outbox.id)"];
     GIVE_BACK = ["update callback_deliveries set due_at = r.due_at, claimed_by = null
         from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
@@ -76,8 +90,11 @@ pub struct Lane {
     pub endpoint_id: EndpointId,
     /// Whose it is.
     pub organization_id: String,
-    /// Whether any of its deliveries is due.
-    pub due: bool,
+    /// How many of its deliveries may begin at most: none where nothing is due, the circuit is open or the pace is
+    /// used up.
+    pub ready: usize,
+    /// Its circuit was opened: one delivery at a time probes.
+    pub probing: bool,
 }
 
 /// Up to `most` endpoints with unfinished deliveries after `after`, in the order of ids. Fewer: it was the last page,
@@ -87,17 +104,30 @@ pub async fn lanes(conn: &mut Conn, after: EndpointId, most: i64, now: Time) -> 
     struct Row {
         endpoint_id: Uuid,
         organization_id: String,
+        pauses: i64,
+        rate_per_minute: Option<i64>,
+        paced_until: Option<At>,
         due: bool,
     }
+    let ready = |row: &Row| match row.rate_per_minute {
+        _ if !row.due => 0,
+        Some(rate) => allowed(rate, row.paced_until, now).try_into().unwrap_or(0),
+        None => usize::MAX,
+    };
     let rows: Vec<Row> = conn.query(LANES).bind(after.0).time(now).bind(most).all().await?;
     Ok(rows
         .into_iter()
         .map(|row| Lane {
             endpoint_id: EndpointId(row.endpoint_id),
+            ready: ready(&row),
+            probing: row.pauses > 0,
             organization_id: row.organization_id,
-            due: row.due,
         })
         .collect())
+}
+
+fn allowed(rate_per_minute: i64, paced_until: Option<At>, now: Time) -> i64 {
+    Pace::per_minute(rate_per_minute).allowed(paced_until.map(|at| at.0), now)
 }
 
 /// The right to send one delivery, until the lease ends or somebody claims it after that.
@@ -116,6 +146,8 @@ pub struct Claimed {
     pub fence: Fence,
     /// How often it was sent before.
     pub attempts_before: i64,
+    /// How many of these the retry schedule does not count, because somebody asked for the delivery once more.
+    pub schedule_base: i64,
     /// The event, which receivers drop duplicates by.
     pub event_id: EventId,
     /// What happened.
@@ -130,6 +162,8 @@ pub struct Claimed {
     pub target_url: String,
     /// Whether the endpoint still wants anything.
     pub endpoint_is_active: bool,
+    /// Whether its last attempts failed.
+    pub endpoint_is_failing: bool,
     /// The content type of the body.
     pub content_type: String,
     /// Further headers.
@@ -138,12 +172,13 @@ pub struct Claimed {
     pub body: Vec<u8>,
     identity: String,
     secret: Sealed,
+    retired_secrets: Option<Sealed>,
 }
 
 impl Claimed {
-    /// The secret to sign with.
-    pub fn secret(&self, key: &EncryptionKey) -> Result<EndpointSecret, StoreError> {
-        open_secret(key, &self.identity, &self.secret)
+    /// The secrets to sign with.
+    pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
+        open_secrets(key, &self.identity, &self.secret, self.retired_secrets.as_ref())
     }
 }
 
@@ -152,7 +187,8 @@ struct IdRow {
     id: Uuid,
 }
 
-/// Claims up to `take` due deliveries of each endpoint for `worker`, until `now + lease`.
+/// Claims up to `take` due deliveries of each endpoint for `worker`, until `now + lease`. An endpoint's pace may make it
+/// fewer.
 ///
 /// Call it in a transaction of its own.
 pub async fn claim(
@@ -162,14 +198,41 @@ pub async fn claim(
     lease: Duration,
     now: Time,
 ) -> Result<Vec<Claimed>, StoreError> {
-    let mut claimed = Rows::new(conn);
+    let paced = paced(conn, lanes).await?;
+    let (mut claimed, mut used) = (Rows::new(conn), Rows::new(conn));
     for (endpoint, take) in lanes {
-        let query = conn.query(CLAIM).bind(endpoint.0).time(now).time(now + lease).bind(worker).bind(*take);
-        for row in query.all::<IdRow>().await? {
+        let paced = paced.iter().find(|row| row.id == endpoint.0);
+        let take = paced.map_or(*take, |row| allowed(row.rate_per_minute, row.paced_until, now).min(*take));
+        let query = conn.query(CLAIM).bind(endpoint.0).time(now).time(now + lease).bind(worker).bind(take);
+        let ids: Vec<IdRow> = query.all().await?;
+        if let Some(row) = paced {
+            let taken = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+            let until = Pace::per_minute(row.rate_per_minute).after(row.paced_until.map(|at| at.0), taken, now);
+            used.push().uuid("id", row.id).time("until", until);
+        }
+        for row in ids {
             claimed.push().uuid("id", row.id);
         }
     }
+    if !used.is_empty() {
+        conn.query(SET_PACED).rows(&used).run().await?;
+    }
     load(conn, &claimed).await
+}
+
+#[derive(FromRow)]
+struct PacedRow {
+    id: Uuid,
+    rate_per_minute: i64,
+    paced_until: Option<At>,
+}
+
+async fn paced(conn: &mut Conn, lanes: &[(EndpointId, i64)]) -> Result<Vec<PacedRow>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for (endpoint, _) in lanes {
+        rows.push().uuid("id", endpoint.0);
+    }
+    conn.query(PACED).rows(&rows).all().await
 }
 
 async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreError> {
@@ -178,6 +241,7 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
         id: Uuid,
         fence: i64,
         attempt: i64,
+        schedule_base: i64,
         outbox_id: Uuid,
         endpoint_id: Uuid,
         organization_id: String,
@@ -188,7 +252,9 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
         body: Vec<u8>,
         target_url: String,
         is_active: bool,
+        failures: i64,
         secret: Vec<u8>,
+        retired_secrets: Option<Vec<u8>>,
         identity: String,
     }
     let rows: Vec<Row> = conn.query(LOAD).rows(claimed).all().await?;
@@ -197,6 +263,7 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
             Ok(Claimed {
                 fence: Fence { id: DeliveryId(row.id), number: row.fence },
                 attempts_before: row.attempt,
+                schedule_base: row.schedule_base,
                 event_id: EventId(row.outbox_id),
                 event: row.event,
                 store_id: wharf_domain::StoreId(row.store_id),
@@ -204,12 +271,14 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
                 endpoint_id: EndpointId(row.endpoint_id),
                 target_url: row.target_url,
                 endpoint_is_active: row.is_active,
+                endpoint_is_failing: row.failures > 0,
                 content_type: row.content_type,
                 headers: serde_json::from_str(&row.headers.0)
                     .map_err(|why| StoreError::unreadable("callback_messages.headers", why))?,
                 body: row.body,
                 identity: row.identity,
                 secret: Sealed(row.secret),
+                retired_secrets: row.retired_secrets.map(Sealed),
             })
         })
         .collect()
@@ -286,7 +355,7 @@ pub async fn settle(conn: &mut Conn, settled: &[SettledDelivery], now: Time) -> 
             .text("last_error", one.attempt.error.as_deref())
             .time("at", now);
     }
-    conn.query(LOCK_EVENTS).rows(&events).run().await?;
+    lock_events(conn, &events).await?;
     let held: Vec<IdRow> = conn.query(SETTLE).rows(&rows).all().await?;
     let held: Vec<DeliveryId> = held.into_iter().map(|row| DeliveryId(row.id)).collect();
     let mut rows = Rows::new(conn);
@@ -306,13 +375,16 @@ pub async fn settle(conn: &mut Conn, settled: &[SettledDelivery], now: Time) -> 
     Ok(held)
 }
 
-/// Writes the sums of these events' deliveries into their rows. The rows are locked.
-pub(crate) async fn sum_up(conn: &mut Conn, events: impl Iterator<Item = EventId>) -> Result<(), StoreError> {
-    let mut rows = Rows::new(conn);
-    for event in events {
-        rows.push().uuid("id", event.0);
-    }
-    if rows.is_empty() { Ok(()) } else { conn.query(AGGREGATE).rows(&rows).run().await.map(drop) }
+/// Holds events until the transaction ends. Whoever changes deliveries of an event does this first, and [`aggregate`]
+/// last.
+pub(crate) async fn lock_events(conn: &mut Conn, events: &Rows) -> Result<(), StoreError> {
+    conn.query(LOCK_EVENTS).rows(events).run().await.map(drop)
+}
+
+/// Brings the rows of events up to date with their deliveries. One that has none left is done.
+pub(crate) async fn aggregate(conn: &mut Conn, events: &Rows) -> Result<(), StoreError> {
+    conn.query(AGGREGATE).rows(events).run().await?;
+    conn.query(UNWANTED).rows(events).run().await.map(drop)
 }
 
 /// How many deliveries are due, counting no further than `most`.

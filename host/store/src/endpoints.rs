@@ -1,25 +1,51 @@
-//! Webhook endpoints: who wants to be told what, where, in which shape, signed with which secret.
+//! Webhook endpoints: who wants to be told what, where, in which shape, signed with which secrets, at which pace, and
+//! how it has been doing.
 
 use sqlx::FromRow;
 use uuid::Uuid;
-use wharf_domain::{EndpointId, EndpointSecret, EventKind, OrganizationId, ShaperName, TargetUrl, Time};
+use wharf_domain::{
+    EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName, TargetUrl, Time,
+};
 
-use crate::{Conn, EncryptionKey, Sealed, StoreError, dialect::statements, rows::Rows, stores::digest_of};
+use crate::{
+    Conn, EncryptionKey, Sealed, StoreError,
+    dialect::statements,
+    rows::{Rows, without_nul},
+    stores::digest_of,
+    values::At,
+};
 
 statements! {
     /// `do update` of nothing, because `do nothing` returns nothing.
     REGISTER = ["insert into webhook_endpoints (id, identity, organization_id, event, target_url, shaper, secret,
             created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
         on conflict (identity) do update set identity = excluded.identity
-        returning id, organization_id, event, target_url, shaper, is_active, secret, identity"];
-    LIST = ["select id, organization_id, event, target_url, shaper, is_active, secret, identity from webhook_endpoints
-        where organization_id = $1"];
+        returning id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
+            identity, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"];
+    LIST = ["select id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
+            identity, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
+        from webhook_endpoints where organization_id = $1"];
+    ONE = ["select id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
+            identity, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
+        from webhook_endpoints where id = $1 and organization_id = $2"];
+    LOCK = ["select id from webhook_endpoints where id = $1 and organization_id = $2" lock_rows];
+    SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
+            disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
+            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14
+        where id = $1"];
+    DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
     /// The active endpoints of each wanted (organization, event).
     LISTENING = ["select e.id, e.organization_id, e.event, e.shaper from webhook_endpoints e
         join" rows(r, organization_id text, event text)
         "on r.organization_id = e.organization_id and r.event = e.event where e.is_active order by e.id"];
-    DISABLE = ["update webhook_endpoints set is_active = (1 = 0), disabled_reason = $2, updated_at = $3
-        where id = $1 and is_active"];
+    /// In the order of ids, so that two workers never wait for each other crosswise.
+    HEALTH = ["select id, failures, failing_since, pauses, paused_until from webhook_endpoints
+        where is_active and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    SET_HEALTH = ["update webhook_endpoints set failures = r.failures, failing_since = r.failing_since,
+            pauses = r.pauses, paused_until = r.paused_until, is_active = (r.reason is null), disabled_reason = r.reason,
+            updated_at = case when r.reason is null then webhook_endpoints.updated_at else r.at end
+        from" rows(r, id uuid, failures int, failing_since time, pauses int, paused_until time, reason text, at time)
+        "where webhook_endpoints.id = r.id"];
 }
 
 /// An endpoint to register.
@@ -55,23 +81,45 @@ pub struct Endpoint {
     pub shaper: ShaperName,
     /// Whether it is sent anything.
     pub is_active: bool,
+    /// Why it is not.
+    pub disabled_reason: Option<String>,
+    /// At most so many deliveries a minute.
+    pub rate_per_minute: Option<i64>,
+    /// How it has been doing.
+    pub health: Health,
+    /// When it was registered.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
     identity: String,
     secret: Sealed,
+    retired_secrets: Option<Sealed>,
 }
 
-pub(crate) const SECRET_PLACE: &str = "webhook_endpoints.secret";
+const SECRET: &str = "webhook_endpoints.secret";
+const RETIRED: &str = "webhook_endpoints.retired_secrets";
 
 impl Endpoint {
-    /// The secret that its deliveries are signed with.
-    pub fn secret(&self, key: &EncryptionKey) -> Result<EndpointSecret, StoreError> {
-        open_secret(key, &self.identity, &self.secret)
+    /// The secrets that its deliveries are signed with.
+    pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
+        open_secrets(key, &self.identity, &self.secret, self.retired_secrets.as_ref())
     }
 }
 
-pub(crate) fn open_secret(key: &EncryptionKey, identity: &str, sealed: &Sealed) -> Result<EndpointSecret, StoreError> {
-    let text = key.open(SECRET_PLACE, identity, sealed)?;
-    let text = std::str::from_utf8(&text).map_err(|why| StoreError::unreadable(SECRET_PLACE, why))?;
-    EndpointSecret::parse(text).map_err(|why| StoreError::unreadable(SECRET_PLACE, why))
+pub(crate) fn open_secrets(
+    key: &EncryptionKey,
+    identity: &str,
+    current: &Sealed,
+    retired: Option<&Sealed>,
+) -> Result<Secrets, StoreError> {
+    let open = |place, sealed| {
+        let text = key.open(place, identity, sealed)?;
+        String::from_utf8(text).map_err(|why| StoreError::unreadable(place, why.utf8_error()))
+    };
+    let current = EndpointSecret::parse(&open(SECRET, current)?).map_err(|why| StoreError::unreadable(SECRET, why))?;
+    let secrets = Secrets::new(current);
+    let Some(retired) = retired else { return Ok(secrets) };
+    secrets.with_retired(&open(RETIRED, retired)?).map_err(|why| StoreError::unreadable(RETIRED, why))
 }
 
 #[derive(FromRow)]
@@ -82,8 +130,17 @@ struct Row {
     target_url: String,
     shaper: String,
     is_active: bool,
+    disabled_reason: Option<String>,
     secret: Vec<u8>,
+    retired_secrets: Option<Vec<u8>>,
     identity: String,
+    rate_per_minute: Option<i64>,
+    failures: i64,
+    failing_since: Option<At>,
+    pauses: i64,
+    paused_until: Option<At>,
+    created_at: At,
+    updated_at: At,
 }
 
 impl From<Row> for Endpoint {
@@ -95,10 +152,26 @@ impl From<Row> for Endpoint {
             target_url: row.target_url,
             shaper: ShaperName::from_stored(row.shaper),
             is_active: row.is_active,
+            disabled_reason: row.disabled_reason,
+            rate_per_minute: row.rate_per_minute,
+            health: health(row.failures, row.failing_since, row.pauses, row.paused_until),
+            created_at: row.created_at.0,
+            updated_at: row.updated_at.0,
             identity: row.identity,
             secret: Sealed(row.secret),
+            retired_secrets: row.retired_secrets.map(Sealed),
         }
     }
+}
+
+fn health(failures: i64, failing_since: Option<At>, pauses: i64, paused_until: Option<At>) -> Health {
+    let time = |at: Option<At>| at.map(|at| at.0);
+    Health { failures, failing_since: time(failing_since), pauses, paused_until: time(paused_until) }
+}
+
+/// What tells endpoints apart, and what their secrets are bound to.
+fn identity_of(organization: &str, event: &str, target_url: &str) -> String {
+    digest_of(&[organization, event, target_url])
 }
 
 /// Registers an endpoint; one with the same organization, event and URL stays as it is and is answered.
@@ -108,8 +181,8 @@ pub async fn register(
     new: &NewEndpoint<'_>,
     now: Time,
 ) -> Result<Endpoint, StoreError> {
-    let identity = digest_of(&[new.organization_id.as_str(), new.event.as_str(), new.target_url.as_str()]);
-    let secret = key.seal(SECRET_PLACE, &identity, new.secret.expose().as_bytes(), new.nonce);
+    let identity = identity_of(new.organization_id.as_str(), new.event.as_str(), new.target_url.as_str());
+    let secret = key.seal(SECRET, &identity, new.secret.expose().as_bytes(), new.nonce);
     let row: Row = conn
         .query(REGISTER)
         .bind(new.id.0)
@@ -131,6 +204,72 @@ pub async fn list(conn: &mut Conn, organization: &OrganizationId) -> Result<Vec<
     let mut endpoints: Vec<Endpoint> = rows.into_iter().map(Endpoint::from).collect();
     endpoints.sort_by(|a, b| (&a.event, &a.target_url).cmp(&(&b.event, &b.target_url)));
     Ok(endpoints)
+}
+
+/// One endpoint, if the organization has it.
+pub async fn get(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<Option<Endpoint>, StoreError> {
+    let row: Option<Row> = conn.query(ONE).bind(id.0).bind(organization.as_str()).optional().await?;
+    Ok(row.map(Endpoint::from))
+}
+
+/// The same, held until the transaction ends, to be changed and [saved](save).
+pub async fn lock(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<Option<Endpoint>, StoreError> {
+    #[derive(FromRow)]
+    struct Locked {
+        #[allow(dead_code, reason = "the row is asked for to be held")]
+        id: Uuid,
+    }
+    let locked: Option<Locked> = conn.query(LOCK).bind(id.0).bind(organization.as_str()).optional().await?;
+    if locked.is_some() { get(conn, organization, id).await } else { Ok(None) }
+}
+
+/// Writes a changed endpoint with its secrets, which are bound to its URL and therefore encrypted anew; each nonce is
+/// random and used once. [`StoreError::Taken`] if another one has its organization, event and URL.
+///
+/// Call it in the transaction that [locked](lock) it.
+pub async fn save(
+    conn: &mut Conn,
+    key: &EncryptionKey,
+    endpoint: &Endpoint,
+    secrets: &Secrets,
+    nonces: [[u8; 24]; 2],
+    now: Time,
+) -> Result<(), StoreError> {
+    let identity = identity_of(endpoint.organization_id.as_str(), &endpoint.event, &endpoint.target_url);
+    let current = key.seal(SECRET, &identity, secrets.current().expose().as_bytes(), nonces[0]);
+    let retired = secrets.expose_retired().map(|text| key.seal(RETIRED, &identity, text.as_bytes(), nonces[1]));
+    let Health { failures, failing_since, pauses, paused_until } = endpoint.health;
+    conn.query(SAVE)
+        .bind(endpoint.id.0)
+        .bind(identity)
+        .bind(endpoint.target_url.as_str())
+        .bind(endpoint.shaper.as_str())
+        .bind(endpoint.is_active)
+        .bind(endpoint.disabled_reason.as_deref().map(without_nul))
+        .bind(current.0)
+        .bind(retired.map(|sealed| sealed.0))
+        .bind(endpoint.rate_per_minute)
+        .bind(failures)
+        .bind(failing_since.map(At))
+        .bind(pauses)
+        .bind(paused_until.map(At))
+        .time(now)
+        .run()
+        .await
+        .map(drop)
+}
+
+/// Deletes an endpoint with what deliveries it has left. Answers whether there was one.
+pub async fn delete(conn: &mut Conn, organization: &OrganizationId, id: EndpointId) -> Result<bool, StoreError> {
+    Ok(conn.query(DELETE).bind(id.0).bind(organization.as_str()).run().await? > 0)
 }
 
 /// An active endpoint that wants to know of an event.
@@ -171,7 +310,49 @@ pub async fn listening(conn: &mut Conn, wanted: &[(&str, &str)]) -> Result<Vec<L
         .collect())
 }
 
-/// Stops sending to an endpoint. Answers whether it was active.
-pub async fn disable(conn: &mut Conn, id: EndpointId, reason: &str, now: Time) -> Result<bool, StoreError> {
-    Ok(conn.query(DISABLE).bind(id.0).bind(reason).time(now).run().await? > 0)
+/// Looks after the health of active endpoints: `judge` is told each one's and answers the new one, with a reason if
+/// the endpoint is to be disabled. Returns those that were.
+///
+/// Call it in a transaction of its own.
+pub async fn nurse(
+    conn: &mut Conn,
+    ids: impl IntoIterator<Item = EndpointId>,
+    judge: impl Fn(EndpointId, Health) -> (Health, Option<String>),
+    now: Time,
+) -> Result<Vec<(EndpointId, String)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        failures: i64,
+        failing_since: Option<At>,
+        pauses: i64,
+        paused_until: Option<At>,
+    }
+    let mut asked = Rows::new(conn);
+    for id in ids {
+        asked.push().uuid("id", id.0);
+    }
+    let rows: Vec<Row> = conn.query(HEALTH).rows(&asked).all().await?;
+    let (mut changed, mut disabled) = (Rows::new(conn), Vec::new());
+    for row in rows {
+        let was = health(row.failures, row.failing_since, row.pauses, row.paused_until);
+        let (is, reason) = judge(EndpointId(row.id), was);
+        if is == was && reason.is_none() {
+            continue;
+        }
+        changed
+            .push()
+            .uuid("id", row.id)
+            .int("failures", is.failures)
+            .time("failing_since", is.failing_since)
+            .int("pauses", is.pauses)
+            .time("paused_until", is.paused_until)
+            .text("reason", reason.as_deref())
+            .time("at", now);
+        disabled.extend(reason.map(|reason| (EndpointId(row.id), reason)));
+    }
+    if !changed.is_empty() {
+        conn.query(SET_HEALTH).rows(&changed).run().await?;
+    }
+    Ok(disabled)
 }

@@ -8,6 +8,9 @@ pub enum StoreError {
     /// Another transaction was in the way (deadlock, serialization). Nothing was stored; repeat at once.
     #[error("another transaction was in the way: {0}")]
     Conflict(#[source] sqlx::Error),
+    /// Another row has the same key.
+    #[error("another row has this key: {0}")]
+    Taken(#[source] sqlx::Error),
     /// Somebody else has taken over this leased work: the caller's results are refused and it must stop.
     #[error("the lease was lost to another worker")]
     FenceLost,
@@ -40,6 +43,7 @@ impl From<sqlx::Error> for StoreError {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
                 Self::Unavailable(error)
             }
+            E::Database(refusal) if refusal.is_unique_violation() => Self::Taken(error),
             E::Database(refusal) => match refusal.code().as_deref() {
                 // PostgreSQL: serialization failure, deadlock. SQLite: busy (5), locked (6) and their extended codes.
                 Some("40001" | "40P01" | "5" | "6" | "261" | "262" | "517") => Self::Conflict(error),

@@ -17,9 +17,11 @@ mod values;
 pub mod deliveries;
 pub mod endpoints;
 pub mod fill;
+pub mod history;
 pub mod jobs;
 pub mod logs;
 pub mod outbox;
+pub mod resend;
 pub mod stores;
 pub mod transitions;
 
@@ -29,9 +31,18 @@ pub use seal::{EncryptionKey, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, dialect::Sql)> {
-    [stores::ALL, logs::ALL, jobs::ALL, endpoints::ALL, outbox::ALL, deliveries::ALL, fill::ALL, transitions::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    let modules: [&[(&'static str, dialect::Sql)]; 10] = [
+        stores::ALL,
+        logs::ALL,
+        jobs::ALL,
+        endpoints::ALL,
+        outbox::ALL,
+        deliveries::ALL,
+        history::ALL,
+        resend::ALL,
+        fill::ALL,
+        transitions::ALL,
+    ];
+    modules.into_iter().flatten().copied()
 }
 pub use dialect::Sql;

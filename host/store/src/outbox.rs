@@ -8,8 +8,9 @@ use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time};
 
 use crate::{
-    Conn, StoreError, deliveries,
-    dialect::statements,
+    Conn, StoreError,
+    deliveries::{aggregate, lock_events},
+    dialect::{Sql, statements},
     rows::Rows,
     values::{At, JsonText},
 };
@@ -17,6 +18,10 @@ use crate::{
 statements! {
     EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $6, $6)"];
+    /// An event whose delivery is stored with it.
+    EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
+            updated_at)
+        values ($1, $2, $3, $4, $5, null, $6, $6)"];
     CLAIM = ["update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
         where id in (select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at"];
@@ -30,12 +35,14 @@ statements! {
         select outbox_id, shaper, plugin_digest, content_type, headers, body
         from" rows(r, outbox_id uuid, shaper text, plugin_digest text, content_type text, headers json, body bytes)
         "where true on conflict (outbox_id, shaper) do nothing"];
+    /// Not for an endpoint that was deleted meanwhile: one of those would refuse the whole batch.
     INSERT_DELIVERIES = ["insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state,
             due_at, last_error, created_at, updated_at)
-        select id, outbox_id, endpoint_id, organization_id, shaper, state, due_at, last_error, at, at
+        select r.id, r.outbox_id, r.endpoint_id, r.organization_id, r.shaper, r.state, r.due_at, r.last_error, r.at, r.at
         from" rows(r, id uuid, outbox_id uuid, endpoint_id uuid, organization_id text, shaper text, state text,
             due_at time, last_error text, at time)
-        "where true on conflict (outbox_id, endpoint_id) do nothing"];
+        "join webhook_endpoints on webhook_endpoints.id = r.endpoint_id where true" keep_endpoints
+        "on conflict (outbox_id, endpoint_id) do nothing"];
     /// With its messages, deliveries and attempts. What another process is removing is left to it.
     FORGET = ["delete from callback_outbox where id in (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];
@@ -45,7 +52,16 @@ statements! {
 
 /// Stores an event. In the transaction of its cause.
 pub async fn emit(conn: &mut Conn, event: &Event) -> Result<(), StoreError> {
-    conn.query(EMIT)
+    insert(conn, EMIT, event).await
+}
+
+/// Stores an event that is for one endpoint alone, in the transaction that [delivers](deliver) it.
+pub async fn emit_delivered(conn: &mut Conn, event: &Event) -> Result<(), StoreError> {
+    insert(conn, EMIT_DELIVERED, event).await
+}
+
+async fn insert(conn: &mut Conn, statement: Sql, event: &Event) -> Result<(), StoreError> {
+    conn.query(statement)
         .bind(event.id.0)
         .bind(event.organization_id.as_str())
         .bind(event.store_id.0)
@@ -166,35 +182,34 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     let ours: Vec<Row> = conn.query(FANNED_OUT).rows(&rows).all().await?;
     let ours: Vec<&FanOut> =
         events.iter().filter(|event| ours.iter().any(|row| row.id == event.claimed.event.id.0)).collect();
-    insert_messages(conn, &ours).await?;
-    let mut rows = Rows::new(conn);
+    let of_ours = ours.iter().flat_map(|one| one.messages.iter().map(|message| (one.claimed.event.id, message)));
+    insert_messages(conn, of_ours).await?;
+    let (mut rows, mut new) = (Rows::new(conn), 0);
     for (event, delivery) in ours.iter().flat_map(|e| e.deliveries.iter().map(move |d| (&e.claimed.event, d))) {
-        let state = if delivery.dead.is_some() { DeliveryState::Failed } else { DeliveryState::Pending };
-        rows.push()
-            .uuid("id", delivery.id.0)
-            .uuid("outbox_id", event.id.0)
-            .uuid("endpoint_id", delivery.endpoint_id.0)
-            .text("organization_id", event.organization_id.as_str())
-            .text("shaper", delivery.shaper.as_str())
-            .text("state", state.as_str())
-            .time("due_at", delivery.dead.is_none().then_some(now))
-            .text("last_error", delivery.dead.as_deref())
-            .time("at", now);
+        push_delivery(&mut rows, event.id, &event.organization_id, delivery, now, now);
+        new += 1;
     }
-    if !rows.is_empty() {
-        conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
+    let skipped = new > 0 && conn.query(INSERT_DELIVERIES).rows(&rows).run().await? < new;
+    // What an earlier pass made may be finished already, and an endpoint may be gone: no settling will come then to sum
+    // the event up.
+    let mut events = Rows::new(conn);
+    for event in ours.iter().filter(|event| skipped || event.claimed.attempt > 1) {
+        events.push().uuid("id", event.claimed.event.id.0);
     }
-    // What an earlier pass made may be finished already: then its settling will not come to sum the event up.
-    let repeated = ours.iter().filter(|event| event.claimed.attempt > 1).map(|event| event.claimed.event.id);
-    deliveries::sum_up(conn, repeated).await?;
+    if !events.is_empty() {
+        aggregate(conn, &events).await?;
+    }
     Ok(ours.len())
 }
 
-async fn insert_messages(conn: &mut Conn, events: &[&FanOut]) -> Result<(), StoreError> {
+async fn insert_messages(
+    conn: &mut Conn,
+    messages: impl Iterator<Item = (EventId, &Message)>,
+) -> Result<(), StoreError> {
     let mut rows = Rows::new(conn);
-    for (event, message) in events.iter().flat_map(|e| e.messages.iter().map(move |m| (&e.claimed.event, m))) {
+    for (event, message) in messages {
         rows.push()
-            .uuid("outbox_id", event.id.0)
+            .uuid("outbox_id", event.0)
             .text("shaper", message.shaper.as_str())
             .text("plugin_digest", message.plugin_digest.as_str())
             .text("content_type", message.content_type.as_str())
@@ -202,6 +217,57 @@ async fn insert_messages(conn: &mut Conn, events: &[&FanOut]) -> Result<(), Stor
             .bytes("body", &message.body);
     }
     if rows.is_empty() { Ok(()) } else { conn.query(INSERT_MESSAGES).rows(&rows).run().await.map(drop) }
+}
+
+fn push_delivery(
+    rows: &mut Rows,
+    event: EventId,
+    organization: &OrganizationId,
+    delivery: &NewDelivery,
+    due_at: Time,
+    now: Time,
+) {
+    let state = if delivery.dead.is_some() { DeliveryState::Failed } else { DeliveryState::Pending };
+    rows.push()
+        .uuid("id", delivery.id.0)
+        .uuid("outbox_id", event.0)
+        .uuid("endpoint_id", delivery.endpoint_id.0)
+        .text("organization_id", organization.as_str())
+        .text("shaper", delivery.shaper.as_str())
+        .text("state", state.as_str())
+        .time("due_at", delivery.dead.is_none().then_some(due_at))
+        .text("last_error", delivery.dead.as_deref())
+        .time("at", now);
+}
+
+/// One more delivery of an event that was fanned out before, or never was for anybody.
+pub struct Extra {
+    /// The event.
+    pub event_id: EventId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Its body in this shape; one that was stored before stays. `None` with a delivery that is dead.
+    pub message: Option<Message>,
+    /// The delivery. Nothing happens where its endpoint has one already.
+    pub delivery: NewDelivery,
+    /// When to send it.
+    pub due_at: Time,
+}
+
+/// Stores deliveries of stored events.
+///
+/// Call it in a transaction of its own.
+pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(), StoreError> {
+    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
+    for extra in extras {
+        events.push().uuid("id", extra.event_id.0);
+        push_delivery(&mut rows, extra.event_id, &extra.organization_id, &extra.delivery, extra.due_at, now);
+    }
+    lock_events(conn, &events).await?;
+    let messages = extras.iter().filter_map(|extra| Some((extra.event_id, extra.message.as_ref()?)));
+    insert_messages(conn, messages).await?;
+    conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
+    aggregate(conn, &events).await
 }
 
 /// Removes up to `limit` events that were finished before `before`, with all that belongs to them; answers how many.

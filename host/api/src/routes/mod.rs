@@ -1,5 +1,6 @@
 //! The routes, one file per noun.
 
+mod deliveries;
 mod health;
 mod mock;
 mod orders;
@@ -29,6 +30,19 @@ pub(crate) fn all() -> Router<ApiState> {
         .route("/orders/import", post(orders::import))
         .route("/webhooks/register", post(webhooks::register))
         .route("/webhooks", get(webhooks::list))
+        .route("/webhooks/{id}", get(webhooks::show).patch(webhooks::update).delete(webhooks::delete))
+        .route("/webhooks/{id}/enable", post(webhooks::enable))
+        .route("/webhooks/{id}/disable", post(webhooks::disable))
+        .route("/webhooks/{id}/secret", get(webhooks::secret))
+        .route("/webhooks/{id}/secret/rotate", post(webhooks::rotate))
+        .route("/webhooks/{id}/test", post(webhooks::test))
+        .route("/webhooks/{id}/deliveries", get(deliveries::of_webhook))
+        .route("/webhooks/{id}/recover", post(deliveries::recover))
+        .route("/events/{id}/deliveries", get(deliveries::of_event))
+        .route("/deliveries/{id}", get(deliveries::show))
+        .route("/deliveries/{id}/resend", post(deliveries::resend))
+        .route("/dead-letters", get(deliveries::dead_letters))
+        .route("/dead-letters/redrive", post(deliveries::redrive))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
 }

@@ -11,9 +11,9 @@ use wharf_tests::{Backend, on_every_backend};
 
 use crate::fixture::{LEASE, Ledger, NOW, SECOND, number, organization_id, random_v7};
 
-const COMPLETED: EventKind = EventKind::SyncCompleted;
+pub(crate) const COMPLETED: EventKind = EventKind::SyncCompleted;
 
-async fn emit(ledger: &Ledger, organization: &str) -> Result<EventId> {
+pub(crate) async fn emit(ledger: &Ledger, organization: &str) -> Result<EventId> {
     let (store_id, _) = ledger.register(organization, "shop").await?;
     let event = Event {
         id: EventId(random_v7()),
@@ -50,7 +50,7 @@ fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
     }
 }
 
-async fn fan_out(ledger: &Ledger, endpoints: &[EndpointId]) -> Result<usize> {
+pub(crate) async fn fan_out(ledger: &Ledger, endpoints: &[EndpointId]) -> Result<usize> {
     let claimed = outbox::claim(&mut ledger.conn().await?, LEASE, 10, NOW).await?;
     let ready: Vec<FanOut> = claimed.iter().map(|claimed| fan_out_of(claimed, endpoints)).collect();
     let mut tx = ledger.store.begin().await?;
@@ -59,14 +59,14 @@ async fn fan_out(ledger: &Ledger, endpoints: &[EndpointId]) -> Result<usize> {
     Ok(done)
 }
 
-async fn claim(ledger: &Ledger, lanes: &[(EndpointId, i64)], now: Time) -> Result<Vec<Claimed>> {
+pub(crate) async fn claim(ledger: &Ledger, lanes: &[(EndpointId, i64)], now: Time) -> Result<Vec<Claimed>> {
     let mut tx = ledger.store.begin().await?;
     let claimed = deliveries::claim(&mut tx, lanes, "w", LEASE, now).await?;
     tx.commit().await?;
     Ok(claimed)
 }
 
-fn settled(claimed: &Claimed, state: DeliveryState, due_at: Option<Time>) -> SettledDelivery {
+pub(crate) fn settled(claimed: &Claimed, state: DeliveryState, due_at: Option<Time>) -> SettledDelivery {
     let failed = state != DeliveryState::Success;
     SettledDelivery {
         fence: claimed.fence,
@@ -84,7 +84,7 @@ fn settled(claimed: &Claimed, state: DeliveryState, due_at: Option<Time>) -> Set
     }
 }
 
-async fn settle(ledger: &Ledger, settled: &[SettledDelivery]) -> Result<Vec<DeliveryId>> {
+pub(crate) async fn settle(ledger: &Ledger, settled: &[SettledDelivery]) -> Result<Vec<DeliveryId>> {
     let mut tx = ledger.store.begin().await?;
     let held = deliveries::settle(&mut tx, settled, NOW).await?;
     tx.commit().await?;
@@ -107,7 +107,7 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
     assert_eq!(fan_out(&ledger, &endpoints).await?, 1);
     assert_eq!(fan_out(&ledger, &endpoints).await?, 0, "it is fanned out once");
     let lanes = deliveries::lanes(&mut ledger.conn().await?, EndpointId(uuid::Uuid::nil()), 10, NOW).await?;
-    assert!(lanes.iter().all(|lane| lane.due && lane.organization_id == "org"));
+    assert!(lanes.iter().all(|lane| lane.ready > 0 && lane.organization_id == "org"));
     assert_eq!(lanes.iter().map(|lane| lane.endpoint_id).collect::<Vec<_>>(), endpoints);
     let after = deliveries::lanes(&mut ledger.conn().await?, endpoints[0], 10, NOW).await?;
     assert_eq!(after.len(), 1);
@@ -219,8 +219,9 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
     let mut sorted = shown.clone();
     sorted.sort();
     assert_eq!((shown.len(), &shown), (6, &sorted));
-    assert!(endpoints::disable(&mut conn, listed[0].id, "gone", NOW).await?);
-    assert!(!endpoints::disable(&mut conn, listed[0].id, "gone", NOW).await?);
+    let gone = |_, health| (health, Some("gone".to_owned()));
+    assert_eq!(endpoints::nurse(&mut conn, [listed[0].id], gone, NOW).await?, [(listed[0].id, "gone".to_owned())]);
+    assert!(endpoints::nurse(&mut conn, [listed[0].id], gone, NOW).await?.is_empty(), "it is disabled already");
     assert_eq!(endpoints::listening(&mut conn, &[("org", COMPLETED.as_str())]).await?.len(), 2);
     Ok(())
 }

@@ -9,3 +9,4 @@ mod plans;
 mod retention;
 mod stores;
 mod transitions;
+mod webhook_care;

@@ -1,0 +1,196 @@
+//! Deliveries and their attempts as operators look at them: in pages, newest first, in a stable order.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, Time};
+
+use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
+
+statements! {
+    OF_ENDPOINT = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
+            d.created_at, d.updated_at
+        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
+        where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.endpoint_id = $5
+        order by d.id desc limit $4"];
+    OF_EVENT = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
+            d.created_at, d.updated_at
+        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
+        where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.outbox_id = $5
+        order by d.id desc limit $4"];
+    DEAD = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
+            d.created_at, d.updated_at
+        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
+        where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
+    ONE = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
+            d.created_at, d.updated_at
+        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
+        where d.organization_id = $1 and d.id = $2"];
+    ATTEMPTS = ["select a.delivery_id, a.attempt, a.started_at, a.latency_us, a.http_status, a.error,
+            substr(a.response, 1, cast($2 as integer)) as response
+        from" rows(r, id uuid) "join callback_attempts a on a.delivery_id = r.id order by a.delivery_id, a.attempt"];
+}
+
+/// Whose deliveries to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One endpoint's, in every state or in one.
+    Endpoint(EndpointId, Option<DeliveryState>),
+    /// One event's.
+    Event(EventId),
+    /// The dead letters of all endpoints.
+    DeadLetters,
+}
+
+/// A delivery as operators see it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The event.
+    pub event_id: EventId,
+    /// What happened.
+    pub event: String,
+    /// Where to.
+    pub endpoint_id: EndpointId,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// How often it was sent.
+    pub attempts_made: i64,
+    /// When it is sent next, or when the lease of the worker that is sending it ends. Exactly when it is pending.
+    pub due_at: Option<Time>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it last changed.
+    pub updated_at: Time,
+    /// Its attempts, the first one first.
+    pub attempts: Vec<PastAttempt>,
+}
+
+/// One attempt to send a delivery.
+#[derive(Clone, Debug)]
+pub struct PastAttempt {
+    /// Its number, from 1.
+    pub number: i64,
+    /// When it began.
+    pub started_at: Time,
+    /// How long the answer took, in microseconds.
+    pub latency_us: i64,
+    /// The answer's status; `None` when none came.
+    pub http_status: Option<i64>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The first bytes of the answer.
+    pub response: Option<String>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    outbox_id: Uuid,
+    endpoint_id: Uuid,
+    event: String,
+    state: String,
+    attempt: i64,
+    due_at: Option<At>,
+    last_error: Option<String>,
+    created_at: At,
+    updated_at: At,
+}
+
+impl From<Row> for Delivery {
+    fn from(row: Row) -> Self {
+        Self {
+            id: DeliveryId(row.id),
+            event_id: EventId(row.outbox_id),
+            event: row.event,
+            endpoint_id: EndpointId(row.endpoint_id),
+            // The table checks the names.
+            state: DeliveryState::parse(&row.state).unwrap_or(DeliveryState::Pending),
+            attempts_made: row.attempt,
+            due_at: row.due_at.map(|at| at.0),
+            last_error: row.last_error,
+            created_at: row.created_at.0,
+            updated_at: row.updated_at.0,
+            attempts: Vec::new(),
+        }
+    }
+}
+
+/// Of an answer, a list shows so many characters.
+const SHOWN_IN_LISTS: i64 = 256;
+/// All that is kept of an answer.
+const EVERYTHING: i64 = i32::MAX as i64;
+
+/// Up to `most` deliveries that are older than `before`, newest first.
+pub async fn page(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    scope: Scope,
+    before: Option<DeliveryId>,
+    most: i64,
+) -> Result<Vec<Delivery>, StoreError> {
+    let before = before.map_or(Uuid::max(), |id| id.0);
+    let name = |state: Option<DeliveryState>| state.map_or("", DeliveryState::as_str);
+    let rows: Vec<Row> = match scope {
+        Scope::Endpoint(id, state) => {
+            conn.query(OF_ENDPOINT)
+                .bind(organization.as_str())
+                .bind(before)
+                .bind(name(state))
+                .bind(most)
+                .bind(id.0)
+                .all()
+                .await?
+        }
+        Scope::Event(id) => {
+            conn.query(OF_EVENT).bind(organization.as_str()).bind(before).bind("").bind(most).bind(id.0).all().await?
+        }
+        Scope::DeadLetters => conn.query(DEAD).bind(organization.as_str()).bind(before).bind(most).all().await?,
+    };
+    with_attempts(conn, rows, SHOWN_IN_LISTS).await
+}
+
+/// One delivery, if the organization has it, with all that is known of its attempts.
+pub async fn get(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, StoreError> {
+    let rows: Vec<Row> = conn.query(ONE).bind(organization.as_str()).bind(id.0).all().await?;
+    Ok(with_attempts(conn, rows, EVERYTHING).await?.pop())
+}
+
+async fn with_attempts(conn: &mut Conn, rows: Vec<Row>, shown: i64) -> Result<Vec<Delivery>, StoreError> {
+    #[derive(FromRow)]
+    struct Attempt {
+        delivery_id: Uuid,
+        attempt: i64,
+        started_at: At,
+        latency_us: i64,
+        http_status: Option<i64>,
+        error: Option<String>,
+        response: Option<String>,
+    }
+    let mut ids = Rows::new(conn);
+    for row in &rows {
+        ids.push().uuid("id", row.id);
+    }
+    let attempts: Vec<Attempt> = conn.query(ATTEMPTS).rows(&ids).bind(shown).all().await?;
+    let mut deliveries: Vec<Delivery> = rows.into_iter().map(Delivery::from).collect();
+    for delivery in &mut deliveries {
+        let theirs = attempts.iter().filter(|attempt| attempt.delivery_id == delivery.id.0);
+        delivery.attempts = theirs
+            .map(|attempt| PastAttempt {
+                number: attempt.attempt,
+                started_at: attempt.started_at.0,
+                latency_us: attempt.latency_us,
+                http_status: attempt.http_status,
+                error: attempt.error.clone(),
+                response: attempt.response.clone(),
+            })
+            .collect();
+    }
+    Ok(deliveries)
+}

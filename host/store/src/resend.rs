@@ -1,0 +1,206 @@
+//! A second chance for deliveries: one that somebody asks for, dead letters, and events that an endpoint missed. And
+//! the way out: the deliveries of an endpoint that is deleted.
+//!
+//! Each function is one page of work for a transaction of its own; the caller goes from page to page.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{DeliveryId, EndpointId, Event, EventId, OrganizationId, StoreId, Time};
+
+use crate::{
+    Conn, StoreError,
+    rows::Rows,
+    deliveries::{aggregate, lock_events},
+    dialect::statements,
+    values::{At, JsonText},
+};
+
+statements! {
+    /// A disabled endpoint's dead letters would only die again, and where a shaper refused there is nothing to send.
+    DEAD = ["select d.id, d.outbox_id from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
+        where d.organization_id = $1 and d.state = 'failed' and e.is_active and d.id > $2 and d.created_at >= $3
+            and (d.endpoint_id = $4 or $4 is null)
+            and exists (select 1 from callback_messages m where m.outbox_id = d.outbox_id and m.shaper = d.shaper)
+        order by d.id limit $5"];
+    COUNT_DEAD = ["select count(*) as number from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
+        where d.organization_id = $1 and d.state = 'failed' and e.is_active and d.created_at >= $2
+            and (d.endpoint_id = $3 or $3 is null)
+            and exists (select 1 from callback_messages m where m.outbox_id = d.outbox_id and m.shaper = d.shaper)"];
+    REVIVE = ["update callback_deliveries set state = 'pending', due_at = r.due_at, schedule_base = attempt,
+            updated_at = r.at from" rows(r, id uuid, due_at time, at time)
+        "where callback_deliveries.id = r.id and state = 'failed' returning callback_deliveries.id"];
+    /// One that a worker holds is being sent already.
+    RESEND = ["update callback_deliveries set state = 'pending', due_at = $3, schedule_base = attempt, updated_at = $3
+        where id = $1 and organization_id = $2 and claimed_by is null and exists (select 1 from callback_messages m
+            where m.outbox_id = callback_deliveries.outbox_id and m.shaper = callback_deliveries.shaper)"];
+    MISSED = ["select o.id, o.store_id, o.event, o.payload, o.created_at from callback_outbox o
+        where o.organization_id = $1 and o.event = $2 and (o.created_at, o.id) > (" time("$3") ", $4)
+            and o.due_at is null and not exists
+            (select 1 from callback_deliveries d where d.outbox_id = o.id and d.endpoint_id = $5)
+        order by o.created_at, o.id limit $6"];
+    COUNT_MISSED = ["select count(*) as number from callback_outbox o
+        where o.organization_id = $1 and o.event = $2 and o.created_at >= $3 and o.due_at is null and not exists
+            (select 1 from callback_deliveries d where d.outbox_id = o.id and d.endpoint_id = $4)"];
+    OF_ENDPOINT = ["select id, outbox_id from callback_deliveries where endpoint_id = $1 order by id limit $2"];
+    DELETE = ["delete from callback_deliveries where id in (select id from" rows(r, id uuid) ")"];
+}
+
+/// Which dead letters: those of an organization's active endpoints, or of one of them, made at `since` or later.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetters<'a> {
+    /// Whose.
+    pub organization: &'a OrganizationId,
+    /// Of this endpoint alone.
+    pub endpoint: Option<EndpointId>,
+    /// Made at this time or later.
+    pub since: Time,
+}
+
+#[derive(FromRow)]
+struct Count {
+    number: i64,
+}
+
+#[derive(FromRow)]
+struct Pair {
+    id: Uuid,
+    outbox_id: Uuid,
+}
+
+/// How many there are.
+pub async fn count_dead(conn: &mut Conn, which: DeadLetters<'_>) -> Result<i64, StoreError> {
+    let query = conn.query(COUNT_DEAD).bind(which.organization.as_str()).time(which.since);
+    Ok(query.bind(which.endpoint.map(|id| id.0)).one::<Count>().await?.number)
+}
+
+/// A page of them after `after`, the first made first, with their events.
+pub async fn dead(
+    conn: &mut Conn,
+    which: DeadLetters<'_>,
+    after: DeliveryId,
+    most: i64,
+) -> Result<Vec<(DeliveryId, EventId)>, StoreError> {
+    let query = conn.query(DEAD).bind(which.organization.as_str()).bind(after.0).time(which.since);
+    let rows: Vec<Pair> = query.bind(which.endpoint.map(|id| id.0)).bind(most).all().await?;
+    Ok(rows.into_iter().map(|row| (DeliveryId(row.id), EventId(row.outbox_id))).collect())
+}
+
+/// Makes dead letters pending again, each due at its time, with the whole retry schedule before it. Answers how many
+/// still were dead.
+pub async fn revive(conn: &mut Conn, letters: &[(DeliveryId, EventId, Time)], now: Time) -> Result<usize, StoreError> {
+    #[derive(FromRow)]
+    struct Revived {
+        #[allow(dead_code, reason = "rows are counted")]
+        id: Uuid,
+    }
+    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
+    for (delivery, event, due_at) in letters {
+        events.push().uuid("id", event.0);
+        rows.push().uuid("id", delivery.0).time("due_at", *due_at).time("at", now);
+    }
+    lock_events(conn, &events).await?;
+    let revived: Vec<Revived> = conn.query(REVIVE).rows(&rows).all().await?;
+    aggregate(conn, &events).await?;
+    Ok(revived.len())
+}
+
+/// Makes one delivery due now, whatever became of it, with the whole retry schedule before it. One that is being sent
+/// right now is left alone, and so is one that has no body because its shaper refused the event. Answers whether it was
+/// made due.
+pub async fn resend(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    delivery: DeliveryId,
+    event: EventId,
+    now: Time,
+) -> Result<bool, StoreError> {
+    let mut events = Rows::new(conn);
+    events.push().uuid("id", event.0);
+    lock_events(conn, &events).await?;
+    let changed = conn.query(RESEND).bind(delivery.0).bind(organization.as_str()).time(now).run().await?;
+    aggregate(conn, &events).await?;
+    Ok(changed > 0)
+}
+
+/// Where a walk over an organization's events stands: behind this one.
+#[derive(Clone, Copy, Debug)]
+pub struct EventCursor {
+    created_at: Time,
+    id: EventId,
+}
+
+impl EventCursor {
+    /// Before every event that happened at `since` or later.
+    pub const fn at(since: Time) -> Self {
+        Self { created_at: since, id: EventId(Uuid::nil()) }
+    }
+
+    /// Behind this event.
+    pub const fn behind(event: &Event) -> Self {
+        Self { created_at: event.at, id: event.id }
+    }
+}
+
+/// Which events an endpoint missed: of this organization and kind, fanned out, with no delivery to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Missed<'a> {
+    /// Whose.
+    pub organization: &'a OrganizationId,
+    /// What happened.
+    pub event: &'a str,
+    /// Who missed them.
+    pub endpoint: EndpointId,
+}
+
+/// How many there are since then.
+pub async fn count_missed(conn: &mut Conn, which: Missed<'_>, since: Time) -> Result<i64, StoreError> {
+    let query = conn.query(COUNT_MISSED).bind(which.organization.as_str()).bind(which.event).time(since);
+    Ok(query.bind(which.endpoint.0).one::<Count>().await?.number)
+}
+
+/// A page of them, the oldest first.
+pub async fn missed(
+    conn: &mut Conn,
+    which: Missed<'_>,
+    after: EventCursor,
+    most: i64,
+) -> Result<Vec<Event>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        store_id: Uuid,
+        event: String,
+        payload: JsonText,
+        created_at: At,
+    }
+    let query = conn.query(MISSED).bind(which.organization.as_str()).bind(which.event);
+    let query = query.time(after.created_at).bind(after.id.0).bind(which.endpoint.0).bind(most);
+    let rows: Vec<Row> = query.all().await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Event {
+            id: EventId(row.id),
+            kind: row.event,
+            at: row.created_at.0,
+            organization_id: which.organization.clone(),
+            store_id: StoreId(row.store_id),
+            data: row.payload.0,
+        })
+        .collect())
+}
+
+/// Deletes up to `most` deliveries of an endpoint that is to be deleted. Answers how many; fewer than `most`: all.
+pub async fn delete_some(conn: &mut Conn, endpoint: EndpointId, most: i64) -> Result<usize, StoreError> {
+    let found: Vec<Pair> = conn.query(OF_ENDPOINT).bind(endpoint.0).bind(most).all().await?;
+    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
+    for pair in &found {
+        events.push().uuid("id", pair.outbox_id);
+        rows.push().uuid("id", pair.id);
+    }
+    if !found.is_empty() {
+        lock_events(conn, &events).await?;
+        conn.query(DELETE).rows(&rows).run().await?;
+        aggregate(conn, &events).await?;
+    }
+    Ok(found.len())
+}
