@@ -1,7 +1,9 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    commands::{fill, flow, migrate, mock_webhook, plugin, scheduler, schema, serve, worker},
+    commands::{
+        dead_letters, delivery, fill, flow, migrate, mock_webhook, plugin, scheduler, schema, serve, webhook, worker,
+    },
     logging::{Level, LoggingArgs, Style},
     output::Format,
 };
@@ -56,6 +58,12 @@ pub(crate) enum Command {
     /// Make a great many logs, for looking at plans and speed.
     #[command(hide = true)]
     Fill(Box<fill::FillArgs>),
+    /// Look after the webhooks of a running host.
+    Webhook(webhook::WebhookArgs),
+    /// Look at what was sent to webhooks, and send it again.
+    Delivery(delivery::DeliveryArgs),
+    /// Look at what could not be sent, and send it again.
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
 }
@@ -91,7 +99,9 @@ impl Command {
             | Self::Migrate(_)
             | Self::MockWebhook(_)
             | Self::Fill(_) => Level::Info,
-            Self::Schema(_) | Self::Flow(_) => Level::Warn,
+            Self::Schema(_) | Self::Flow(_) | Self::Webhook(_) | Self::Delivery(_) | Self::DeadLetters(_) => {
+                Level::Warn
+            }
             Self::Plugin(args) => args.default_level(),
         }
     }
@@ -107,6 +117,9 @@ impl Command {
             Self::Schema(args) => schema::run(&args),
             Self::MockWebhook(args) => mock_webhook::run(args, style).await,
             Self::Flow(args) => flow::run(args, format).await,
+            Self::Webhook(args) => webhook::run(args, format).await,
+            Self::Delivery(args) => delivery::run(args, format).await,
+            Self::DeadLetters(args) => dead_letters::run(args, format).await,
             Self::Plugin(args) => plugin::run(*args, format).await,
         }
     }

@@ -11,6 +11,7 @@ mod key;
 mod logging;
 mod mock_credentials;
 mod output;
+mod remote;
 mod secret_file;
 mod settings;
 mod shutdown;

@@ -93,6 +93,7 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
             timeout: webhooks.webhook_timeout,
             concurrency: webhooks.callback_concurrency,
             retention: webhooks.retention.0,
+            disable_after: webhooks.webhook_disable_after,
             ..defaults.callbacks
         },
         ..defaults

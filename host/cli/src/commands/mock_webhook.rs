@@ -1,4 +1,8 @@
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -9,8 +13,9 @@ use axum::{
     routing::post,
 };
 use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use wharf_domain::{Clock, SystemClock};
+use wharf_domain::{Clock, EndpointSecret, SystemClock, Time, seed_signature, standard_signature};
 
 use super::serve::{announce, listen};
 use crate::{logging::Style, output, shutdown};
@@ -21,8 +26,11 @@ use crate::{logging::Style, output, shutdown};
 It answers 200 to every POST on every path; 500 where the header `x-fail: true` is set or the payload's `receipt` or
 `data.receipt` ends in 5, so that retries can be watched.
 
+With secrets it checks signatures, says what came of it and answers 401 where one is wrong.
+
 Examples:
   wharf mock-webhook --port 4000
+  wharf mock-webhook --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
   curl -X POST http://127.0.0.1:4000/webhook -H 'x-fail: true' -d '{}'")]
 pub(crate) struct MockWebhookArgs {
     /// The address to listen at
@@ -31,6 +39,23 @@ pub(crate) struct MockWebhookArgs {
     /// The port to listen at; 0 is any free one
     #[arg(long, default_value = "4000")]
     port: u16,
+    /// The signing secret of an endpoint that sends here; may be repeated, then one must fit
+    #[arg(long = "secret", value_name = "WHSEC", value_parser = secret)]
+    secrets: Vec<EndpointSecret>,
+    /// The host's WEBHOOK_SECRET
+    #[arg(long)]
+    seed_secret: Option<SecretString>,
+}
+
+fn secret(text: &str) -> Result<EndpointSecret, String> {
+    EndpointSecret::parse(text).map_err(|why| why.to_string())
+}
+
+/// What handlers share.
+struct Mock {
+    style: Style,
+    secrets: Vec<EndpointSecret>,
+    seed_secret: Option<SecretString>,
 }
 
 /// The most that a webhook may hold, in bytes.
@@ -44,7 +69,7 @@ pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<(
     let router = Router::new()
         .fallback(post(receive).fallback(other_method))
         .layer(DefaultBodyLimit::max(MOST))
-        .with_state(style);
+        .with_state(Arc::new(Mock { style, secrets: args.secrets, seed_secret: args.seed_secret }));
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }
@@ -53,12 +78,51 @@ async fn other_method() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, Json(json!({"error": "Method not allowed"}))).into_response()
 }
 
-async fn receive(State(style): State<Style>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
-    let status = if is_to_fail(&headers, &body) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
-    show(style, &uri, &headers, &body, status);
-    let answer = if status.is_success() { json!({"received": true}) } else { json!({"error": "failed as asked"}) };
+async fn receive(State(mock): State<Arc<Mock>>, uri: Uri, headers: HeaderMap, bytes: Bytes) -> Response {
+    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
+    let verdict = mock.verdict(&headers, &bytes, SystemClock.now());
+    let (status, answer) = match &verdict {
+        Some(Err(why)) => (StatusCode::UNAUTHORIZED, json!({"error": why})),
+        _ if is_to_fail(&headers, &body) => (StatusCode::INTERNAL_SERVER_ERROR, json!({"error": "failed as asked"})),
+        _ => (StatusCode::OK, json!({"received": true})),
+    };
+    let verdict = verdict.map(|verdict| verdict.map_or_else(|why| why, |()| "valid"));
+    show(mock.style, &uri, &headers, &body, status, verdict);
     (status, Json(answer)).into_response()
+}
+
+impl Mock {
+    /// Whether the signatures are right, as far as secrets were given; `None` without any.
+    fn verdict(&self, headers: &HeaderMap, body: &[u8], now: Time) -> Option<Result<(), &'static str>> {
+        let standard = (!self.secrets.is_empty()).then(|| check_standard(&self.secrets, headers, body, now));
+        let seed = self.seed_secret.as_ref().map(|secret| check_seed(secret, headers, body));
+        standard.map(|standard| standard.and(seed.unwrap_or(Ok(())))).or(seed)
+    }
+}
+
+/// As Standard Webhooks tells receivers to: the time is recent, and one of the signatures is by one of the secrets.
+fn check_standard(secrets: &[EndpointSecret], headers: &HeaderMap, body: &[u8], now: Time) -> Result<(), &'static str> {
+    const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let id = header("webhook-id").and_then(|id| id.parse().ok()).ok_or("webhook-id is missing or wrong")?;
+    let seconds: Option<i64> = header("webhook-timestamp").and_then(|seconds| seconds.parse().ok());
+    let sent_at = seconds.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Time::from_micros);
+    let sent_at = sent_at.ok_or("webhook-timestamp is missing or wrong")?;
+    if now.since(sent_at).max(sent_at.since(now)) > TOLERANCE {
+        return Err("webhook-timestamp is too far from now");
+    }
+    let given = header("webhook-signature").ok_or("webhook-signature is missing")?;
+    let fits = |secret: &EndpointSecret| {
+        let expected = standard_signature(secret, id, sent_at, body);
+        given.split(' ').any(|given| given == expected)
+    };
+    if secrets.iter().any(fits) { Ok(()) } else { Err("webhook-signature is wrong") }
+}
+
+fn check_seed(secret: &SecretString, headers: &HeaderMap, body: &[u8]) -> Result<(), &'static str> {
+    let given = headers.get("x-webhook-signature").ok_or("x-webhook-signature is missing")?;
+    let expected = seed_signature(secret.expose_secret().as_bytes(), body);
+    if given.as_bytes() == expected.as_bytes() { Ok(()) } else { Err("x-webhook-signature is wrong") }
 }
 
 fn is_to_fail(headers: &HeaderMap, body: &Value) -> bool {
@@ -72,15 +136,16 @@ fn is_to_fail(headers: &HeaderMap, body: &Value) -> bool {
 }
 
 /// What was received is this command's result: on stdout, for programs in the shape of a log line.
-fn show(style: Style, uri: &Uri, headers: &HeaderMap, body: &Value, status: StatusCode) {
+fn show(style: Style, uri: &Uri, headers: &HeaderMap, body: &Value, status: StatusCode, verdict: Option<&'static str>) {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let event_id = header("x-event-id").or(header("webhook-id"));
     match style {
         Style::People => output::line(&format!(
-            "webhook_received {} {} event {}\n{body:#}",
+            "webhook_received {} {} event {}{}\n{body:#}",
             status.as_u16(),
             uri.path(),
             event_id.unwrap_or("without an id"),
+            verdict.map(|verdict| format!(", signature: {verdict}")).unwrap_or_default(),
         )),
         Style::Programs => output::line(
             &json!({
@@ -92,6 +157,7 @@ fn show(style: Style, uri: &Uri, headers: &HeaderMap, body: &Value, status: Stat
                 "eventId": event_id,
                 "signature": header("webhook-signature"),
                 "seedSignature": header("x-webhook-signature"),
+                "verified": verdict,
                 "body": body,
             })
             .to_string(),
@@ -104,6 +170,43 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn signatures_are_checked_where_secrets_are_given() {
+        let secret = EndpointSecret::from_random([1; 32]);
+        let now = Time::from_micros(1_790_000_000_000_000);
+        let id = wharf_domain::EventId(wharf_domain::uuid_v4([1; 16]));
+        let by = |secret: &EndpointSecret, body: &[u8], at: Time| {
+            let signature = format!("v1,AAAA {}", standard_signature(secret, id, at, body));
+            HeaderMap::from_iter([
+                ("webhook-id".parse().expect("a name"), id.to_string().parse().expect("a value")),
+                ("webhook-timestamp".parse().expect("a name"), at.as_seconds().into()),
+                ("webhook-signature".parse().expect("a name"), signature.parse().expect("a value")),
+                ("x-webhook-signature".parse().expect("a name"), seed_signature(b"s", body).parse().expect("a value")),
+            ])
+        };
+        let mock = |secrets: &[&EndpointSecret], seed: Option<&str>| Mock {
+            style: Style::Programs,
+            secrets: secrets.iter().copied().cloned().collect(),
+            seed_secret: seed.map(Into::into),
+        };
+        let old = EndpointSecret::from_random([2; 32]);
+        let good = by(&secret, b"{}", now);
+        assert_eq!(mock(&[], None).verdict(&good, b"{}", now), None);
+        assert_eq!(mock(&[&old, &secret], Some("s")).verdict(&good, b"{}", now), Some(Ok(())));
+        let late = now + Duration::from_secs(301);
+        let both = mock(&[&secret], Some("other"));
+        assert_eq!(both.verdict(&good, b"{}", now), Some(Err("x-webhook-signature is wrong")));
+        let one = mock(&[&secret], None);
+        for (headers, body, at, why) in [
+            (&good, &b"{ }"[..], now, "webhook-signature is wrong"),
+            (&by(&old, b"{}", now), b"{}", now, "webhook-signature is wrong"),
+            (&good, b"{}", late, "webhook-timestamp is too far from now"),
+            (&HeaderMap::new(), b"{}", now, "webhook-id is missing or wrong"),
+        ] {
+            assert_eq!(one.verdict(headers, body, at), Some(Err(why)));
+        }
+    }
 
     #[test]
     fn fails_when_asked_and_for_receipts_that_end_in_five() {

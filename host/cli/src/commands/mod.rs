@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+pub(crate) mod dead_letters;
+pub(crate) mod delivery;
 pub(crate) mod fill;
 pub(crate) mod flow;
 pub(crate) mod migrate;
@@ -8,4 +10,5 @@ pub(crate) mod plugin;
 pub(crate) mod scheduler;
 pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod webhook;
 pub(crate) mod worker;

@@ -14,6 +14,7 @@ use clap::{Args, value_parser};
 use secrecy::{ExposeSecret, SecretString};
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
+pub(crate) use self::parse::overlap;
 use crate::key;
 
 /// A setting that is wrong.
@@ -175,6 +176,10 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "WEBHOOK_TIMEOUT", value_name = "WEBHOOK_TIMEOUT", default_value = "15s",
           value_parser = parse::duration)]
     pub(crate) webhook_timeout: Duration,
+    /// A webhook that failed and never succeeded for so long is disabled
+    #[arg(long, env = "WEBHOOK_DISABLE_AFTER", value_name = "WEBHOOK_DISABLE_AFTER", default_value = "120h",
+          value_parser = parse::duration)]
+    pub(crate) webhook_disable_after: Duration,
     /// Webhooks that a callback worker sends at a time
     #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
           value_parser = parse::concurrency)]

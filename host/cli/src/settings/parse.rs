@@ -16,6 +16,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long an old secret signs beside a new one: up to 7 days, `0s` for not at all.
+pub(crate) fn overlap(text: &str) -> Result<Duration, String> {
+    match text.trim().parse::<SignedDuration>() {
+        Ok(overlap) if !overlap.is_negative() && overlap.unsigned_abs() <= wharf_app::LONGEST_OVERLAP => {
+            Ok(overlap.unsigned_abs())
+        }
+        _ => Err("must be a duration from 0s to 168h (7 days), such as 24h".into()),
+    }
+}
+
 /// A lease is renewed each third of it and kept in the database: below a second, a busy machine loses it.
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     duration(text)
@@ -85,6 +95,8 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert!(lease("999ms").is_err() && lease("1s").is_ok());
+        assert!(overlap("0s").is_ok() && overlap("168h").is_ok());
+        assert!(overlap("169h").is_err() && overlap("-1s").is_err() && overlap("1").is_err());
     }
 
     #[test]

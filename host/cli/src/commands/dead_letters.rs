@@ -1,0 +1,78 @@
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    delivery::{self, PageArgs},
+    webhook::PaceArgs,
+};
+use crate::{
+    output::{self, Format, text},
+    remote::{Remote, RemoteArgs},
+};
+
+/// `wharf dead-letters`.
+#[derive(Args)]
+pub(crate) struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: DeadLettersCommand,
+}
+
+#[derive(Subcommand)]
+enum DeadLettersCommand {
+    /// Deliveries that failed for good, newest first.
+    List(ListArgs),
+    /// Send them again, with the whole retry schedule before them.
+    Redrive(RedriveArgs),
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// Of this webhook alone
+    #[arg(long)]
+    webhook: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf dead-letters redrive --dry-run
+  wharf dead-letters redrive --webhook ID --since 2026-01-31T00:00:00Z --per-minute 60")]
+struct RedriveArgs {
+    /// Of this webhook alone
+    #[arg(long)]
+    webhook: Option<String>,
+    /// Those made at this time or later, as RFC 3339 has it
+    #[arg(long)]
+    since: Option<String>,
+    #[command(flatten)]
+    pace: PaceArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Does what the subcommand says.
+pub(crate) async fn run(args: DeadLettersArgs, format: Format) -> anyhow::Result<()> {
+    match args.command {
+        DeadLettersCommand::List(args) => {
+            let [limit, cursor] = args.page.parameters();
+            let parameters = [("webhookId", args.webhook), limit, cursor];
+            let page = Remote::new(args.remote)?.get("/dead-letters", &parameters).await?;
+            output::answer(format, &page, delivery::list)
+        }
+        DeadLettersCommand::Redrive(args) => {
+            let (per_minute, dry_run) = (args.pace.per_minute, args.pace.dry_run);
+            let body = json!({
+                "webhookId": args.webhook, "since": args.since, "perMinute": per_minute, "dryRun": dry_run,
+            });
+            let redriven = Remote::new(args.remote)?.post("/dead-letters/redrive", body).await?;
+            output::answer(format, &redriven, |redriven| {
+                let verb = if dry_run { "would be sent again" } else { "are being sent again" };
+                format!("{} {verb}", text(&redriven["redriven"]))
+            })
+        }
+    }
+}

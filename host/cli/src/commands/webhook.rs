@@ -1,0 +1,199 @@
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    output::{self, Format, table, text},
+    remote::{Remote, RemoteArgs},
+    settings::overlap,
+};
+
+/// `wharf webhook`.
+#[derive(Args)]
+pub(crate) struct WebhookArgs {
+    #[command(subcommand)]
+    command: WebhookCommand,
+}
+
+#[derive(Subcommand)]
+enum WebhookCommand {
+    /// The organization's webhooks.
+    List(RemoteArgs),
+    /// One webhook, and how it has been doing.
+    Show(OneArgs),
+    /// Send an event named webhook.test to one webhook.
+    Test(OneArgs),
+    /// Give a webhook a new signing secret, and print it.
+    Rotate(RotateArgs),
+    /// Send to a webhook again, and forget what went wrong before.
+    Enable(OneArgs),
+    /// Send nothing to a webhook until it is enabled.
+    Disable(DisableArgs),
+    /// Send what a webhook failed to take or missed since a time.
+    Recover(RecoverArgs),
+}
+
+#[derive(Args)]
+struct OneArgs {
+    /// The webhook's id
+    id: String,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf webhook rotate 0190a5e4-7b1c-7def-8abc-0123456789ab
+  wharf webhook rotate 0190a5e4-7b1c-7def-8abc-0123456789ab --overlap 0s    the old secret leaked")]
+struct RotateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// How long the old secret signs too, at most 7 days
+    #[arg(long, default_value = "24h", value_parser = overlap)]
+    overlap: Duration,
+}
+
+#[derive(Args)]
+struct DisableArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Why, for whoever asks later
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf webhook recover ID --since 2026-01-31T00:00:00Z --dry-run
+  wharf webhook recover ID --since 2026-01-31T00:00:00Z --per-minute 60")]
+struct RecoverArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// From when on, as RFC 3339 has it
+    #[arg(long)]
+    since: String,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+/// How to go about many deliveries.
+#[derive(Args)]
+pub(crate) struct PaceArgs {
+    /// So many a minute; default: as fast as the webhooks take them
+    #[arg(long)]
+    pub(crate) per_minute: Option<u32>,
+    /// Only say how many there are
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Does what the subcommand says.
+pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()> {
+    match args.command {
+        WebhookCommand::List(remote) => {
+            let webhooks = Remote::new(remote)?.get("/webhooks", &[]).await?;
+            output::answer(format, &webhooks, |webhooks| list(webhooks))
+        }
+        WebhookCommand::Show(one) => {
+            let webhook = Remote::new(one.remote)?.get(&format!("/webhooks/{}", one.id), &[]).await?;
+            output::answer(format, &webhook, show)
+        }
+        WebhookCommand::Test(one) => {
+            let sent = post(one, "test", json!({})).await?;
+            output::answer(format, &sent, |sent| format!("sent: wharf delivery show {}", text(&sent["deliveryId"])))
+        }
+        WebhookCommand::Rotate(args) => {
+            let body = json!({"overlapSeconds": args.overlap.as_secs()});
+            let secret = post(args.one, "secret/rotate", body).await?;
+            output::answer(format, &secret, rotated)
+        }
+        WebhookCommand::Enable(one) => {
+            let webhook = post(one, "enable", json!({})).await?;
+            output::answer(format, &webhook, show)
+        }
+        WebhookCommand::Disable(args) => {
+            let webhook = post(args.one, "disable", json!({"reason": args.reason})).await?;
+            output::answer(format, &webhook, show)
+        }
+        WebhookCommand::Recover(RecoverArgs { one, since, pace }) => {
+            let body = json!({"since": since, "perMinute": pace.per_minute, "dryRun": pace.dry_run});
+            let recovered = post(one, "recover", body).await?;
+            output::answer(format, &recovered, |recovered| {
+                let verb = if pace.dry_run { "would be sent" } else { "are being sent" };
+                format!("{} failed and {} missed {verb}", text(&recovered["failed"]), text(&recovered["missed"]))
+            })
+        }
+    }
+}
+
+async fn post(one: OneArgs, action: &str, body: Value) -> anyhow::Result<Value> {
+    Remote::new(one.remote)?.post(&format!("/webhooks/{}/{action}", one.id), body).await
+}
+
+fn list(webhooks: &Value) -> String {
+    let header = ["ID", "EVENT", "URL", "SHAPER", "RATE", "STATE"];
+    let rows = webhooks.as_array().into_iter().flatten().map(|webhook| {
+        let column = |name: &str| text(&webhook[name]);
+        let rate = webhook["ratePerMinute"].as_i64().map_or_else(|| "-".into(), |rate| format!("{rate}/min"));
+        [column("id"), column("event"), column("targetUrl"), column("shaper"), rate, state(webhook)]
+    });
+    table(header, rows)
+}
+
+fn state(webhook: &Value) -> String {
+    let failures = webhook["health"]["consecutiveFailures"].as_i64().unwrap_or(0);
+    if webhook["isActive"] == false {
+        format!("disabled: {}", text(&webhook["disabledReason"]))
+    } else if let Some(until) = webhook["health"]["pausedUntil"].as_str() {
+        format!("paused until {until} after {failures} failures")
+    } else if failures > 0 {
+        format!("active, {failures} failures in a row")
+    } else {
+        "active".into()
+    }
+}
+
+fn show(webhook: &Value) -> String {
+    let rate = webhook["ratePerMinute"].as_i64();
+    let rows = [
+        ("id", text(&webhook["id"])),
+        ("event", text(&webhook["event"])),
+        ("url", text(&webhook["targetUrl"])),
+        ("shaper", text(&webhook["shaper"])),
+        ("rate", rate.map_or_else(|| "no limit".into(), |rate| format!("{rate} a minute"))),
+        ("state", state(webhook)),
+        ("failing since", text(&webhook["health"]["failingSince"])),
+        ("registered", text(&webhook["createdAt"])),
+        ("changed", text(&webhook["updatedAt"])),
+    ];
+    table(["", ""], rows.map(|(name, value)| [name.to_owned(), value]))
+}
+
+fn rotated(secret: &Value) -> String {
+    let ends = secret["previousSecretsUntil"].as_array().into_iter().flatten();
+    let ends: String = ends.map(|end| format!("\na secret before it signs too until {}", text(end))).collect();
+    format!("{}{ends}", text(&secret["secret"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_says_what_an_operator_asks_first() {
+        let health = json!({"consecutiveFailures": 12, "pausedUntil": "2026-01-01T00:00:00.000Z"});
+        for (webhook, expected) in [
+            (json!({"isActive": true, "health": {"consecutiveFailures": 0}}), "active"),
+            (json!({"isActive": true, "health": {"consecutiveFailures": 2}}), "active, 2 failures in a row"),
+            (json!({"isActive": true, "health": health}), "paused until 2026-01-01T00:00:00.000Z after 12 failures"),
+            (json!({"isActive": false, "disabledReason": "410", "health": health}), "disabled: 410"),
+        ] {
+            assert_eq!(state(&webhook), expected);
+        }
+        let secret = json!({"secret": "whsec_a", "previousSecretsUntil": ["tomorrow"]});
+        assert_eq!(rotated(&secret), "whsec_a\na secret before it signs too until tomorrow");
+    }
+}
