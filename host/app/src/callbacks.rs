@@ -4,7 +4,7 @@
 //! in batches behind the fence. The loop never waits for a receiver.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 

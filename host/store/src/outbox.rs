@@ -182,13 +182,17 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     let ours: Vec<Row> = conn.query(FANNED_OUT).rows(&rows).all().await?;
     let ours: Vec<&FanOut> =
         events.iter().filter(|event| ours.iter().any(|row| row.id == event.claimed.event.id.0)).collect();
-    let of_ours = ours.iter().flat_map(|one| one.messages.iter().map(|message| (one.claimed.event.id, message)));
-    insert_messages(conn, of_ours).await?;
-    let (mut rows, mut new) = (Rows::new(conn), 0);
-    for (event, delivery) in ours.iter().flat_map(|e| e.deliveries.iter().map(move |d| (&e.claimed.event, d))) {
-        push_delivery(&mut rows, event.id, &event.organization_id, delivery, now, now);
-        new += 1;
+    let (mut messages, mut rows, mut new) = (Rows::new(conn), Rows::new(conn), 0);
+    for FanOut { claimed: Claimed { event, .. }, messages: theirs, deliveries, .. } in &ours {
+        for message in theirs {
+            push_message(&mut messages, event.id, message);
+        }
+        for delivery in deliveries {
+            push_delivery(&mut rows, event.id, &event.organization_id, delivery, now, now);
+            new += 1;
+        }
     }
+    insert_messages(conn, &messages).await?;
     let skipped = new > 0 && conn.query(INSERT_DELIVERIES).rows(&rows).run().await? < new;
     // What an earlier pass made may be finished already, and an endpoint may be gone: no settling will come then to sum
     // the event up.
@@ -202,21 +206,18 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     Ok(ours.len())
 }
 
-async fn insert_messages(
-    conn: &mut Conn,
-    messages: impl Iterator<Item = (EventId, &Message)>,
-) -> Result<(), StoreError> {
-    let mut rows = Rows::new(conn);
-    for (event, message) in messages {
-        rows.push()
-            .uuid("outbox_id", event.0)
-            .text("shaper", message.shaper.as_str())
-            .text("plugin_digest", message.plugin_digest.as_str())
-            .text("content_type", message.content_type.as_str())
-            .json("headers", serde_json::json!(message.headers))
-            .bytes("body", &message.body);
-    }
-    if rows.is_empty() { Ok(()) } else { conn.query(INSERT_MESSAGES).rows(&rows).run().await.map(drop) }
+fn push_message(rows: &mut Rows, event: EventId, message: &Message) {
+    rows.push()
+        .uuid("outbox_id", event.0)
+        .text("shaper", message.shaper.as_str())
+        .text("plugin_digest", message.plugin_digest.as_str())
+        .text("content_type", message.content_type.as_str())
+        .json("headers", serde_json::json!(message.headers))
+        .bytes("body", &message.body);
+}
+
+async fn insert_messages(conn: &mut Conn, rows: &Rows) -> Result<(), StoreError> {
+    if rows.is_empty() { Ok(()) } else { conn.query(INSERT_MESSAGES).rows(rows).run().await.map(drop) }
 }
 
 fn push_delivery(
@@ -258,14 +259,16 @@ pub struct Extra {
 ///
 /// Call it in a transaction of its own.
 pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(), StoreError> {
-    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
+    let (mut events, mut messages, mut rows) = (Rows::new(conn), Rows::new(conn), Rows::new(conn));
     for extra in extras {
+        if let Some(message) = &extra.message {
+            push_message(&mut messages, extra.event_id, message);
+        }
         events.push().uuid("id", extra.event_id.0);
         push_delivery(&mut rows, extra.event_id, &extra.organization_id, &extra.delivery, extra.due_at, now);
     }
     lock_events(conn, &events).await?;
-    let messages = extras.iter().filter_map(|extra| Some((extra.event_id, extra.message.as_ref()?)));
-    insert_messages(conn, messages).await?;
+    insert_messages(conn, &messages).await?;
     conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;
     aggregate(conn, &events).await
 }

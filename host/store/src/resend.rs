@@ -9,9 +9,9 @@ use wharf_domain::{DeliveryId, EndpointId, Event, EventId, OrganizationId, Store
 
 use crate::{
     Conn, StoreError,
-    rows::Rows,
     deliveries::{aggregate, lock_events},
     dialect::statements,
+    rows::Rows,
     values::{At, JsonText},
 };
 
