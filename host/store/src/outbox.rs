@@ -42,7 +42,7 @@ statements! {
         from" rows(r, id uuid, outbox_id uuid, endpoint_id uuid, organization_id text, shaper text, state text,
             due_at time, last_error text, at time)
         "join webhook_endpoints on webhook_endpoints.id = r.endpoint_id where true" keep_endpoints
-        "on conflict (outbox_id, endpoint_id) do nothing"];
+        " on conflict (outbox_id, endpoint_id) do nothing"];
     /// With its messages, deliveries and attempts. What another process is removing is left to it.
     FORGET = ["delete from callback_outbox where id in (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];

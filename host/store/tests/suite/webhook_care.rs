@@ -216,6 +216,14 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
     assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'pending'").await?, 1);
     let late = settle(&ledger, &[settled(&claimed[0], DeliveryState::Success, None)]).await?;
     assert!(late.is_empty(), "an answer that comes after the end");
+
+    // Deleted between the look at who listens and the fan-out: the others' deliveries are made all the same.
+    emit(&ledger, "org").await?;
+    assert_eq!(fan_out(&ledger, &[id, other]).await?, 1);
+    emit(&ledger, "org").await?;
+    assert_eq!(fan_out(&ledger, &[id]).await?, 1);
+    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'success'").await?, 4);
+    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'pending'").await?, 2);
     Ok(())
 }
 
