@@ -103,6 +103,7 @@ impl Site {
             event: EventKind::SyncCompleted,
             target_url: &TargetUrl::parse(url)?,
             shaper: &ShaperName::standard(),
+            asymmetric: false,
             secret: &EndpointSecret::from_random([9; 32]),
             nonce: [3; 24],
         };

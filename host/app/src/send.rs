@@ -54,8 +54,10 @@ impl Sender {
     /// Sends a delivery once. Never fails: whatever happens is an attempt with an outcome.
     pub(crate) async fn send(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> (SendOutcome, Attempt) {
         let began = Instant::now();
-        let sent = match tokio::time::timeout(self.timeout, self.post(claimed, key, now)).await {
-            Ok(sent) => sent,
+        let deadline = began + self.timeout;
+        let sent = match tokio::time::timeout_at(deadline.into(), self.post(claimed, key, now)).await {
+            Ok(Ok(response)) => judge(response, now, deadline).await,
+            Ok(Err(unsent)) => unsent,
             Err(_) => Sent::failed(format!("no answer within {:?}", self.timeout)),
         };
         let attempt = Attempt {
@@ -68,32 +70,20 @@ impl Sender {
         (sent.outcome, attempt)
     }
 
-    async fn post(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> Sent {
+    async fn post(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> Result<Response, Sent> {
         if !claimed.endpoint_is_active {
-            return Sent::hopeless("the endpoint is disabled".into());
+            return Err(Sent::hopeless("the endpoint is disabled".into()));
         }
         // Parsed again: a row may have been put in by hand.
-        let url = match TargetUrl::parse(&claimed.target_url) {
-            Ok(url) => url.url().clone(),
-            Err(why) => return Sent::hopeless(format!("the endpoint's URL {why}")),
-        };
-        if let Err(forbidden) = check_literal(&url, &self.addresses) {
-            return Sent::hopeless(forbidden.to_string());
-        }
-        let headers = match self.headers(claimed, key, now) {
-            Ok(headers) => headers,
-            Err(why) => return Sent::hopeless(why),
-        };
+        let url = TargetUrl::parse(&claimed.target_url)
+            .map_err(|why| Sent::hopeless(format!("the endpoint's URL {why}")))?
+            .url()
+            .clone();
+        check_literal(&url, &self.addresses).map_err(|forbidden| Sent::hopeless(forbidden.to_string()))?;
+        let headers = self.headers(claimed, key, now).map_err(Sent::hopeless)?;
         failpoint::pass("send.before");
-        match self.client.post(url).headers(headers).body(claimed.body.clone()).send().await {
-            Ok(response) => {
-                failpoint::pass("response.before");
-                let sent = judge(response, now).await;
-                failpoint::pass("response.after");
-                sent
-            }
-            Err(error) => Sent::failed(causes(&error)),
-        }
+        let request = self.client.post(url).headers(headers).body(claimed.body.clone());
+        request.send().await.map_err(|error| Sent::failed(causes(&error)))
     }
 
     fn headers(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> Result<HeaderMap, String> {
@@ -139,7 +129,9 @@ impl Sent {
     }
 }
 
-async fn judge(response: Response, now: Time) -> Sent {
+/// The status line has decided: a body that breaks off or never ends changes nothing any more.
+async fn judge(response: Response, now: Time, deadline: Instant) -> Sent {
+    failpoint::pass("response.before");
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
     let outcome = match status {
@@ -149,14 +141,15 @@ async fn judge(response: Response, now: Time) -> Sent {
         _ => SendOutcome::Failed { retry_after: None },
     };
     let error = (outcome != SendOutcome::Accepted).then(|| format!("the receiver answered {status}"));
-    Sent { outcome, status: Some(status), error, response: first_bytes(response).await }
+    let sent = Sent { outcome, status: Some(status), error, response: first_bytes(response, deadline).await };
+    failpoint::pass("response.after");
+    sent
 }
 
-/// The status line has decided; a body that breaks off or never ends changes nothing any more.
-async fn first_bytes(mut response: Response) -> Option<String> {
+async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await {
         read += chunk.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(KEEP_MOST - kept.len())]);
         if read >= READ_MOST {

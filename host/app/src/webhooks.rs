@@ -32,6 +32,8 @@ pub struct WebhookRegistration {
     pub target_url: TargetUrl,
     /// In which shape; `None` is the original service's payload.
     pub shaper: Option<ShaperName>,
+    /// Whether to sign by a key pair (`v1a`) too.
+    pub asymmetric: bool,
 }
 
 /// A webhook endpoint as its owner sees it.
@@ -51,6 +53,8 @@ pub struct Endpoint {
     pub disabled_reason: Option<String>,
     /// In which shape.
     pub shaper: ShaperName,
+    /// Whether its deliveries are signed by a key pair (`v1a`) too.
+    pub asymmetric: bool,
     /// At most so many deliveries a minute.
     pub rate_per_minute: Option<i64>,
     /// How it has been doing.
@@ -73,6 +77,7 @@ impl From<endpoints::Endpoint> for Endpoint {
             is_active: endpoint.is_active,
             disabled_reason: endpoint.disabled_reason,
             shaper: endpoint.shaper,
+            asymmetric: endpoint.asymmetric,
             rate_per_minute: endpoint.rate_per_minute,
             health: endpoint.health,
             created_at: endpoint.created_at,
@@ -100,6 +105,8 @@ pub struct EndpointChange {
     pub shaper: Option<ShaperName>,
     /// Whether it is sent anything.
     pub activity: Option<Activity>,
+    /// Whether to sign by a key pair (`v1a`) too.
+    pub asymmetric: Option<bool>,
     /// At most so many deliveries a minute; 0 for no limit.
     pub rate_per_minute: Option<i64>,
 }
@@ -109,6 +116,8 @@ pub struct EndpointChange {
 pub struct SecretReport {
     /// The current one, `whsec_...`.
     pub secret: String,
+    /// What `v1a` signatures are verified with, `whpk_...`; `None` where none are made.
+    pub public_key: Option<String>,
     /// Until when each of those that it replaced still signs too.
     pub overlaps: Vec<Time>,
 }
@@ -141,6 +150,7 @@ impl App {
             event: registration.event,
             target_url: &registration.target_url,
             shaper: &registration.shaper.unwrap_or_else(ShaperName::standard),
+            asymmetric: registration.asymmetric,
             secret: &secret,
             nonce: random(),
         };
@@ -192,6 +202,9 @@ impl App {
             }
             if let Some(shaper) = change.shaper {
                 endpoint.shaper = shaper;
+            }
+            if let Some(asymmetric) = change.asymmetric {
+                endpoint.asymmetric = asymmetric;
             }
             if let Some(rate) = change.rate_per_minute {
                 endpoint.rate_per_minute = (rate > 0).then_some(rate);
@@ -263,7 +276,7 @@ impl App {
 
     fn secret_report(&self, secrets: &Secrets) -> SecretReport {
         let overlaps = secrets.overlaps(self.0.clock.now()).collect();
-        SecretReport { secret: secrets.current().expose(), overlaps }
+        SecretReport { secret: secrets.current().expose(), public_key: secrets.public_key(), overlaps }
     }
 
     /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`LONGEST_OVERLAP`].

@@ -4,6 +4,7 @@
 //! with a table or a property. Left out on purpose: I/O, tokio, SQL and wire formats.
 
 mod address;
+mod asymmetric;
 mod clock;
 mod delivery;
 mod endpoint;
@@ -17,6 +18,7 @@ mod text;
 mod time;
 
 pub use address::{AddressPolicy, is_public};
+pub use asymmetric::SigningRoot;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};
 pub use endpoint::{Health, Pace};

@@ -1,12 +1,13 @@
-//! Webhook signatures. Two schemes: Standard Webhooks (<https://www.standardwebhooks.com>), always, and the original
-//! service's `X-Webhook-Signature`, where its secret is set.
+//! Webhook signatures: Standard Webhooks (<https://www.standardwebhooks.com>) always, by a shared secret (`v1`) and where
+//! the endpoint wants it by a key pair too (`v1a`), and the original service's `X-Webhook-Signature`, where its secret is
+//! set.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 
-use crate::{EventId, Invalid, Time};
+use crate::{EventId, Invalid, SigningRoot, Time, asymmetric::SigningKey};
 
 const PREFIX: &str = "whsec_";
 
@@ -42,6 +43,8 @@ pub struct Secrets {
     current: EndpointSecret,
     /// Newest first, each with the end of its overlap.
     retired: Vec<(Time, EndpointSecret)>,
+    /// With it, `v1a` signatures are made as well.
+    root: Option<SigningRoot>,
 }
 
 impl Secrets {
@@ -50,7 +53,22 @@ impl Secrets {
 
     /// A secret that replaced none.
     pub const fn new(current: EndpointSecret) -> Self {
-        Self { current, retired: Vec::new() }
+        Self { current, retired: Vec::new(), root: None }
+    }
+
+    /// Signs in the asymmetric scheme too.
+    #[must_use]
+    pub fn with_root(self, root: SigningRoot) -> Self {
+        Self { root: Some(root), ..self }
+    }
+
+    /// The public key of the current secret's `v1a` signatures, `whpk_...`; `None` without that scheme.
+    pub fn public_key(&self) -> Option<String> {
+        self.key(&self.current).map(|key| key.public())
+    }
+
+    fn key(&self, secret: &EndpointSecret) -> Option<SigningKey> {
+        self.root.as_ref().map(|root| root.key(secret.0.expose_secret()))
     }
 
     /// Takes up `new`; what was current still signs until `until`.
@@ -58,7 +76,7 @@ impl Secrets {
     pub fn rotated(self, new: EndpointSecret, until: Time, now: Time) -> Self {
         let retired = std::iter::once((until, self.current)).chain(self.retired);
         let retired = retired.filter(|(until, _)| *until > now).take(Self::MOST_RETIRED).collect();
-        Self { current: new, retired }
+        Self { current: new, retired, root: self.root }
     }
 
     /// The one that new receivers are to be given.
@@ -71,13 +89,17 @@ impl Secrets {
         self.retired.iter().map(|(until, _)| *until).filter(move |until| *until > now)
     }
 
-    /// The value of `webhook-signature`: one signature for each secret that is valid when it is sent, divided by
-    /// blanks; the current one's comes first.
+    /// The value of `webhook-signature`: signatures for each secret that is valid when it is sent, divided by blanks; the
+    /// current one's come first.
     pub fn signature(&self, id: EventId, sent_at: Time, body: &[u8]) -> String {
         let retired = self.retired.iter().filter(|(until, _)| *until > sent_at).map(|(_, secret)| secret);
         let signatures = std::iter::once(&self.current).chain(retired);
-        let signatures: Vec<_> = signatures.map(|secret| standard_signature(secret, id, sent_at, body)).collect();
-        signatures.join(" ")
+        let signed = signed_content(id, sent_at, body);
+        let signatures = signatures.flat_map(|secret| {
+            let asymmetric = self.key(secret).map(|key| key.sign(&signed));
+            std::iter::once(symmetric(secret, &signed)).chain(asymmetric)
+        });
+        signatures.collect::<Vec<_>>().join(" ")
     }
 
     /// The retired ones as text, to be encrypted and stored; `None` if there are none.
@@ -102,8 +124,15 @@ impl Secrets {
 
 /// The value of `webhook-signature` for one secret: `v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`.
 pub fn standard_signature(secret: &EndpointSecret, id: EventId, sent_at: Time, body: &[u8]) -> String {
-    let head = format!("{id}.{}.", sent_at.as_seconds());
-    format!("v1,{}", STANDARD.encode(hmac_sha256(secret.0.expose_secret(), &[head.as_bytes(), body])))
+    symmetric(secret, &signed_content(id, sent_at, body))
+}
+
+fn symmetric(secret: &EndpointSecret, signed: &[u8]) -> String {
+    format!("v1,{}", STANDARD.encode(hmac_sha256(secret.0.expose_secret(), &[signed])))
+}
+
+fn signed_content(id: EventId, sent_at: Time, body: &[u8]) -> Vec<u8> {
+    [format!("{id}.{}.", sent_at.as_seconds()).as_bytes(), body].concat()
 }
 
 /// The value of the original service's `X-Webhook-Signature`: `sha256=` and the hex HMAC-SHA256 of the body.
@@ -112,7 +141,7 @@ pub fn seed_signature(secret: &[u8], body: &[u8]) -> String {
     format!("sha256={hex}")
 }
 
-fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
         Ok(mac) => mac,
         Err(_) => unreachable!("HMAC takes keys of every length"),
@@ -168,6 +197,24 @@ mod tests {
         assert_eq!(many.signature(id, at(20), b"").split(' ').count(), 1 + Secrets::MOST_RETIRED);
         assert!(Secrets::new(secret(1)).rotated(secret(2), at(0), at(0)).expose_retired().is_none(), "no overlap");
         assert!(Secrets::new(secret(1)).with_retired("x").is_err());
+    }
+
+    #[test]
+    fn every_valid_secret_signs_in_both_schemes() {
+        let at = |seconds: i64| Time::from_micros(seconds * 1_000_000);
+        let secret = |byte| EndpointSecret::from_random([byte; 32]);
+        let one = Secrets::new(secret(1));
+        assert_eq!(one.public_key(), None);
+        let both = one.with_root(SigningRoot::new([7; 32]));
+        let old = both.public_key().expect("a key");
+        let rotated = both.rotated(secret(2), at(100), at(0));
+        assert_ne!(rotated.public_key().expect("another key"), old);
+        let schemes = |now| {
+            let signature = rotated.signature(EventId(crate::uuid_v4([1; 16])), now, b"body");
+            signature.split(' ').map(|one| one.split(',').next().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        };
+        assert_eq!(schemes(at(1)).expect("schemes"), ["v1", "v1a", "v1", "v1a"]);
+        assert_eq!(schemes(at(100)).expect("schemes"), ["v1", "v1a"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, Pace, Secrets
 use crate::{
     Conn, EncryptionKey, Sealed, StoreError,
     dialect::statements,
-    endpoints::open_secrets,
+    endpoints::SealedSecrets,
     rows::Rows,
     values::{At, JsonText},
 };
@@ -40,7 +40,7 @@ statements! {
         returning id"];
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
             o.store_id, m.content_type, m.headers, m.body, e.target_url, e.is_active, e.failures, e.secret,
-            e.retired_secrets, e.identity
+            e.retired_secrets, e.identity, e.asymmetric
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
@@ -171,6 +171,7 @@ pub struct Claimed {
     /// The bytes to send.
     pub body: Vec<u8>,
     identity: String,
+    asymmetric: bool,
     secret: Sealed,
     retired_secrets: Option<Sealed>,
 }
@@ -178,7 +179,14 @@ pub struct Claimed {
 impl Claimed {
     /// The secrets to sign with.
     pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
-        open_secrets(key, &self.identity, &self.secret, self.retired_secrets.as_ref())
+        SealedSecrets {
+            endpoint_id: self.endpoint_id,
+            identity: &self.identity,
+            current: &self.secret,
+            retired: self.retired_secrets.as_ref(),
+            asymmetric: self.asymmetric,
+        }
+        .open(key)
     }
 }
 
@@ -256,6 +264,7 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
         secret: Vec<u8>,
         retired_secrets: Option<Vec<u8>>,
         identity: String,
+        asymmetric: bool,
     }
     let rows: Vec<Row> = conn.query(LOAD).rows(claimed).all().await?;
     rows.into_iter()
@@ -277,6 +286,7 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
                     .map_err(|why| StoreError::unreadable("callback_messages.headers", why))?,
                 body: row.body,
                 identity: row.identity,
+                asymmetric: row.asymmetric,
                 secret: Sealed(row.secret),
                 retired_secrets: row.retired_secrets.map(Sealed),
             })

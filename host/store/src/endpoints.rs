@@ -4,7 +4,7 @@
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName, TargetUrl, Time,
+    EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName, SigningRoot, TargetUrl, Time,
 };
 
 use crate::{
@@ -18,20 +18,20 @@ use crate::{
 statements! {
     /// `do update` of nothing, because `do nothing` returns nothing.
     REGISTER = ["insert into webhook_endpoints (id, identity, organization_id, event, target_url, shaper, secret,
-            created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+            created_at, updated_at, asymmetric) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         on conflict (identity) do update set identity = excluded.identity
         returning id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            identity, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"];
+            identity, asymmetric, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"];
     LIST = ["select id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            identity, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
+            identity, asymmetric, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
         from webhook_endpoints where organization_id = $1"];
     ONE = ["select id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            identity, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
+            identity, asymmetric, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
         from webhook_endpoints where id = $1 and organization_id = $2"];
     LOCK = ["select id from webhook_endpoints where id = $1 and organization_id = $2" lock_rows];
     SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
             disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
-            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14
+            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, asymmetric = $15
         where id = $1"];
     DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
     /// The active endpoints of each wanted (organization, event).
@@ -60,6 +60,8 @@ pub struct NewEndpoint<'a> {
     pub target_url: &'a TargetUrl,
     /// In which shape it wants to know.
     pub shaper: &'a ShaperName,
+    /// Whether its deliveries are signed by a key pair too.
+    pub asymmetric: bool,
     /// The signing secret that it gets if it is new.
     pub secret: &'a EndpointSecret,
     /// Random bytes for the encryption, used once.
@@ -83,6 +85,8 @@ pub struct Endpoint {
     pub is_active: bool,
     /// Why it is not.
     pub disabled_reason: Option<String>,
+    /// Whether its deliveries are signed by a key pair too.
+    pub asymmetric: bool,
     /// At most so many deliveries a minute.
     pub rate_per_minute: Option<i64>,
     /// How it has been doing.
@@ -102,24 +106,48 @@ const RETIRED: &str = "webhook_endpoints.retired_secrets";
 impl Endpoint {
     /// The secrets that its deliveries are signed with.
     pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
-        open_secrets(key, &self.identity, &self.secret, self.retired_secrets.as_ref())
+        SealedSecrets {
+            endpoint_id: self.id,
+            identity: &self.identity,
+            current: &self.secret,
+            retired: self.retired_secrets.as_ref(),
+            asymmetric: self.asymmetric,
+        }
+        .open(key)
     }
 }
 
-pub(crate) fn open_secrets(
-    key: &EncryptionKey,
-    identity: &str,
-    current: &Sealed,
-    retired: Option<&Sealed>,
-) -> Result<Secrets, StoreError> {
-    let open = |place, sealed| {
-        let text = key.open(place, identity, sealed)?;
-        String::from_utf8(text).map_err(|why| StoreError::unreadable(place, why.utf8_error()))
-    };
-    let current = EndpointSecret::parse(&open(SECRET, current)?).map_err(|why| StoreError::unreadable(SECRET, why))?;
-    let secrets = Secrets::new(current);
-    let Some(retired) = retired else { return Ok(secrets) };
-    secrets.with_retired(&open(RETIRED, retired)?).map_err(|why| StoreError::unreadable(RETIRED, why))
+/// An endpoint's secrets as they are stored.
+pub(crate) struct SealedSecrets<'a> {
+    pub(crate) endpoint_id: EndpointId,
+    pub(crate) identity: &'a str,
+    pub(crate) current: &'a Sealed,
+    pub(crate) retired: Option<&'a Sealed>,
+    pub(crate) asymmetric: bool,
+}
+
+impl SealedSecrets<'_> {
+    pub(crate) fn open(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
+        let open = |place, sealed| {
+            let text = key.open(place, self.identity, sealed)?;
+            String::from_utf8(text).map_err(|why| StoreError::unreadable(place, why.utf8_error()))
+        };
+        let current = EndpointSecret::parse(&open(SECRET, self.current)?);
+        let mut secrets = Secrets::new(current.map_err(|why| StoreError::unreadable(SECRET, why))?);
+        if let Some(retired) = self.retired {
+            let text = open(RETIRED, retired)?;
+            secrets = secrets.with_retired(&text).map_err(|why| StoreError::unreadable(RETIRED, why))?;
+        }
+        if self.asymmetric {
+            secrets = secrets.with_root(signing_root(key, self.endpoint_id));
+        }
+        Ok(secrets)
+    }
+}
+
+/// What the endpoint's `v1a` keys are made from.
+fn signing_root(key: &EncryptionKey, endpoint: EndpointId) -> SigningRoot {
+    SigningRoot::new(key.derive("webhook_endpoints.v1a", &endpoint.to_string()))
 }
 
 #[derive(FromRow)]
@@ -134,6 +162,7 @@ struct Row {
     secret: Vec<u8>,
     retired_secrets: Option<Vec<u8>>,
     identity: String,
+    asymmetric: bool,
     rate_per_minute: Option<i64>,
     failures: i64,
     failing_since: Option<At>,
@@ -153,6 +182,7 @@ impl From<Row> for Endpoint {
             shaper: ShaperName::from_stored(row.shaper),
             is_active: row.is_active,
             disabled_reason: row.disabled_reason,
+            asymmetric: row.asymmetric,
             rate_per_minute: row.rate_per_minute,
             health: health(row.failures, row.failing_since, row.pauses, row.paused_until),
             created_at: row.created_at.0,
@@ -193,6 +223,7 @@ pub async fn register(
         .bind(new.shaper.as_str())
         .bind(secret.0)
         .time(now)
+        .bind(new.asymmetric)
         .one()
         .await?;
     Ok(row.into())
@@ -262,6 +293,7 @@ pub async fn save(
         .bind(pauses)
         .bind(paused_until.map(At))
         .time(now)
+        .bind(endpoint.asymmetric)
         .run()
         .await
         .map(drop)

@@ -7,6 +7,7 @@ use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
     aead::{Aead, KeyInit, Payload},
 };
+use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::{Digest, Sha256};
 
@@ -34,6 +35,14 @@ impl EncryptionKey {
         let mut id = [0; KEY_ID];
         id.copy_from_slice(&digest[..KEY_ID]);
         Self { id, key: bytes.to_vec().into() }
+    }
+
+    /// Bytes that only this deployment can make, for one purpose and subject; they tell nothing of the key.
+    pub fn derive(&self, purpose: &'static str, subject: &str) -> [u8; 32] {
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.key.expose_secret())
+            .expect("HMAC takes keys of every length");
+        mac.update(&self.bound_to(purpose, subject));
+        mac.finalize().into_bytes().into()
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {

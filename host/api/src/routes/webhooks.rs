@@ -27,6 +27,8 @@ pub(super) struct Shown {
     /// Why it is not active.
     disabled_reason: Option<String>,
     shaper: String,
+    /// Whether deliveries are signed by a key pair (v1a) too.
+    asymmetric: bool,
     /// At most so many deliveries a minute; null for no limit.
     rate_per_minute: Option<i64>,
     health: ShownHealth,
@@ -58,6 +60,7 @@ impl From<Endpoint> for Shown {
             is_active: endpoint.is_active,
             disabled_reason: endpoint.disabled_reason,
             shaper: endpoint.shaper.to_string(),
+            asymmetric: endpoint.asymmetric,
             rate_per_minute: endpoint.rate_per_minute,
             health: ShownHealth {
                 consecutive_failures: endpoint.health.failures,
@@ -81,9 +84,11 @@ fn registration(mut fields: Fields) -> Result<WebhookRegistration, ApiError> {
     let event = fields.required("event", event_kind);
     let target_url = fields.required("targetUrl", TargetUrl::parse);
     let shaper = fields.optional("shaper", ShaperName::parse);
-    match (organization_id, event, target_url, shaper) {
-        (Some(organization_id), Some(event), Some(target_url), Some(shaper)) => {
-            Ok(WebhookRegistration { organization_id, event, target_url, shaper })
+    let asymmetric = fields.optional_flag("asymmetric");
+    match (organization_id, event, target_url, shaper, asymmetric) {
+        (Some(organization_id), Some(event), Some(target_url), Some(shaper), Some(asymmetric)) => {
+            let asymmetric = asymmetric.unwrap_or(false);
+            Ok(WebhookRegistration { organization_id, event, target_url, shaper, asymmetric })
         }
         _ => Err(fields.refusal()),
     }
@@ -132,12 +137,20 @@ fn change(mut fields: Fields) -> Result<(OrganizationId, EndpointChange), ApiErr
     let target_url = fields.optional("targetUrl", TargetUrl::parse);
     let shaper = fields.optional("shaper", ShaperName::parse);
     let is_active = fields.optional_flag("isActive");
+    let asymmetric = fields.optional_flag("asymmetric");
     let rate_per_minute = fields.optional_number("ratePerMinute", 0..=Pace::MOST_PER_MINUTE);
-    match (organization, target_url, shaper, is_active, rate_per_minute) {
-        (Some(organization), Some(target_url), Some(shaper), Some(is_active), Some(rate_per_minute)) => {
+    match (organization, target_url, shaper, is_active, asymmetric, rate_per_minute) {
+        (
+            Some(organization),
+            Some(target_url),
+            Some(shaper),
+            Some(is_active),
+            Some(asymmetric),
+            Some(rate_per_minute),
+        ) => {
             let disabled = || Activity::Disabled(BY_ITS_OWNER.into());
             let activity = is_active.map(|is| if is { Activity::Enabled } else { disabled() });
-            Ok((organization, EndpointChange { target_url, shaper, activity, rate_per_minute }))
+            Ok((organization, EndpointChange { target_url, shaper, activity, asymmetric, rate_per_minute }))
         }
         _ => Err(fields.refusal()),
     }
@@ -179,7 +192,7 @@ pub(super) async fn disable(
 
 fn shown_secret(report: SecretReport) -> Json<Value> {
     let overlaps: Vec<_> = report.overlaps.iter().map(Time::to_string).collect();
-    Json(json!({"secret": report.secret, "previousSecretsUntil": overlaps}))
+    Json(json!({"secret": report.secret, "publicKey": report.public_key, "previousSecretsUntil": overlaps}))
 }
 
 /// `GET /webhooks/{id}/secret?organizationId=`.

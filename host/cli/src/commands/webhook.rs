@@ -163,6 +163,7 @@ fn show(webhook: &Value) -> String {
         ("event", text(&webhook["event"])),
         ("url", text(&webhook["targetUrl"])),
         ("shaper", text(&webhook["shaper"])),
+        ("signatures", if webhook["asymmetric"] == true { "v1, v1a" } else { "v1" }.into()),
         ("rate", rate.map_or_else(|| "no limit".into(), |rate| format!("{rate} a minute"))),
         ("state", state(webhook)),
         ("failing since", text(&webhook["health"]["failingSince"])),
@@ -175,7 +176,8 @@ fn show(webhook: &Value) -> String {
 fn rotated(secret: &Value) -> String {
     let ends = secret["previousSecretsUntil"].as_array().into_iter().flatten();
     let ends: String = ends.map(|end| format!("\na secret before it signs too until {}", text(end))).collect();
-    format!("{}{ends}", text(&secret["secret"]))
+    let public = secret["publicKey"].as_str().map(|key| format!("\npublic key of v1a: {key}")).unwrap_or_default();
+    format!("{}{public}{ends}", text(&secret["secret"]))
 }
 
 #[cfg(test)]

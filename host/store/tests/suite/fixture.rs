@@ -76,6 +76,7 @@ impl Ledger {
             event,
             target_url: &TargetUrl::parse(url)?,
             shaper: &ShaperName::standard(),
+            asymmetric: false,
             secret: &EndpointSecret::from_random([7; 32]),
             nonce: [3; 24],
         };
