@@ -3,7 +3,7 @@
 -- Secrets that were replaced and still sign until their overlap ends; encrypted as one text.
 alter table webhook_endpoints add column retired_secrets bytea;
 -- Whether deliveries are signed by an Ed25519 key pair (v1a) too.
-alter table webhook_endpoints add column asymmetric boolean not null default false;
+alter table webhook_endpoints add column signs_v1a boolean not null default false;
 -- At most so many deliveries a minute; null for no limit.
 alter table webhook_endpoints add column rate_per_minute bigint check (rate_per_minute > 0);
 -- With a limit: when the next delivery may begin.

@@ -1,7 +1,7 @@
 -- The same columns, under the same names, as migrations/postgres/0004_webhook_care.sql, which explains them.
 
 alter table webhook_endpoints add column retired_secrets blob;
-alter table webhook_endpoints add column asymmetric integer not null default 0 check (asymmetric in (0, 1));
+alter table webhook_endpoints add column signs_v1a integer not null default 0 check (signs_v1a in (0, 1));
 alter table webhook_endpoints add column rate_per_minute integer check (rate_per_minute > 0);
 alter table webhook_endpoints add column paced_until integer;
 alter table webhook_endpoints add column failures integer not null default 0;

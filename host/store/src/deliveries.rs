@@ -40,7 +40,7 @@ statements! {
         returning id"];
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
             o.store_id, m.content_type, m.headers, m.body, e.target_url, e.is_active, e.failures, e.secret,
-            e.retired_secrets, e.identity, e.asymmetric
+            e.retired_secrets, e.identity, e.signs_v1a
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
@@ -264,7 +264,7 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
         secret: Vec<u8>,
         retired_secrets: Option<Vec<u8>>,
         identity: String,
-        asymmetric: bool,
+        signs_v1a: bool,
     }
     let rows: Vec<Row> = conn.query(LOAD).rows(claimed).all().await?;
     rows.into_iter()
@@ -286,7 +286,7 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
                     .map_err(|why| StoreError::unreadable("callback_messages.headers", why))?,
                 body: row.body,
                 identity: row.identity,
-                asymmetric: row.asymmetric,
+                asymmetric: row.signs_v1a,
                 secret: Sealed(row.secret),
                 retired_secrets: row.retired_secrets.map(Sealed),
             })

@@ -18,20 +18,20 @@ use crate::{
 statements! {
     /// `do update` of nothing, because `do nothing` returns nothing.
     REGISTER = ["insert into webhook_endpoints (id, identity, organization_id, event, target_url, shaper, secret,
-            created_at, updated_at, asymmetric) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+            created_at, updated_at, signs_v1a) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         on conflict (identity) do update set identity = excluded.identity
         returning id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            identity, asymmetric, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"];
+            identity, signs_v1a, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"];
     LIST = ["select id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            identity, asymmetric, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
+            identity, signs_v1a, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
         from webhook_endpoints where organization_id = $1"];
     ONE = ["select id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            identity, asymmetric, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
+            identity, signs_v1a, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at
         from webhook_endpoints where id = $1 and organization_id = $2"];
     LOCK = ["select id from webhook_endpoints where id = $1 and organization_id = $2" lock_rows];
     SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
             disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
-            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, asymmetric = $15
+            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15
         where id = $1"];
     DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
     /// The active endpoints of each wanted (organization, event).
@@ -162,7 +162,7 @@ struct Row {
     secret: Vec<u8>,
     retired_secrets: Option<Vec<u8>>,
     identity: String,
-    asymmetric: bool,
+    signs_v1a: bool,
     rate_per_minute: Option<i64>,
     failures: i64,
     failing_since: Option<At>,
@@ -182,7 +182,7 @@ impl From<Row> for Endpoint {
             shaper: ShaperName::from_stored(row.shaper),
             is_active: row.is_active,
             disabled_reason: row.disabled_reason,
-            asymmetric: row.asymmetric,
+            asymmetric: row.signs_v1a,
             rate_per_minute: row.rate_per_minute,
             health: health(row.failures, row.failing_since, row.pauses, row.paused_until),
             created_at: row.created_at.0,
