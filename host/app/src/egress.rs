@@ -5,13 +5,16 @@
 //! checked by themselves.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use reqwest::{
-    Url,
+    Client, Url,
     dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
 };
 use wharf_domain::AddressPolicy;
 
@@ -42,25 +45,60 @@ pub(crate) fn check_target(url: &Url, policy: &AddressPolicy) -> Result<(), Forb
     check_literal(url, policy)
 }
 
+/// Answers a name's addresses.
+pub(crate) type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
+
 /// Resolves names and refuses them if any of their addresses is forbidden.
-pub(crate) struct GuardedResolver(pub(crate) Arc<AddressPolicy>);
+pub(crate) struct GuardedResolver {
+    policy: Arc<AddressPolicy>,
+    lookup: Arc<Lookup>,
+}
+
+impl GuardedResolver {
+    /// Asks as the operating system is set up to.
+    pub(crate) fn system(policy: Arc<AddressPolicy>) -> Self {
+        let lookup = |name| {
+            let found = async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) };
+            found.boxed()
+        };
+        Self { policy, lookup: Arc::new(lookup) }
+    }
+}
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = Arc::clone(&self.0);
+        let (policy, found) = (Arc::clone(&self.policy), (self.lookup)(name.as_str().to_owned()));
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if let Some(bad) = found.iter().find(|address| !policy.permits(address.ip())) {
-                return Err(Forbidden(format!("{} of {}", bad.ip(), name.as_str())).into());
+            let found = found.await?;
+            if let Some(bad) = found.iter().find(|address| !policy.permits(**address)) {
+                return Err(Forbidden(format!("{bad} of {}", name.as_str())).into());
             }
-            Ok(Box::new(found.into_iter()) as Addrs)
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
 }
 
+/// A client for webhooks: pooled, no redirects (they would carry the body past the address rule), no proxy from the
+/// environment.
+pub(crate) fn client(resolver: GuardedResolver, idle_per_host: usize) -> reqwest::Result<Client> {
+    Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .dns_resolver(Arc::new(resolver))
+        .pool_max_idle_per_host(idle_per_host)
+        .user_agent(concat!("wharf/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::AsyncWriteExt;
+    use wharf_tests::{RawServer, read_request};
+
     use super::*;
+    use crate::send::causes;
 
     #[test]
     fn literals_are_refused_in_every_spelling() {
@@ -87,5 +125,55 @@ mod tests {
         for url in ["http://1.1.1.1/", "http://example.com/", "http://[2606:4700::1]/"] {
             assert!(check_literal(&Url::parse(url).expect("a URL"), &policy).is_ok(), "{url}");
         }
+    }
+
+    /// A client whose names have these addresses, the last ones from then on.
+    fn client_with(policy: &AddressPolicy, answers: Vec<Vec<IpAddr>>) -> Client {
+        wharf_tests::standard_tls();
+        let answers = Mutex::new(answers);
+        let lookup = move |_| {
+            let mut answers = answers.lock().expect("no panics");
+            let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            async { Ok(answer) }.boxed()
+        };
+        let resolver = GuardedResolver { policy: Arc::new(policy.clone()), lookup: Arc::new(lookup) };
+        client(resolver, 1).expect("a client")
+    }
+
+    #[test]
+    fn a_name_is_refused_for_one_forbidden_address_among_others() {
+        wharf_tests::run(async {
+            for forbidden in wharf_domain::FORBIDDEN_NETWORKS {
+                let network: ipnet::IpNet = forbidden.parse().expect("a network");
+                for address in [network.network(), network.broadcast()] {
+                    let answers = vec![vec!["1.1.1.1".parse().expect("an address"), address]];
+                    let client = client_with(&AddressPolicy::default(), answers);
+                    let error = client.post("http://shop.test:1/").send().await.expect_err("it is forbidden");
+                    assert!(causes(&error).contains("is not a public address"), "{address}: {}", causes(&error));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_name_that_flips_to_loopback_is_not_connected_to() {
+        wharf_tests::run(async {
+            let answer = |mut stream| async move {
+                read_request(&mut stream).await?;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await
+            };
+            // Stands for a public address: nothing here may leave the machine.
+            let public = RawServer::start("127.0.0.2", answer).await.expect("a server");
+            let port = public.address().port();
+            let inside = RawServer::start_at(([127, 0, 0, 1], port).into(), answer).await.expect("a server");
+            let policy = AddressPolicy { allowed: vec!["127.0.0.2/32".parse().expect("a network")] };
+            let answers = vec![vec![[127, 0, 0, 2].into()], vec![[127, 0, 0, 1].into()]];
+            let client = client_with(&policy, answers);
+            let url = format!("http://flips.test:{port}/");
+            assert_eq!(client.post(&url).body("a").send().await.expect("an answer").status(), 200);
+            let error = client.post(&url).body("b").send().await.expect_err("it has flipped");
+            assert!(causes(&error).contains("127.0.0.1 of flips.test is not a public address"), "{}", causes(&error));
+            assert_eq!((public.connections(), inside.connections()), (1, 0));
+        });
     }
 }

@@ -4,6 +4,7 @@
 //! Promises: no network or plugin call inside a transaction; every step of a worker may run twice; nothing that was
 //! answered with success is lost. Left out: HTTP serving (`wharf-api`) and settings (`wharf`).
 
+mod answer;
 mod callbacks;
 mod egress;
 mod entropy;
@@ -18,6 +19,7 @@ mod send;
 mod settings;
 mod stores;
 mod sync;
+mod threads;
 mod turns;
 mod webhooks;
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 /// Networks that a webhook or a plugin must not reach: private, local, documentation, transition and reserved ranges
 /// (IANA special-purpose registries), and everything in `::/8` that is not an IPv4 address in disguise.
-const FORBIDDEN: &[&str] = &[
+pub const FORBIDDEN_NETWORKS: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -38,7 +38,7 @@ const FORBIDDEN: &[&str] = &[
 /// Whether an address is on the public internet.
 pub fn is_public(address: IpAddr) -> bool {
     let address = unwrapped(address);
-    !FORBIDDEN.iter().filter_map(|net| net.parse::<IpNet>().ok()).any(|net| net.contains(&address))
+    !FORBIDDEN_NETWORKS.iter().filter_map(|net| net.parse::<IpNet>().ok()).any(|net| net.contains(&address))
 }
 
 /// An IPv4 address that hides in an IPv6 one (`::ffff:127.0.0.1`) is judged as what it reaches.
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_range_parses_and_is_refused_at_both_ends() {
-        for range in FORBIDDEN {
+        for range in FORBIDDEN_NETWORKS {
             let net: IpNet = range.parse().expect("a network");
             assert!(!is_public(net.network()), "{range}");
             assert!(!is_public(net.broadcast()), "{range}");

@@ -17,7 +17,7 @@ mod store;
 mod text;
 mod time;
 
-pub use address::{AddressPolicy, is_public};
+pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
 pub use asymmetric::SigningRoot;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};

@@ -1,0 +1,96 @@
+//! What a receiver's answer means for the delivery.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{
+    Response, StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use wharf_domain::{SendOutcome, Time};
+
+use crate::failpoint;
+
+/// An answer's body is read up to here; a receiver that says more is not listened to.
+const READ_MOST: usize = 64 * 1024;
+/// Of it, this much is kept for the attempts log.
+const KEEP_MOST: usize = 16 * 1024;
+
+/// What came of sending.
+pub(crate) struct Sent {
+    pub(crate) outcome: SendOutcome,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) error: Option<String>,
+    pub(crate) response: Option<String>,
+}
+
+impl Sent {
+    pub(crate) fn failed(why: String) -> Self {
+        Self { outcome: SendOutcome::Failed { retry_after: None }, status: None, error: Some(why), response: None }
+    }
+
+    pub(crate) fn hopeless(why: String) -> Self {
+        Self { outcome: SendOutcome::Hopeless, ..Self::failed(why) }
+    }
+}
+
+/// The status line has decided: a body that breaks off or never ends changes nothing any more.
+pub(crate) async fn judge(response: Response, now: Time, deadline: Instant) -> Sent {
+    failpoint::pass("response.before");
+    let status = response.status();
+    let retry_after = retry_after(response.headers(), now);
+    let outcome = match status {
+        status if status.is_success() => SendOutcome::Accepted,
+        StatusCode::GONE => SendOutcome::Gone,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => SendOutcome::Failed { retry_after },
+        _ => SendOutcome::Failed { retry_after: None },
+    };
+    let error = (outcome != SendOutcome::Accepted).then(|| format!("the receiver answered {status}"));
+    let sent = Sent { outcome, status: Some(status), error, response: first_bytes(response, deadline).await };
+    failpoint::pass("response.after");
+    sent
+}
+
+async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String> {
+    let mut kept = Vec::new();
+    let mut read = 0;
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await {
+        read += chunk.len();
+        kept.extend_from_slice(&chunk[..chunk.len().min(KEEP_MOST - kept.len())]);
+        if read >= READ_MOST {
+            break;
+        }
+    }
+    (!kept.is_empty()).then(|| String::from_utf8_lossy(&kept).into_owned())
+}
+
+/// `Retry-After` as seconds or as an HTTP date (RFC 9110); anything else counts as absent.
+fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?;
+    Some(Time::from_micros(date.timestamp().as_microsecond()).since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_reads_seconds_and_dates_and_drops_nonsense() {
+        let now = Time::parse("2026-01-01T00:00:00Z").expect("a time");
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("Thu, 01 Jan 2026 00:01:00 GMT", Some(60)),
+            ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Signatures as receivers see them: by secrets that are replaced under load, and by a key pair.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, ensure};
+use axum::http::StatusCode;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde_json::{Value, json};
+use wharf_tests::{Answer, Backend, Host, Receiver, Request, on_every_backend};
+
+async fn register(host: &Host, url: &str, more: Value) -> Result<(String, String)> {
+    let mut body = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": url});
+    body.as_object_mut().context("an object")?.extend(more.as_object().cloned().unwrap_or_default());
+    let answer = host.post("/webhooks/register", &body).await?;
+    let text = |name| answer.get(name).as_str().map(str::to_owned).with_context(|| answer.text.clone());
+    Ok((text("id")?, text("secret")?))
+}
+
+async fn post(host: &Host, webhook: &str, action: &str) -> Result<Answer> {
+    host.post(&format!("/webhooks/{webhook}/{action}"), &json!({"organizationId": "org-1"})).await
+}
+
+/// As a receiver verifies: with the reference library, times within five minutes.
+fn verifies(request: &Request, secret: &str) -> bool {
+    let reader = standardwebhooks::Webhook::new(secret).expect("a secret");
+    reader.verify(&request.body, &request.headers).is_ok()
+}
+
+/// A receiver goes over to each new secret late, shortly before the next one. Whatever it gets verifies with the one
+/// that it has.
+async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backend) -> Result<()> {
+    const ROTATIONS: usize = 12;
+    const BETWEEN: usize = 6;
+    let host = Host::start(backend).await?;
+    let receiver = Receiver::start().await?;
+    let (webhook, secret) = register(&host, receiver.url(), json!({})).await?;
+    let known = Arc::new(Mutex::new(secret.clone()));
+    let at_hand = known.clone();
+    receiver.answer_with(move |request| match verifies(request, &at_hand.lock().expect("no panics")) {
+        true => StatusCode::OK,
+        false => StatusCode::UNAUTHORIZED,
+    });
+    let mut newest = secret;
+    let mut sent = 0;
+    for _ in 0..ROTATIONS {
+        newest.clone_into(&mut known.lock().expect("no panics"));
+        for half in 0..BETWEEN {
+            if half == BETWEEN / 2 {
+                // With deliveries on their way before and after.
+                let rotated = post(&host, &webhook, "secret/rotate").await?;
+                newest = rotated.get("secret").as_str().map(str::to_owned).context(rotated.text)?;
+            }
+            let answer = post(&host, &webhook, "test").await?;
+            ensure!(answer.status == 202, "{}", answer.text);
+            sent += 1;
+        }
+    }
+    let requests = receiver.wait_for(sent).await?;
+    ensure!(requests.len() == sent, "a refusal made {} come again", requests.len() - sent);
+    let shown = host.get(&format!("/webhooks/{webhook}?organizationId=org-1")).await?.json();
+    ensure!(shown["health"]["consecutiveFailures"] == 0, "{shown}");
+    let last = requests.last().context("a request")?;
+    ensure!(verifies(last, &newest), "the newest secret signs as well");
+    Ok(())
+}
+
+/// Whether one of the request's signatures of this scheme is by this public key.
+fn verifies_with_key(request: &Request, public_key: &str) -> Result<bool> {
+    let key = STANDARD.decode(public_key.strip_prefix("whpk_").context("a public key")?)?;
+    let head = format!("{}.{}.", request.header("webhook-id"), request.header("webhook-timestamp"));
+    let signed = [head.as_bytes(), &request.body].concat();
+    let signatures = request.header("webhook-signature").split(' ').filter_map(|one| one.strip_prefix("v1a,"));
+    let key = UnparsedPublicKey::new(&ED25519, key);
+    Ok(signatures.filter_map(|one| STANDARD.decode(one).ok()).any(|one| key.verify(&signed, &one).is_ok()))
+}
+
+async fn a_key_pair_signs_where_it_is_wanted(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let receiver = Receiver::start().await?;
+    let (webhook, secret) = register(&host, receiver.url(), json!({"asymmetric": true})).await?;
+    let path = format!("/webhooks/{webhook}/secret?organizationId=org-1");
+    let report = host.get(&path).await?.json();
+    ensure!(report["secret"] == secret.as_str(), "{report}");
+    let old = report["publicKey"].as_str().context("a public key")?.to_owned();
+    post(&host, &webhook, "test").await?;
+    let first = receiver.wait_for(1).await?.remove(0);
+    ensure!(verifies(&first, &secret) && verifies_with_key(&first, &old)?, "both schemes");
+
+    let rotated = post(&host, &webhook, "secret/rotate").await?.json();
+    let new = rotated["publicKey"].as_str().context("a public key")?.to_owned();
+    ensure!(new != old, "the key is rotated with the secret");
+    post(&host, &webhook, "test").await?;
+    let second = receiver.wait_for(2).await?.remove(1);
+    ensure!(verifies_with_key(&second, &old)? && verifies_with_key(&second, &new)?, "both within the overlap");
+
+    let change = json!({"organizationId": "org-1", "asymmetric": false});
+    let changed = Answer::to(host.request("PATCH", &format!("/webhooks/{webhook}")).json(&change)).await?;
+    ensure!(changed.get("asymmetric") == false, "{}", changed.text);
+    ensure!(host.get(&path).await?.get("publicKey").is_null(), "no key without the scheme");
+    post(&host, &webhook, "test").await?;
+    let third = receiver.wait_for(3).await?.remove(2);
+    ensure!(!third.header("webhook-signature").contains("v1a,") && verifies(&third, &secret), "v1 alone");
+    let wrong =
+        json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url(), "asymmetric": 1});
+    ensure!(host.post("/webhooks/register", &wrong).await?.status == 400, "a flag is true or false");
+    Ok(())
+}
+
+on_every_backend!(a_slow_receiver_misses_nothing_while_secrets_are_rotated, a_key_pair_signs_where_it_is_wanted,);
