@@ -75,6 +75,8 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+
     use super::*;
 
     #[test]

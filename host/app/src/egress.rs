@@ -94,7 +94,7 @@ pub(crate) fn client(resolver: GuardedResolver, idle_per_host: usize) -> reqwest
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::io::AsyncWriteExt;
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
     use wharf_tests::{RawServer, read_request};
 
     use super::*;
@@ -152,13 +152,13 @@ mod tests {
                     assert!(causes(&error).contains("is not a public address"), "{address}: {}", causes(&error));
                 }
             }
-        });
+        })
     }
 
     #[test]
     fn a_name_that_flips_to_loopback_is_not_connected_to() {
         wharf_tests::run(async {
-            let answer = |mut stream| async move {
+            let answer = |mut stream: TcpStream| async move {
                 read_request(&mut stream).await?;
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await
             };
@@ -174,6 +174,6 @@ mod tests {
             let error = client.post(&url).body("b").send().await.expect_err("it has flipped");
             assert!(causes(&error).contains("127.0.0.1 of flips.test is not a public address"), "{}", causes(&error));
             assert_eq!((public.connections(), inside.connections()), (1, 0));
-        });
+        })
     }
 }

@@ -127,10 +127,11 @@ impl Sender {
     }
 }
 
-/// An error with its causes: the outermost alone says only that sending failed.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+/// Why sending failed. The outermost error says only that it did, and to which URL, which the endpoint tells as well.
+pub(crate) fn causes(error: &reqwest::Error) -> String {
+    let Some(first) = std::error::Error::source(error) else { return error.to_string() };
+    let mut text = first.to_string();
+    let mut cause = first.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
         cause = inner.source();

@@ -12,6 +12,11 @@ use crate::{
 
 /// `wharf dead-letters`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf dead-letters list --org org-1
+  wharf dead-letters redrive --since 2026-01-31T00:00:00Z --dry-run
+  wharf dead-letters redrive --since 2026-01-31T00:00:00Z --per-minute 60")]
 pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]
     command: DeadLettersCommand,

@@ -8,6 +8,11 @@ use crate::{
 
 /// `wharf delivery`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf delivery list --webhook 0190a5e4-7b1c-7def-8abc-0123456789ab --state failed
+  wharf delivery show 0190a5e4-7b1c-7def-8abc-0123456789ac
+  wharf delivery resend 0190a5e4-7b1c-7def-8abc-0123456789ac")]
 pub(crate) struct DeliveryArgs {
     #[command(subcommand)]
     command: DeliveryCommand,

@@ -11,6 +11,11 @@ use crate::{
 
 /// `wharf webhook`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wharf webhook list --org org-1
+  wharf webhook test 0190a5e4-7b1c-7def-8abc-0123456789ab
+  wharf --json webhook show 0190a5e4-7b1c-7def-8abc-0123456789ab")]
 pub(crate) struct WebhookArgs {
     #[command(subcommand)]
     command: WebhookCommand,
@@ -24,6 +29,8 @@ enum WebhookCommand {
     Show(OneArgs),
     /// Send an event named webhook.test to one webhook.
     Test(OneArgs),
+    /// Print a webhook's signing secret.
+    Secret(OneArgs),
     /// Give a webhook a new signing secret, and print it.
     Rotate(RotateArgs),
     /// Send to a webhook again, and forget what went wrong before.
@@ -95,7 +102,7 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
     match args.command {
         WebhookCommand::List(remote) => {
             let webhooks = Remote::new(remote)?.get("/webhooks", &[]).await?;
-            output::answer(format, &webhooks, |webhooks| list(webhooks))
+            output::answer(format, &webhooks, list)
         }
         WebhookCommand::Show(one) => {
             let webhook = Remote::new(one.remote)?.get(&format!("/webhooks/{}", one.id), &[]).await?;
@@ -105,10 +112,14 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
             let sent = post(one, "test", json!({})).await?;
             output::answer(format, &sent, |sent| format!("sent: wharf delivery show {}", text(&sent["deliveryId"])))
         }
+        WebhookCommand::Secret(one) => {
+            let secret = Remote::new(one.remote)?.get(&format!("/webhooks/{}/secret", one.id), &[]).await?;
+            output::answer(format, &secret, secrets)
+        }
         WebhookCommand::Rotate(args) => {
             let body = json!({"overlapSeconds": args.overlap.as_secs()});
             let secret = post(args.one, "secret/rotate", body).await?;
-            output::answer(format, &secret, rotated)
+            output::answer(format, &secret, secrets)
         }
         WebhookCommand::Enable(one) => {
             let webhook = post(one, "enable", json!({})).await?;
@@ -173,7 +184,7 @@ fn show(webhook: &Value) -> String {
     table(["", ""], rows.map(|(name, value)| [name.to_owned(), value]))
 }
 
-fn rotated(secret: &Value) -> String {
+fn secrets(secret: &Value) -> String {
     let ends = secret["previousSecretsUntil"].as_array().into_iter().flatten();
     let ends: String = ends.map(|end| format!("\na secret before it signs too until {}", text(end))).collect();
     let public = secret["publicKey"].as_str().map(|key| format!("\npublic key of v1a: {key}")).unwrap_or_default();
@@ -196,6 +207,6 @@ mod tests {
             assert_eq!(state(&webhook), expected);
         }
         let secret = json!({"secret": "whsec_a", "previousSecretsUntil": ["tomorrow"]});
-        assert_eq!(rotated(&secret), "whsec_a\na secret before it signs too until tomorrow");
+        assert_eq!(secrets(&secret), "whsec_a\na secret before it signs too until tomorrow");
     }
 }
