@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 pub use rustix::process::Signal;
 
-use crate::{Answer, Backend, LogLine, PATIENCE, Site, client, eventually, log::Log, wharf_binary};
+use crate::{Answer, Backend, LogLine, PATIENCE, Scrape, Site, client, eventually, log::Log, wharf_binary};
 
 /// Shared by all hosts with PostgreSQL, as it must be in production.
 const ENCRYPTION_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -218,6 +218,23 @@ impl Host {
             return true;
         }
         self.log.lines().iter().any(|line| line.message() == "running")
+    }
+
+    /// Where the host serves its metrics, if it was told to by `METRICS_ADDR`: `http://127.0.0.1:<port>`.
+    ///
+    /// # Errors
+    /// If it does not say so.
+    pub async fn metrics_url(&self) -> Result<String> {
+        let line = self.logged_message("metrics are served").await?;
+        Ok(format!("http://{}", line.field("metricsAddress").as_str().context("an address")?))
+    }
+
+    /// What it tells Prometheus at its API.
+    ///
+    /// # Errors
+    /// As [`Scrape::from`].
+    pub async fn scrape(&self) -> Result<Scrape> {
+        Scrape::from(&self.base_url).await
     }
 
     /// The lines that the host has logged so far.

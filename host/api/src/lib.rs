@@ -14,6 +14,7 @@ mod body;
 mod drain;
 mod error;
 mod fields;
+mod measure;
 mod observe;
 mod path;
 mod query;
@@ -47,6 +48,8 @@ pub struct ApiSettings {
     /// How long an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
     /// whose marketplace is slow is still stored and answered.
     pub answer_timeout: Duration,
+    /// Whether `GET /metrics` is one of the API's routes. Off where it has an address of its own.
+    pub metrics: bool,
 }
 
 impl Default for ApiSettings {
@@ -56,6 +59,7 @@ impl Default for ApiSettings {
             admin_token: None,
             request_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(60),
+            metrics: true,
         }
     }
 }
@@ -68,6 +72,13 @@ struct ApiState {
     admin_token: Option<AdminToken>,
 }
 
+impl ApiState {
+    fn new(app: App, settings: &ApiSettings) -> Self {
+        let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
+        Self { app, mock_credentials, admin_token: settings.admin_token.as_ref().map(AdminToken::new) }
+    }
+}
+
 impl FromRef<ApiState> for App {
     fn from_ref(state: &ApiState) -> Self {
         state.app.clone()
@@ -76,23 +87,36 @@ impl FromRef<ApiState> for App {
 
 /// The whole API over these operations.
 pub fn router(app: App, settings: ApiSettings) -> Router {
-    let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
-    let admin_token = settings.admin_token.as_ref().map(AdminToken::new);
-    let state = ApiState { app, mock_credentials, admin_token };
-    let routes = routes::all().merge(routes::admin(state.clone()));
-    guarded(routes, &settings).with_state(state)
+    let state = ApiState::new(app.clone(), &settings);
+    let mut routes = routes::all().merge(routes::admin(state.clone()));
+    if settings.metrics {
+        routes = routes.merge(routes::metrics());
+    }
+    guarded(routes, &settings).layer(middleware::from_fn_with_state(app, measure::measure)).with_state(state)
+}
+
+/// What every process can be asked at an address of its own: `/metrics`, `/healthz` and `/readyz`.
+pub fn metrics_router(app: App) -> Router {
+    let settings = ApiSettings::default();
+    let routes = routes::health().merge(routes::metrics());
+    limited(routes, &settings).with_state(ApiState::new(app, &settings))
 }
 
 /// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.
 fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &ApiSettings) -> Router<S> {
+    limited(routes, settings)
+        .layer(middleware::from_fn(observe::observe))
+        .layer(middleware::from_fn_with_state(body::RequestTimeout(settings.request_timeout), drain::drain))
+        .layer(axum::Extension(body::RequestTimeout(settings.request_timeout)))
+}
+
+/// Of these, what needs no line in the log.
+fn limited<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &ApiSettings) -> Router<S> {
     routes
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(settings.answer_timeout, in_time))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(observe::observe))
-        .layer(middleware::from_fn_with_state(body::RequestTimeout(settings.request_timeout), drain::drain))
-        .layer(axum::Extension(body::RequestTimeout(settings.request_timeout)))
 }
 
 /// A method that a route does not have. axum adds `Allow`, which is all that OPTIONS asks for.

@@ -23,7 +23,7 @@ use wharf_store::{
     outbox::{self, FanOut, Message, NewDelivery},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, retention, turns::Turns};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, retention, turns::Turns};
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
 const BATCH: usize = 64;
@@ -192,10 +192,11 @@ impl App {
             events.push(event);
         }
         let mut tx = self.0.store.begin().await?;
-        outbox::fan_out(&mut tx, &events, now).await?;
+        let written = outbox::fan_out(&mut tx, &events, now).await?;
         failpoint::pass("fanout.commit.before");
         tx.commit().await?;
         failpoint::pass("fanout.commit.after");
+        self.0.metrics.fanned_out(&events, written);
         Ok(events.len())
     }
 
@@ -234,7 +235,7 @@ impl App {
 
     /// The event's body as this shaper makes it.
     pub(crate) async fn shape(&self, shaper: &str, event: &Event) -> Result<Message, Unshaped> {
-        let called = self.0.engine.shape(shaper, event).await;
+        let called = self.call_plugin(self.0.engine.shape(shaper, event)).await;
         match called.result {
             Ok(message) => Ok(Message {
                 shaper: shaper.to_owned(),
@@ -282,8 +283,14 @@ impl App {
         let until = self.0.clock.now() + self.0.settings.lease;
         let renewed = async { deliveries::renew(&mut self.0.store.write().await?, &fences, until).await };
         match renewed.await {
-            Ok(kept) if kept.len() < fences.len() => warn!(lost = fences.len() - kept.len(), "leases were lost"),
-            Ok(_) => failpoint::pass("callback.renewal.after"),
+            Ok(kept) => {
+                let lost = fences.len() - kept.len();
+                self.0.metrics.leases(Leased::Deliveries, kept.len(), lost);
+                if lost > 0 {
+                    warn!(lost, "leases were lost");
+                }
+                failpoint::pass("callback.renewal.after");
+            }
             Err(error) => warn!(error = &error as &dyn std::error::Error, "leases could not be renewed"),
         }
     }
@@ -325,7 +332,9 @@ impl App {
             }
         };
         for (report, settled) in reports.iter().zip(&settled) {
-            log_delivery(report, settled, held.contains(&settled.fence.id));
+            let held = held.contains(&settled.fence.id);
+            log_delivery(report, settled, held);
+            self.0.metrics.delivery(&report.claimed, report.outcome, &report.attempt, settled.state, held);
         }
         info!(deliveries = settled.len(), settled = held.len(), "callback_job_completed");
     }

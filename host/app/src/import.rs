@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, future::BoxFuture, future::Shared};
@@ -16,6 +16,7 @@ use wharf_domain::{ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_
 use wharf_store::{
     Store, StoreError,
     logs::{self, NewLog},
+    stores::Store as Shop,
 };
 
 use crate::{App, AppError, entropy::new_id, failpoint};
@@ -71,11 +72,22 @@ struct CommitterGone;
 impl App {
     /// Imports an order. Idempotent on (store, receipt): the first result is stored and answered ever after.
     pub async fn import(&self, token: SyncToken, receipt: Receipt) -> Result<ImportResult, AppError> {
-        let looked_up = logs::look_up(&mut self.0.store.read().await?, token, &receipt).await?;
-        let (store, known) = looked_up.ok_or(AppError::StoreNotFound)?;
-        if let Some(result) = known {
-            return Ok(result);
-        }
+        let began = Instant::now();
+        let (answer, asked) = match self.look_up(token, &receipt).await {
+            Ok((_, Some(known))) => (Ok(known), None),
+            Ok((store, None)) => (self.import_new(store, receipt).await, Some(began.elapsed())),
+            Err(error) => (Err(error), None),
+        };
+        self.0.metrics.import(&answer, asked);
+        answer
+    }
+
+    async fn look_up(&self, token: SyncToken, receipt: &Receipt) -> Result<(Shop, Option<ImportResult>), AppError> {
+        let looked_up = logs::look_up(&mut self.0.store.read().await?, token, receipt).await?;
+        looked_up.ok_or(AppError::StoreNotFound)
+    }
+
+    async fn import_new(&self, store: Shop, receipt: Receipt) -> Result<ImportResult, AppError> {
         let key = (store.id, receipt);
         let app = self.clone();
         // A task of its own: a client that hangs up takes nobody else's import down, nor leaves a flight behind.
@@ -91,11 +103,7 @@ impl App {
         flight.await
     }
 
-    async fn ask_and_store(
-        &self,
-        store: &wharf_store::stores::Store,
-        receipt: &Receipt,
-    ) -> Result<ImportResult, AppError> {
+    async fn ask_and_store(&self, store: &Shop, receipt: &Receipt) -> Result<ImportResult, AppError> {
         let now = self.0.clock.now();
         let (answer, plugin_digest) = self.ask(store, receipt, now).await;
         let log = NewLog {

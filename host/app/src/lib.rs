@@ -13,6 +13,7 @@ mod failpoint;
 mod import;
 mod marketplace;
 mod mending;
+mod metrics;
 mod plugins;
 mod retention;
 mod send;
@@ -33,6 +34,7 @@ use wharf_store::Store;
 pub use error::AppError;
 pub use marketplace::MockAnswer;
 pub use mending::{MOST_PER_PAGE, Page, Recovered, Redrive, Run};
+pub use metrics::Metrics;
 pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
@@ -77,6 +79,7 @@ struct Inner {
     settings: AppSettings,
     imports: import::Imports,
     sender: send::Sender,
+    metrics: Metrics,
 }
 
 impl App {
@@ -88,7 +91,10 @@ impl App {
         let Parts { store, doorbell, engine, clock, settings } = parts;
         let sender = send::Sender::new(&settings.callbacks)?;
         let imports = import::Imports::start(store.clone());
-        Ok(Self(Arc::new(Inner { store, doorbell, engine, clock, settings, imports, sender })))
+        let metrics = Metrics::new();
+        let inner = Arc::new(Inner { store, doorbell, engine, clock, settings, imports, sender, metrics });
+        metrics::gather(&inner);
+        Ok(Self(inner))
     }
 
     /// Whether the database answers. Redis is never a reason to be unready: without it workers poll.
@@ -99,6 +105,11 @@ impl App {
     /// The plugins.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    /// What this process counts and times.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// The news that there is work.

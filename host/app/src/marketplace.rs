@@ -1,9 +1,9 @@
 //! Asking an adapter. The one place where a plugin's answer, or its lack, becomes the system's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wharf_domain::{AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, Receipt, Time};
-use wharf_engine::ValidateRequest;
+use wharf_engine::{Called, ValidateRequest};
 use wharf_store::stores::Store;
 
 use crate::{App, AppError, failpoint};
@@ -56,7 +56,7 @@ impl App {
             now: self.0.clock.now(),
             access_token: None,
         };
-        let called = self.0.engine.validate(marketplace, request).await;
+        let called = self.call_plugin(self.0.engine.validate(marketplace, request)).await;
         Ok(match called.result.unwrap_or_else(wharf_engine::Fault::into_answer) {
             Answer::Accepted(Order { id, amount, currency, imported_at }) => {
                 MockAnswer::Accepted { order_id: id, amount, currency, imported_at }
@@ -80,13 +80,21 @@ impl App {
             access_token: self.access_token_of(store),
         };
         failpoint::pass("plugin.call.before");
-        let called = self.0.engine.validate(store.marketplace.as_str(), request).await;
+        let called = self.call_plugin(self.0.engine.validate(store.marketplace.as_str(), request)).await;
         failpoint::pass("plugin.call.after");
         let answer = called.result.unwrap_or_else(|fault| {
             tracing::warn!(marketplace = %store.marketplace, store_id = %store.id, %fault, "marketplace_unavailable");
             fault.into_answer()
         });
         (answer, called.digest.map(|digest| digest.to_string()))
+    }
+
+    /// Every call of a plugin passes here and is counted.
+    pub(crate) async fn call_plugin<T>(&self, call: impl Future<Output = Called<T>>) -> Called<T> {
+        let began = Instant::now();
+        let called = call.await;
+        self.0.metrics.plugin_call(called.plugin.as_deref(), called.result.as_ref().err(), began.elapsed());
+        called
     }
 
     /// For the border of the sandbox, which adds it to a request where the operator granted that. Guests never see it.

@@ -5,7 +5,7 @@
 //! Each chunk is one transaction behind the fence; the run's sums stand in the ledger, so a run that a crash
 //! interrupted goes on where its last commit ended and is told of once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -21,7 +21,7 @@ use wharf_store::{
     stores::{self, Cursor, Store},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, stores::job_id};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, stores::job_id};
 
 /// Stores per page of the scheduler's walk.
 const PAGE: i64 = 500;
@@ -149,12 +149,20 @@ impl App {
     }
 
     async fn work(self, job: Claimed, stop: CancellationToken) {
+        let began = Instant::now();
+        let outcome = self.work_on(job, stop).await;
+        self.0.metrics.sync_job(outcome, began.elapsed());
+    }
+
+    /// Answers how it ended, as the metrics name it.
+    async fn work_on(&self, job: Claimed, stop: CancellationToken) -> &'static str {
         failpoint::pass("lock.get.before");
         let lock = match self.0.doorbell.lock().acquire(job.fence.store_id, self.0.settings.lease).await {
             Acquired::Held(guard) => Some(guard),
             Acquired::Busy => {
                 debug!("the store is locked by another worker");
-                return self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT).await;
+                self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT).await;
+                return "locked";
             }
             Acquired::Unavailable(error) => {
                 debug!(%error, "no lock; the fence alone keeps the store safe");
@@ -166,28 +174,41 @@ impl App {
             ended = self.run(&job, &stop) => ended,
             lost = self.keep_lease(job.fence, lock.as_ref()) => Err(lost),
         };
-        match ended {
-            Ok(Ended::Finished { again: true }) => self.ring_for(job.fence.store_id),
-            Ok(Ended::Finished { again: false }) => {}
-            Ok(Ended::Stopped) => self.hand_back(job.fence, GiveBack::Shutdown, Duration::ZERO).await,
-            Err(StoreError::FenceLost) => warn!("stale_write_refused: another worker has taken this job over"),
+        let outcome = match ended {
+            Ok(Ended::Finished { again: true }) => {
+                self.ring_for(job.fence.store_id);
+                "requeued"
+            }
+            Ok(Ended::Finished { again: false }) => "finished",
+            Ok(Ended::Stopped) => {
+                self.hand_back(job.fence, GiveBack::Shutdown, Duration::ZERO).await;
+                "stopped"
+            }
+            Err(StoreError::FenceLost) => {
+                warn!("stale_write_refused: another worker has taken this job over");
+                self.0.metrics.stale_writes(Leased::Sync, 1);
+                "taken_over"
+            }
             // The database's trouble is not the job's: it goes on as soon as the database does.
             Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
                 warn!(error = &error as &dyn std::error::Error, "job_interrupted");
                 self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT).await;
+                "interrupted"
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "job_failed");
                 let wait = (FIRST_RETRY * 2u32.pow(u32::try_from(job.attempt.clamp(1, 10) - 1).unwrap_or(0)))
                     .min(LONGEST_RETRY);
                 self.hand_back(job.fence, GiveBack::Failed(&error.to_string()), wait).await;
+                "failed"
             }
-        }
+        };
         if let Some(guard) = lock {
             failpoint::pass("lock.release.before");
             let _ = guard.release().await;
             failpoint::pass("lock.release.after");
         }
+        outcome
     }
 
     /// Prolongs lease and lock until the job ends; returns only when the lease is lost.
@@ -204,8 +225,14 @@ impl App {
                 jobs::renew(&mut conn, fence, self.0.clock.now() + lease).await
             };
             match renewed.await {
-                Ok(()) => failpoint::pass("sync.renewal.after"),
-                Err(StoreError::FenceLost) => return StoreError::FenceLost,
+                Ok(()) => {
+                    self.0.metrics.leases(Leased::Sync, 1, 0);
+                    failpoint::pass("sync.renewal.after");
+                }
+                Err(StoreError::FenceLost) => {
+                    self.0.metrics.leases(Leased::Sync, 0, 1);
+                    return StoreError::FenceLost;
+                }
                 // The next commit decides: it is refused if the lease ran out and somebody else took over.
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "the lease could not be renewed"),
             }
@@ -306,9 +333,9 @@ impl App {
         let mut tx = self.0.store.begin().await?;
         let sums = jobs::hold(&mut tx, fence, chunk, now + self.0.settings.lease, now).await?;
         let status = logs::settle(&mut tx, store.id, answers, now).await?;
+        let end = if status == SyncStatus::Failed { EventKind::SyncFailed } else { EventKind::SyncCompleted };
         let again = if last {
-            let kind = if status == SyncStatus::Failed { EventKind::SyncFailed } else { EventKind::SyncCompleted };
-            outbox::emit(&mut tx, &event(store, kind, &run_data(store, sums), now)).await?;
+            outbox::emit(&mut tx, &event(store, end, &run_data(store, sums), now)).await?;
             let more = logs::has_due(&mut tx, store.id, run.started_at).await?;
             Some(jobs::finish(&mut tx, fence, more, now).await?)
         } else {
@@ -324,7 +351,9 @@ impl App {
             failpoint::pass("requeue.after");
         }
         log_counts("sync_store_batch", store.id, chunk);
+        self.0.metrics.sync_chunk(chunk);
         if last {
+            self.0.metrics.sync_run(end);
             log_counts("job_completed", store.id, sums);
             self.0.doorbell.ring(Queue::Callback, "events");
         }

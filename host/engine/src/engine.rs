@@ -225,9 +225,12 @@ impl Engine {
         F: Future<Output = Result<T, Fault>> + Send,
         W: FnOnce(Arc<Serving>) -> F + Send + 'static,
     {
-        let Some(serving) = serving else { return Called { digest: None, result: Err(Fault::NotFound) } };
+        let Some(serving) = serving else {
+            return Called { plugin: None, digest: None, result: Err(Fault::NotFound) };
+        };
+        let plugin = Some(serving.revision.callable.identity.plugin.clone());
         if let Some(reason) = &serving.out {
-            return Called { digest: None, result: Err(Fault::OutOfService(reason.clone())) };
+            return Called { plugin, digest: None, result: Err(Fault::OutOfService(reason.clone())) };
         }
         let digest = serving.revision.digest();
         let (host_gate, registry) = (self.host_gate.clone(), self.registry.clone());
@@ -253,7 +256,7 @@ impl Engine {
             Err(Fault::Host(what.into()))
         });
         let asked = !matches!(result, Err(Fault::Overloaded | Fault::OutOfService(_)));
-        Called { digest: asked.then_some(digest), result }
+        Called { plugin, digest: asked.then_some(digest), result }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde::Serialize;
 use wharf_domain::Answer;
 
@@ -6,6 +8,8 @@ use crate::{Digest, Refusal};
 /// What came of a call, and which revision it came from.
 #[derive(Clone, Debug)]
 pub struct Called<T> {
+    /// The plugin that serves the name; `None` if none does.
+    pub plugin: Option<Arc<str>>,
     /// The revision that was asked; `None` if none was.
     pub digest: Option<Digest>,
     /// What it said, or why it could not.

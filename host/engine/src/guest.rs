@@ -25,7 +25,7 @@ const MOST_RANDOM_BYTES: u64 = 64 * 1024;
 /// Who a guest is, for its log lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    pub(crate) plugin: String,
+    pub(crate) plugin: Arc<str>,
     pub(crate) digest: Digest,
     pub(crate) kind: Kind,
 }

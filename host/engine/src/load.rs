@@ -50,7 +50,7 @@ impl Loader {
         let component = self.compile(stored.component(), stored.bytes.clone()).await?;
         let callable = Callable {
             guest: self.link(kind, &component)?,
-            identity: Arc::new(Identity { plugin: plugin.to_owned(), digest: stored.digest(), kind }),
+            identity: Arc::new(Identity { plugin: plugin.into(), digest: stored.digest(), kind }),
             config: Arc::new(grants.config.clone()),
             limits: grants.limits(self.settings.limits(kind)),
             outbound: Outbound::Closed,

@@ -195,6 +195,18 @@ impl Store {
         })
     }
 
+    /// How the connections are used at this moment, by pool: `shared` of PostgreSQL, `writer` and `readers` of SQLite.
+    pub fn pools(&self) -> Vec<PoolFigures> {
+        fn figures<DB: sqlx::Database>(pool: &'static str, of: &sqlx::Pool<DB>) -> PoolFigures {
+            let (open, idle) = (of.size(), u32::try_from(of.num_idle()).unwrap_or(u32::MAX));
+            PoolFigures { pool, used: open.saturating_sub(idle), idle, most: of.options().get_max_connections() }
+        }
+        match &self.0 {
+            Pools::Postgres(pool) => vec![figures("shared", pool)],
+            Pools::Sqlite { writer, readers } => vec![figures("writer", writer), figures("readers", readers)],
+        }
+    }
+
     /// Closes every connection; waits for those in use.
     pub async fn close(&self) {
         match &self.0 {
@@ -242,6 +254,19 @@ impl Store {
         }
         Ok(ahead)
     }
+}
+
+/// Connections of one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Its name.
+    pub pool: &'static str,
+    /// At work.
+    pub used: u32,
+    /// Open and free.
+    pub idle: u32,
+    /// How many may be open.
+    pub most: u32,
 }
 
 const SET_CLOCK_EVERY: Duration = Duration::from_secs(60);

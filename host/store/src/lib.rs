@@ -21,17 +21,18 @@ pub mod history;
 pub mod jobs;
 pub mod logs;
 pub mod outbox;
+pub mod queues;
 pub mod resend;
 pub mod stores;
 pub mod transitions;
 
-pub use db::{Backend, Conn, Store, StoreSettings, Tx};
+pub use db::{Backend, Conn, PoolFigures, Store, StoreSettings, Tx};
 pub use error::StoreError;
 pub use seal::{EncryptionKey, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, dialect::Sql)> {
-    let modules: [&[(&'static str, dialect::Sql)]; 10] = [
+    let modules: [&[(&'static str, dialect::Sql)]; 11] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
@@ -40,6 +41,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, dialect::Sql)> {
         deliveries::ALL,
         history::ALL,
         resend::ALL,
+        queues::ALL,
         fill::ALL,
         transitions::ALL,
     ];

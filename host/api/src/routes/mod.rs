@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod health;
+mod metrics;
 mod mock;
 mod orders;
 mod plugins;
@@ -43,8 +44,17 @@ pub(crate) fn all() -> Router<ApiState> {
         .route("/deliveries/{id}/resend", post(deliveries::resend))
         .route("/dead-letters", get(deliveries::dead_letters))
         .route("/dead-letters/redrive", post(deliveries::redrive))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+        .merge(health())
+}
+
+/// What tells how the process is.
+pub(crate) fn health() -> Router<ApiState> {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
+}
+
+/// What it counts.
+pub(crate) fn metrics() -> Router<ApiState> {
+    Router::new().route("/metrics", get(metrics::scrape))
 }
 
 /// The routes for operators, behind the admin token.

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
-use axum::serve::ListenerExt;
+use axum::{Router, serve::ListenerExt};
 use clap::{Args, ValueEnum};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -66,20 +66,19 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
     let host = wiring::open(&args.settings).await?;
     host.store.migrate().await.context("the schema cannot be brought up to date")?;
     let mut running = Running::new();
+    serve_metrics(&args.settings, &host, &stop, &mut running).await?;
     if roles.contains(&Role::Api) {
         let deployment = args.settings.database.deployment();
         let api = ApiSettings {
             mock_credentials,
             admin_token: args.admin_token.of_host(deployment, &args.settings.data, style)?,
             request_timeout: args.listen.request_timeout,
+            metrics: args.settings.metrics_addr.is_none(),
             ..ApiSettings::default()
         };
         let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
         announce(&listener, style, "wharf")?;
-        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-        let server = axum::serve(listener, wharf_api::router(host.app.clone(), api));
-        let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
-        running.spawn(async { Ok(server.await?) });
+        serve_http(listener, wharf_api::router(host.app.clone(), api), &stop, &mut running);
     }
     start(roles, &host, &stop, &mut running);
     let result = until_stopped(running, &stop, args.settings.shutdown_grace).await;
@@ -93,10 +92,31 @@ pub(crate) async fn serve_roles(roles: &[Role], settings: &Settings) -> anyhow::
     let stop = shutdown::on_signal()?;
     let host = wiring::open(settings).await?;
     let mut running = Running::new();
+    serve_metrics(settings, &host, &stop, &mut running).await?;
     start(roles, &host, &stop, &mut running);
     let result = until_stopped(running, &stop, settings.shutdown_grace).await;
     host.close().await;
     result
+}
+
+/// Serves the figures of this process where the setting says.
+async fn serve_metrics(
+    settings: &Settings,
+    host: &Host,
+    stop: &CancellationToken,
+    running: &mut Running,
+) -> anyhow::Result<()> {
+    let Some(address) = settings.metrics_addr else { return Ok(()) };
+    let listener = listen(address).await.context("METRICS_ADDR")?;
+    tracing::info!(metricsAddress = %listener.local_addr()?, "metrics are served");
+    serve_http(listener, wharf_api::metrics_router(host.app.clone()), stop, running);
+    Ok(())
+}
+
+fn serve_http(listener: TcpListener, router: Router, stop: &CancellationToken, running: &mut Running) {
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    running.spawn(async { Ok(server.await?) });
 }
 
 /// Starts every role but the API.

@@ -5,7 +5,7 @@ mod parse;
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -209,6 +209,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "SHUTDOWN_GRACE", value_name = "SHUTDOWN_GRACE", default_value = "25s",
           value_parser = parse::duration)]
     pub(crate) shutdown_grace: Duration,
+    /// The address and port of /metrics, /healthz and /readyz, such as 127.0.0.1:9464; every role may have one. Default:
+    /// none, and the API answers them at its own
+    #[arg(long, env = "METRICS_ADDR", value_name = "METRICS_ADDR", value_parser = parse::address)]
+    pub(crate) metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
     #[command(flatten)]

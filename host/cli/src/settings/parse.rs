@@ -1,6 +1,6 @@
 //! Readers of single settings.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use jiff::SignedDuration;
 use wharf_domain::{AddressPolicy, RetrySchedule};
@@ -42,6 +42,11 @@ pub(super) fn retention(text: &str) -> Result<Retention, String> {
             .map(|time| Retention(Some(time)))
             .map_err(|_| "must be off, days such as 30d or a duration such as 12h".into()),
     }
+}
+
+/// An address with a port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.trim().parse().map_err(|_| "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464".into())
 }
 
 /// How many things may be done at a time.

@@ -36,6 +36,9 @@ const PLANS: &[(&str, Reads)] = &[
     ("deliveries::LANES", IndexOnly("callback_deliveries_due")),
     ("deliveries::CLAIM", Index("callback_deliveries_due")),
     ("deliveries::COUNT_DUE", Index("callback_deliveries_due")),
+    ("queues::SYNC", IndexOnly("sync_jobs_due")),
+    ("queues::EVENTS", IndexOnly("callback_outbox_due")),
+    ("queues::DELIVERIES", IndexOnly("callback_deliveries_due")),
 ];
 
 async fn fill_tables(ledger: &Ledger, backend: Backend) -> Result<()> {
@@ -121,6 +124,8 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
         "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
         "stores::RECENT" => vec![ids],
         "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::FORGET" | "deliveries::COUNT_DUE" => vec![late, number],
+        "queues::SYNC" | "queues::EVENTS" => vec![late, number],
+        "queues::DELIVERIES" => vec![late, number.clone(), number],
         "jobs::CLAIM" => vec![late.clone(), late, "'w'".into(), number],
         "outbox::CLAIM" => vec![late.clone(), late, number],
         "deliveries::LANES" => vec![nobody, late, number],

@@ -1,0 +1,111 @@
+//! What is read when somebody scrapes: the queues from the database, the connections from the pools.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use metrics::Gauge;
+use tokio::sync::Mutex;
+use wharf_domain::Time;
+use wharf_store::queues::{self, Backlog, Backlogs};
+
+use super::{GATHER_EVERY, catalogue, registry::Registry};
+use crate::{App, Inner};
+
+/// Figures of the queues are read anew after this long, however often anybody asks.
+const FRESH: Duration = Duration::from_secs(1);
+/// A scrape must not wait longer for the database: most of them give up after 10 s.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The last reading of the queues: when, and what, if the database told it.
+#[derive(Default)]
+pub(super) struct Readings(Mutex<Option<(Instant, Option<Backlogs>)>>);
+
+/// The gauges of one queue.
+pub(super) struct Lane {
+    depth: Gauge,
+    oldest: Gauge,
+}
+
+impl Lane {
+    pub(super) fn new(registry: &Registry, lane: &str) -> Self {
+        Self {
+            depth: registry.gauge(&catalogue::QUEUE_DEPTH, &[("lane", lane)]),
+            oldest: registry.gauge(&catalogue::QUEUE_OLDEST, &[("lane", lane)]),
+        }
+    }
+
+    /// Unknown figures are NaN: that is no number, so that no alert takes it for an empty queue.
+    fn set(&self, backlog: Option<Backlog>, now: Time) {
+        let Some(Backlog { depth, oldest }) = backlog else {
+            self.depth.set(f64::NAN);
+            return self.oldest.set(f64::NAN);
+        };
+        #[expect(clippy::cast_precision_loss, reason = "counted up to ten thousand")]
+        self.depth.set(depth as f64);
+        self.oldest.set(oldest.map_or(0.0, |since| now.since(since).as_secs_f64()));
+    }
+}
+
+impl App {
+    /// The figures of this process in Prometheus' text format, version 0.0.4.
+    pub async fn scrape(&self) -> String {
+        let metrics = &self.0.metrics;
+        let backlogs = self.backlogs().await;
+        metrics.database_up.set(if backlogs.is_some() { 1.0 } else { 0.0 });
+        let now = self.0.clock.now();
+        let by_lane = backlogs.map(|all| [all.sync, all.events, all.deliveries]);
+        for (at, lane) in metrics.queues.iter().enumerate() {
+            lane.set(by_lane.map(|all| all[at]), now);
+        }
+        for figures in self.0.store.pools() {
+            let pool = ("pool", figures.pool);
+            for (state, number) in [("used", figures.used), ("idle", figures.idle)] {
+                let connections = metrics.registry.gauge(&catalogue::DATABASE_CONNECTIONS, &[pool, ("state", state)]);
+                connections.set(f64::from(number));
+            }
+            metrics.registry.gauge(&catalogue::DATABASE_CONNECTIONS_MAX, &[pool]).set(f64::from(figures.most));
+        }
+        metrics.registry.text()
+    }
+
+    /// Who asks while somebody else is reading waits for that reading.
+    async fn backlogs(&self) -> Option<Backlogs> {
+        let mut last = self.0.metrics.readings.0.lock().await;
+        if let Some((read_at, backlogs)) = *last
+            && read_at.elapsed() < FRESH
+        {
+            return backlogs;
+        }
+        let reading = async {
+            let mut conn = self.0.store.read().await?;
+            queues::backlogs(&mut conn, self.0.clock.now()).await
+        };
+        let backlogs = match tokio::time::timeout(PATIENCE, reading).await {
+            Ok(Ok(backlogs)) => Some(backlogs),
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the queues cannot be looked at");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("the queues cannot be looked at within {PATIENCE:?}");
+                None
+            }
+        };
+        *last = Some((Instant::now(), backlogs));
+        backlogs
+    }
+}
+
+/// Sums up histograms for as long as the host lives, also where nobody scrapes.
+pub(crate) fn gather(host: &Arc<Inner>) {
+    let host = Arc::downgrade(host);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(GATHER_EVERY).await;
+            let Some(host) = host.upgrade() else { return };
+            host.metrics.registry.gather();
+        }
+    });
+}
