@@ -22,6 +22,7 @@
 mod audit;
 mod binary;
 mod client;
+mod collector;
 mod eventually;
 mod host;
 mod ledger;
@@ -41,6 +42,7 @@ pub mod zoo;
 pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, wharf_binary};
 pub use client::{Answer, client, standard_tls};
+pub use collector::{Collector, Span};
 pub use eventually::{PATIENCE, eventually};
 pub use host::{Host, HostBuilder, Signal};
 pub use ledger::Ledger;

@@ -1,13 +1,14 @@
 use std::time::Instant;
 
 use axum::{
-    extract::Request,
+    extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::Response,
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
+use wharf_app::{TRACEPARENT, TRACES, continue_from};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -21,11 +22,28 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         method = %request.method(),
         path = request.uri().path(),
     );
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let traced = traced(&request);
+    let mut response = next.run(request).instrument(traced.clone()).instrument(span.clone()).await;
+    traced.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        traced.record("otel.status_code", "ERROR");
+    }
     let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::info!(status = response.status().as_u16(), latency_us, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The request's span in the traces: by the template of its route, and in the client's own trace if it brings one.
+fn traced(request: &Request) -> Span {
+    let method = request.method().as_str();
+    let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        target: TRACES, "request", otel.name = %format_args!("{method} {route}"), otel.kind = "server",
+        http.request.method = method, http.route = route, http.response.status_code = Empty, otel.status_code = Empty
+    );
+    continue_from(&span, request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    span
 }
 
 /// The client's own id if it is harmless in a log, else a new one.

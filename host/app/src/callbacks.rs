@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, StreamExt, stream};
 use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, Health, SendOutcome, Settled, Time, settle};
 use wharf_engine::Fault;
@@ -23,7 +23,7 @@ use wharf_store::{
     outbox::{self, FanOut, Message, NewDelivery},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, retention, turns::Turns};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, retention, trace, turns::Turns};
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
 const BATCH: usize = 64;
@@ -159,7 +159,10 @@ impl App {
             let (app, settler) = (self.clone(), settler.clone());
             sends.spawn(async move {
                 let key = &app.0.settings.encryption_key;
-                let (outcome, attempt) = app.0.sender.send(&delivery, key, app.0.clock.now()).await;
+                let span = trace::delivery(&delivery);
+                let sending = app.0.sender.send(&delivery, key, app.0.clock.now());
+                let (outcome, attempt) = sending.instrument(span.clone()).await;
+                trace::delivered(&span, &attempt);
                 // The settler outlives the sends.
                 let _ = settler.send(Report { claimed: delivery, outcome, attempt }).await;
             });
@@ -185,7 +188,8 @@ impl App {
             let (organization, kind) = (claimed.event.organization_id.as_str(), &claimed.event.kind);
             let theirs = listening.iter().filter(|l| l.organization_id == organization && &l.event == kind);
             let theirs: Vec<&Listening> = theirs.collect();
-            self.shape_for(claimed, &theirs, now).await
+            let span = trace::fan_out(&claimed);
+            self.shape_for(claimed, &theirs, now).instrument(span).await
         });
         let mut shapings = stream::iter(shapings).buffer_unordered(SHAPINGS);
         while let Some(event) = shapings.next().await {
@@ -235,7 +239,7 @@ impl App {
 
     /// The event's body as this shaper makes it.
     pub(crate) async fn shape(&self, shaper: &str, event: &Event) -> Result<Message, Unshaped> {
-        let called = self.call_plugin(self.0.engine.shape(shaper, event)).await;
+        let called = self.call_plugin("shape", self.0.engine.shape(shaper, event)).await;
         match called.result {
             Ok(message) => Ok(Message {
                 shaper: shaper.to_owned(),
@@ -334,7 +338,7 @@ impl App {
         for (report, settled) in reports.iter().zip(&settled) {
             let held = held.contains(&settled.fence.id);
             log_delivery(report, settled, held);
-            self.0.metrics.delivery(&report.claimed, report.outcome, &report.attempt, settled.state, held);
+            self.0.metrics.delivery(&report.claimed, report.outcome, &report.attempt, settled.state, held, now);
         }
         info!(deliveries = settled.len(), settled = held.len(), "callback_job_completed");
     }

@@ -12,6 +12,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, future::Shared};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 use wharf_domain::{ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_state};
 use wharf_store::{
     Store, StoreError,
@@ -19,7 +20,7 @@ use wharf_store::{
     stores::Store as Shop,
 };
 
-use crate::{App, AppError, entropy::new_id, failpoint};
+use crate::{App, AppError, entropy::new_id, failpoint, trace};
 
 type Flight = Shared<BoxFuture<'static, Result<ImportResult, AppError>>>;
 type Key = (StoreId, Receipt);
@@ -93,11 +94,13 @@ impl App {
         // A task of its own: a client that hangs up takes nobody else's import down, nor leaves a flight behind.
         let flight = self.0.imports.join(&key, || {
             let key = key.clone();
-            let task = tokio::spawn(async move {
+            let span = trace::import(store.id);
+            let import = async move {
                 let result = app.ask_and_store(&store, &key.1).await;
                 app.0.imports.landed(&key);
                 result
-            });
+            };
+            let task = tokio::spawn(import.instrument(span).in_current_span());
             task.map(|joined| joined.unwrap_or_else(|panic| Err(AppError::internal(panic)))).boxed()
         });
         flight.await
@@ -114,7 +117,7 @@ impl App {
             plugin_digest,
             at: now,
         };
-        self.0.imports.commit(log).await
+        self.0.imports.commit(log).instrument(trace::commit()).await
     }
 }
 

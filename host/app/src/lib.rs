@@ -21,6 +21,7 @@ mod settings;
 mod stores;
 mod sync;
 mod threads;
+mod trace;
 mod turns;
 mod webhooks;
 
@@ -38,6 +39,7 @@ pub use metrics::Metrics;
 pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
+pub use trace::{TARGET as TRACES, TRACEPARENT, continue_from};
 pub use webhooks::{Activity, Endpoint, EndpointChange, LONGEST_OVERLAP, SecretReport, TestSent, WebhookRegistration};
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
 /// Deliveries as operators look at them.

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
 use wharf_domain::{AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, Receipt, Time};
 use wharf_engine::{Called, ValidateRequest};
 use wharf_store::stores::Store;
 
-use crate::{App, AppError, failpoint};
+use crate::{App, AppError, failpoint, metrics::call_outcome, trace};
 
 /// The mock marketplace's answer, straight from the adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl App {
             now: self.0.clock.now(),
             access_token: None,
         };
-        let called = self.call_plugin(self.0.engine.validate(marketplace, request)).await;
+        let called = self.call_plugin("validate", self.0.engine.validate(marketplace, request)).await;
         Ok(match called.result.unwrap_or_else(wharf_engine::Fault::into_answer) {
             Answer::Accepted(Order { id, amount, currency, imported_at }) => {
                 MockAnswer::Accepted { order_id: id, amount, currency, imported_at }
@@ -80,7 +81,8 @@ impl App {
             access_token: self.access_token_of(store),
         };
         failpoint::pass("plugin.call.before");
-        let called = self.call_plugin(self.0.engine.validate(store.marketplace.as_str(), request)).await;
+        let call = self.0.engine.validate(store.marketplace.as_str(), request);
+        let called = self.call_plugin("validate", call).await;
         failpoint::pass("plugin.call.after");
         let answer = called.result.unwrap_or_else(|fault| {
             tracing::warn!(marketplace = %store.marketplace, store_id = %store.id, %fault, "marketplace_unavailable");
@@ -89,11 +91,17 @@ impl App {
         (answer, called.digest.map(|digest| digest.to_string()))
     }
 
-    /// Every call of a plugin passes here and is counted.
-    pub(crate) async fn call_plugin<T>(&self, call: impl Future<Output = Called<T>>) -> Called<T> {
-        let began = Instant::now();
-        let called = call.await;
-        self.0.metrics.plugin_call(called.plugin.as_deref(), called.result.as_ref().err(), began.elapsed());
+    /// Every call of a plugin passes here, is counted and stands in the trace.
+    pub(crate) async fn call_plugin<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Called<T>>,
+    ) -> Called<T> {
+        let (span, began) = (trace::plugin_call(operation), Instant::now());
+        let called = call.instrument(span.clone()).await;
+        let outcome = call_outcome(called.result.as_ref().err());
+        self.0.metrics.plugin_call(called.plugin.as_deref(), outcome, began.elapsed());
+        trace::plugin_called(&span, &called, outcome);
         called
     }
 

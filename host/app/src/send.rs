@@ -22,6 +22,7 @@ use crate::{
     egress::{GuardedResolver, check_literal, client},
     failpoint,
     threads::Threads,
+    trace,
 };
 
 /// How much later than a send's own limit its result is waited for, should the sending threads be too busy to keep it.
@@ -120,6 +121,9 @@ impl Sender {
         set("webhook-id", &id)?;
         set("webhook-timestamp", &now.as_seconds().to_string())?;
         set("webhook-signature", &secrets.signature(claimed.event_id, now, &claimed.body))?;
+        if let Some(traceparent) = trace::traceparent() {
+            set(trace::TRACEPARENT, &traceparent)?;
+        }
         if let Some(secret) = &self.webhook_secret {
             set("x-webhook-signature", &seed_signature(secret.expose_secret().as_bytes(), &claimed.body))?;
         }

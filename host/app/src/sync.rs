@@ -21,7 +21,7 @@ use wharf_store::{
     stores::{self, Cursor, Store},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, stores::job_id};
+use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, stores::job_id, trace};
 
 /// Stores per page of the scheduler's walk.
 const PAGE: i64 = 500;
@@ -149,8 +149,9 @@ impl App {
     }
 
     async fn work(self, job: Claimed, stop: CancellationToken) {
-        let began = Instant::now();
-        let outcome = self.work_on(job, stop).await;
+        let (span, began) = (trace::sync_job(&job), Instant::now());
+        let outcome = self.work_on(job, stop).instrument(span.clone()).await;
+        span.record("outcome", outcome);
         self.0.metrics.sync_job(outcome, began.elapsed());
     }
 
@@ -298,7 +299,8 @@ impl App {
         let data = serde_json::json!({ "storeId": store.id.to_string() });
         let mut tx = self.0.store.begin().await?;
         jobs::start_run(&mut tx, fence, run.id, now).await?;
-        outbox::emit(&mut tx, &event(store, EventKind::SyncStarted, &data, now)).await?;
+        outbox::emit(&mut tx, &event(store, EventKind::SyncStarted, &data, now), trace::traceparent().as_deref())
+            .await?;
         failpoint::pass("sync.start.before");
         tx.commit().await?;
         failpoint::pass("sync.start.after");
@@ -335,7 +337,8 @@ impl App {
         let status = logs::settle(&mut tx, store.id, answers, now).await?;
         let end = if status == SyncStatus::Failed { EventKind::SyncFailed } else { EventKind::SyncCompleted };
         let again = if last {
-            outbox::emit(&mut tx, &event(store, end, &run_data(store, sums), now)).await?;
+            outbox::emit(&mut tx, &event(store, end, &run_data(store, sums), now), trace::traceparent().as_deref())
+                .await?;
             let more = logs::has_due(&mut tx, store.id, run.started_at).await?;
             Some(jobs::finish(&mut tx, fence, more, now).await?)
         } else {

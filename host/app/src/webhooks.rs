@@ -19,6 +19,7 @@ use crate::{
     callbacks::Unshaped,
     egress::check_target,
     entropy::{new_id, random},
+    trace,
 };
 
 /// `POST /webhooks/register`, parsed.
@@ -315,7 +316,7 @@ impl App {
         let extra = self.extra_delivery(&event, id, &endpoint.shaper, now).await?;
         let sent = TestSent { event_id: event.id, delivery_id: extra.delivery.id };
         let mut tx = self.0.store.begin().await?;
-        outbox::emit_delivered(&mut tx, &event).await?;
+        outbox::emit_delivered(&mut tx, &event, trace::traceparent().as_deref()).await?;
         outbox::deliver(&mut tx, &[extra], now).await?;
         tx.commit().await?;
         self.0.doorbell.ring(Queue::Callback, "test");
@@ -332,7 +333,10 @@ impl App {
     ) -> Result<Extra, AppError> {
         let (message, dead) = match self.shape(shaper.as_str(), event).await {
             Ok(message) => (Some(message), None),
-            Err(Unshaped::Refused(why)) => (None, Some(why)),
+            Err(Unshaped::Refused(why)) => {
+                self.0.metrics.unshaped(1);
+                (None, Some(why))
+            }
             Err(Unshaped::OutOfService(why)) => return Err(AppError::Unavailable(Arc::new(ShaperOutOfService(why)))),
         };
         let id = DeliveryId(new_id(self.0.clock.now()));

@@ -106,6 +106,11 @@ impl Command {
         }
     }
 
+    /// Whether it runs until a signal comes, and its work may be traced.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Worker(_) | Self::Scheduler(_))
+    }
+
     /// Does it.
     pub(crate) async fn run(self, format: Format, style: Style) -> anyhow::Result<()> {
         match self {

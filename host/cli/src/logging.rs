@@ -1,7 +1,14 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::traces::Traces;
 
 /// How the program speaks.
 #[derive(Args, Clone, Debug)]
@@ -60,20 +67,25 @@ fn directives(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| hint.into())
 }
 
-/// Starts logging to stderr. LOG_LEVEL goes before RUST_LOG, and that before the command's own level.
-pub(crate) fn start(args: &LoggingArgs, default: Level) {
+/// Starts logging to stderr, and collecting traces if there are to be any. LOG_LEVEL goes before RUST_LOG, and that
+/// before the command's own level.
+pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
     let fallback = match default {
         Level::Info => "info",
         Level::Warn => "warn",
     };
     let from_environment = || std::env::var("RUST_LOG").ok().and_then(|text| directives(&text).ok());
     let directives = args.log_level.clone().or_else(from_environment).unwrap_or_else(|| fallback.into());
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives)).with_writer(std::io::stderr);
-    match args.style() {
+    // Spans of traces are none of the log's; disabled here, they are made only where they are collected.
+    let is_of_log = filter_fn(|metadata| metadata.target() != wharf_app::TRACES);
+    let filter = EnvFilter::new(directives).and(is_of_log);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match args.style() {
         Style::People => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            builder.compact().with_ansi(colour).with_target(false).init();
+            lines.compact().with_ansi(colour).with_target(false).boxed()
         }
-        Style::Programs => builder.json().flatten_event(true).with_span_list(false).init(),
-    }
+        Style::Programs => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces.layer()).init();
 }

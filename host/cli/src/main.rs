@@ -15,6 +15,7 @@ mod remote;
 mod secret_file;
 mod settings;
 mod shutdown;
+mod traces;
 mod usage;
 mod wiring;
 
@@ -22,15 +23,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::{cli::Cli, settings::SettingError, usage::UsageError};
+use crate::{cli::Cli, settings::SettingError, traces::Traces, usage::UsageError};
 
 /// What the shell's users expect of a command that was called wrongly.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
-    logging::start(&cli.logging, cli.command.default_level());
-    match run(cli) {
+    match run(Cli::read()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
@@ -43,10 +42,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     // One TLS implementation for the database and for HTTP, chosen before either is used.
     let provider = rustls::crypto::ring::default_provider();
     provider.install_default().ok().context("a TLS provider was installed already")?;
+    let traces = if cli.command.is_service() { Traces::from_environment()? } else { Traces::off() };
+    logging::start(&cli.logging, cli.command.default_level(), &traces);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (format, style) = (cli.format(), cli.logging.style());
     let result = runtime.block_on(cli.command.run(format, style));
     // Whatever is still running was given its time; a stuck thread must not keep the process.
     runtime.shutdown_background();
+    traces.flush();
     result
 }

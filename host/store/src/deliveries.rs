@@ -39,8 +39,8 @@ statements! {
             order by due_at, id limit $5" skip_locked ")
         returning id"];
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
-            o.store_id, m.content_type, m.headers, m.body, e.target_url, e.is_active, e.failures, e.secret,
-            e.retired_secrets, e.identity, e.signs_v1a
+            o.store_id, o.created_at, o.traceparent, m.content_type, m.headers, m.body, e.target_url, e.is_active,
+            e.failures, e.secret, e.retired_secrets, e.identity, e.signs_v1a
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
@@ -152,6 +152,10 @@ pub struct Claimed {
     pub event_id: EventId,
     /// What happened.
     pub event: String,
+    /// When it happened.
+    pub happened_at: Time,
+    /// The W3C traceparent of its cause.
+    pub traceparent: Option<String>,
     /// About which store.
     pub store_id: wharf_domain::StoreId,
     /// Whose event it is.
@@ -255,6 +259,8 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
         organization_id: String,
         event: String,
         store_id: Uuid,
+        created_at: At,
+        traceparent: Option<String>,
         content_type: String,
         headers: JsonText,
         body: Vec<u8>,
@@ -275,6 +281,8 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
                 schedule_base: row.schedule_base,
                 event_id: EventId(row.outbox_id),
                 event: row.event,
+                happened_at: row.created_at.0,
+                traceparent: row.traceparent,
                 store_id: wharf_domain::StoreId(row.store_id),
                 organization_id: row.organization_id,
                 endpoint_id: EndpointId(row.endpoint_id),

@@ -16,15 +16,17 @@ use crate::{
 };
 
 statements! {
-    EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $6, $6)"];
+    EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at,
+            traceparent)
+        values ($1, $2, $3, $4, $5, $6, $6, $6, $7)"];
     /// An event whose delivery is stored with it.
     EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
-            updated_at)
-        values ($1, $2, $3, $4, $5, null, $6, $6)"];
+            updated_at, traceparent)
+        values ($1, $2, $3, $4, $5, null, $6, $6, $7)"];
     CLAIM = ["update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
         where id in (select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
-        returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at"];
+        returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at,
+            traceparent"];
     /// Only the worker that still holds the fence may fan out.
     FANNED_OUT = ["update callback_outbox set due_at = r.due_at, status = r.status, last_error = r.last_error,
             updated_at = r.at
@@ -50,17 +52,17 @@ statements! {
         (select 1 from callback_outbox where due_at <= $1 limit $2) d"];
 }
 
-/// Stores an event. In the transaction of its cause.
-pub async fn emit(conn: &mut Conn, event: &Event) -> Result<(), StoreError> {
-    insert(conn, EMIT, event).await
+/// Stores an event, with the W3C traceparent of its cause. In the transaction of its cause.
+pub async fn emit(conn: &mut Conn, event: &Event, traceparent: Option<&str>) -> Result<(), StoreError> {
+    insert(conn, EMIT, event, traceparent).await
 }
 
 /// Stores an event that is for one endpoint alone, in the transaction that [delivers](deliver) it.
-pub async fn emit_delivered(conn: &mut Conn, event: &Event) -> Result<(), StoreError> {
-    insert(conn, EMIT_DELIVERED, event).await
+pub async fn emit_delivered(conn: &mut Conn, event: &Event, traceparent: Option<&str>) -> Result<(), StoreError> {
+    insert(conn, EMIT_DELIVERED, event, traceparent).await
 }
 
-async fn insert(conn: &mut Conn, statement: Sql, event: &Event) -> Result<(), StoreError> {
+async fn insert(conn: &mut Conn, statement: Sql, event: &Event, traceparent: Option<&str>) -> Result<(), StoreError> {
     conn.query(statement)
         .bind(event.id.0)
         .bind(event.organization_id.as_str())
@@ -68,6 +70,7 @@ async fn insert(conn: &mut Conn, statement: Sql, event: &Event) -> Result<(), St
         .bind(event.kind.as_str())
         .bind(JsonText(event.data.clone()))
         .time(event.at)
+        .bind(traceparent)
         .run()
         .await
         .map(drop)
@@ -82,6 +85,8 @@ pub struct Claimed {
     pub fence: i64,
     /// How often it was tried, this time included.
     pub attempt: i64,
+    /// The W3C traceparent of its cause.
+    pub traceparent: Option<String>,
 }
 
 /// Claims up to `limit` events that are to be fanned out, oldest first.
@@ -96,6 +101,7 @@ pub async fn claim(conn: &mut Conn, lease: Duration, limit: i64, now: Time) -> R
         event: String,
         payload: JsonText,
         created_at: At,
+        traceparent: Option<String>,
     }
     let rows: Vec<Row> = conn.query(CLAIM).time(now).time(now + lease).bind(limit).all().await?;
     Ok(rows
@@ -103,6 +109,7 @@ pub async fn claim(conn: &mut Conn, lease: Duration, limit: i64, now: Time) -> R
         .map(|row| Claimed {
             fence: row.fence,
             attempt: row.fan_out_attempt,
+            traceparent: row.traceparent,
             event: Event {
                 id: EventId(row.id),
                 kind: row.event,

@@ -11,7 +11,7 @@ mod scrape;
 use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram};
-use wharf_domain::{DeliveryState, EventKind, ImportResult, SendOutcome, SyncCounts};
+use wharf_domain::{DeliveryState, EventKind, ImportResult, SendOutcome, SyncCounts, Time};
 use wharf_engine::{Blame, Fault};
 use wharf_store::{
     deliveries::{Attempt, Claimed},
@@ -172,12 +172,12 @@ impl Metrics {
     }
 
     /// A call of a plugin ended.
-    pub(crate) fn plugin_call(&self, plugin: Option<&str>, fault: Option<&Fault>, took: Duration) {
+    pub(crate) fn plugin_call(&self, plugin: Option<&str>, outcome: &'static str, took: Duration) {
         let plugin = self.plugins.of(plugin.unwrap_or(NONE), |name| Plugin {
             calls: self.registry.counters_with(&catalogue::PLUGIN_CALLS, &[("plugin", name)], "outcome", CALLS),
             duration: self.registry.histogram(&catalogue::PLUGIN_CALL_DURATION, &[("plugin", name)]),
         });
-        plugin.calls.count(call_outcome(fault));
+        plugin.calls.count(outcome);
         plugin.duration.record(took);
     }
 
@@ -206,11 +206,16 @@ impl Metrics {
         let unshaped = events.iter().flat_map(|event| &event.deliveries).filter(|delivery| delivery.dead.is_some());
         self.events.add("put_off", put_off as u64);
         self.events.add("fanned_out", (events.len() - put_off) as u64);
-        self.dead_letters.add("unshaped", unshaped.count() as u64);
+        self.unshaped(unshaped.count());
         self.stale_writes(Leased::FanOut, events.len() - written);
     }
 
-    /// An attempt was settled, or refused if somebody else has taken the delivery over (`held` is false).
+    /// Shapers refused events: these deliveries are dead from the start.
+    pub(crate) fn unshaped(&self, deliveries: usize) {
+        self.dead_letters.add("unshaped", deliveries as u64);
+    }
+
+    /// An attempt was settled at this time, or refused if somebody else has taken the delivery over (`held` is false).
     pub(crate) fn delivery(
         &self,
         claimed: &Claimed,
@@ -218,6 +223,7 @@ impl Metrics {
         attempt: &Attempt,
         state: DeliveryState,
         held: bool,
+        now: Time,
     ) {
         self.delivery_attempts.count(match (outcome, attempt.http_status) {
             (SendOutcome::Accepted, _) => "accepted",
@@ -233,6 +239,7 @@ impl Metrics {
             DeliveryState::Pending => self.deliveries.count("retry"),
             DeliveryState::Success => {
                 self.deliveries.count("delivered");
+                self.delivery_lag.record(now.since(claimed.happened_at));
             }
             DeliveryState::Failed => {
                 self.deliveries.count("dead");
@@ -257,7 +264,8 @@ impl Metrics {
     }
 }
 
-fn call_outcome(fault: Option<&Fault>) -> &'static str {
+/// How a call ended, as metrics and traces name it.
+pub(crate) fn call_outcome(fault: Option<&Fault>) -> &'static str {
     match fault {
         None => "answered",
         Some(Fault::Refused(_)) => "refused",

@@ -23,7 +23,7 @@ pub(crate) async fn emit(ledger: &Ledger, organization: &str) -> Result<EventId>
         store_id,
         data: r#"{"z":1,"a":[]}"#.into(),
     };
-    outbox::emit(&mut ledger.conn().await?, &event).await?;
+    outbox::emit(&mut ledger.conn().await?, &event, None).await?;
     Ok(event.id)
 }
 

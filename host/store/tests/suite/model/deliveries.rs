@@ -184,7 +184,7 @@ impl Scene<'_> {
         match step {
             Step::Emit => {
                 let event = event(self.store, now);
-                outbox::emit(&mut ledger.conn().await?, &event).await?;
+                outbox::emit(&mut ledger.conn().await?, &event, None).await?;
                 self.model.events.insert(event.id, Outgoing { due_at: Some(now), fence: 0 });
             }
             Step::ClaimEvents(limit) => {

@@ -1,0 +1,84 @@
+//! Traces leave by OpenTelemetry's protocol (OTLP over HTTP) where its standard variables ask for it.
+
+use std::time::Duration;
+
+use opentelemetry::{Key, global, trace::TracerProvider};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
+
+use crate::settings::SettingError;
+
+/// How long the last spans may take to leave when the program ends.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Where spans go; nowhere if nobody asked.
+pub(crate) struct Traces(Option<SdkTracerProvider>);
+
+impl Traces {
+    /// None are collected.
+    pub(crate) const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin. The exporter itself reads the further ones: headers, timeout,
+    /// sampler, resource. A TLS provider must be installed.
+    ///
+    /// # Errors
+    /// A variable asks for what there is not.
+    pub(crate) fn from_environment() -> Result<Self, SettingError> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let endpoint = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+            .into_iter()
+            .find(|name| set(name).is_some());
+        let Some(endpoint) = endpoint else { return Ok(Self::off()) };
+        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        if disabled || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none") {
+            return Ok(Self::off());
+        }
+        for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+            if set(name).is_some_and(|value| value != "http/protobuf") {
+                return Err(SettingError::new(name, "must be http/protobuf: traces leave in no other form"));
+            }
+        }
+        let exporter = SpanExporter::builder().with_http().build();
+        let exporter = exporter
+            .map_err(|_| SettingError::new(endpoint, "must be the collector's URL, such as http://collector:4318"))?;
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource());
+        Ok(Self(Some(provider.build())))
+    }
+
+    /// Collects the spans that are meant for traces, and no events: what is logged stays in the log.
+    pub(crate) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let tracer = self.0.as_ref()?.tracer("wharf");
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
+        Some(layer.with_filter(Targets::new().with_target(wharf_app::TRACES, LevelFilter::INFO)))
+    }
+
+    /// Sends what was not sent yet.
+    pub(crate) fn flush(self) {
+        if let Some(provider) = self.0
+            && let Err(error) = provider.shutdown_with_timeout(FLUSH)
+        {
+            tracing::warn!(%error, "the last traces did not leave");
+        }
+    }
+}
+
+/// `service.name` is `wharf` unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise.
+fn resource() -> Resource {
+    let found = Resource::builder().build();
+    let name = found.get(&Key::from_static_str("service.name")).map(|name| name.to_string());
+    let builder =
+        Resource::builder().with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    match name {
+        Some(name) if !name.starts_with("unknown_service") => builder.build(),
+        _ => builder.with_service_name("wharf").build(),
+    }
+}
