@@ -1,10 +1,12 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
+use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
     layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -76,16 +78,37 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
     };
     let from_environment = || std::env::var("RUST_LOG").ok().and_then(|text| directives(&text).ok());
     let directives = args.log_level.clone().or_else(from_environment).unwrap_or_else(|| fallback.into());
-    // Spans of traces are none of the log's; disabled here, they are made only where they are collected.
-    let is_of_log = filter_fn(|metadata| metadata.target() != wharf_app::TRACES);
-    let filter = EnvFilter::new(directives).and(is_of_log);
+    let log = log(args.style(), &directives);
+    match traces.layer() {
+        Some(layer) => log.with(layer).init(),
+        // A layer that is `None` would want every span, and each would be made for nobody.
+        None => log.init(),
+    }
+}
+
+/// Writes events to stderr. Spans of traces are none of the log's.
+fn log(style: Style, directives: &str) -> impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync + use<> {
+    let filter = EnvFilter::new(directives).and(filter_fn(|metadata| metadata.target() != wharf_app::TRACES));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match args.style() {
+    let lines = match style {
         Style::People => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             lines.compact().with_ansi(colour).with_target(false).boxed()
         }
         Style::Programs => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces.layer()).init();
+    tracing_subscriber::registry().with(lines.with_filter(filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_traces_are_not_made_for_the_log() {
+        tracing::subscriber::with_default(log(Style::Programs, "trace"), || {
+            assert!(tracing::info_span!("of the log").id().is_some());
+            assert!(tracing::info_span!(target: wharf_app::TRACES, "of a trace").is_disabled());
+        });
+    }
 }

@@ -235,7 +235,7 @@ impl Metrics {
         self.delivery_attempt_duration.record(attempt.latency);
         self.delivery_retries.increment(u64::from(claimed.attempts_before > 0));
         match state {
-            _ if !held => return self.stale_writes(Leased::Deliveries, 1),
+            _ if !held => self.stale_writes(Leased::Deliveries, 1),
             DeliveryState::Pending => self.deliveries.count("retry"),
             DeliveryState::Success => {
                 self.deliveries.count("delivered");
