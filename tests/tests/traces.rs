@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wharf_tests::{
-    Answer, Backend, Collector, Host, HostBuilder, Ledger, Receiver, Shop, Site, Span, on_every_backend,
+    Answer, Backend, Collector, Host, HostBuilder, Ledger, PATIENCE, Receiver, Shop, Site, Span, eventually,
+    on_every_backend,
 };
 
 /// No scheduler of syncs: the tests say when one runs.
@@ -98,6 +99,14 @@ async fn one_trace_goes_from_the_cause_to_the_delivery(backend: Backend) -> Resu
     let names = ["deliver", "fan out", "fan out", "plugin shape", "plugin validate", "plugin validate", "sync"];
     check_run(&collector.trace(&trace, &names).await?, &span);
 
+    // Each of these asks the database, and is answered with one line in the log, as without traces.
+    let answered = || host.log().iter().filter(|line| line.message() == "answered").count();
+    let before = answered();
+    for _ in 0..20 {
+        shop.status(&host).await?;
+    }
+    let all = || async { (answered() == before + 20).then_some(()) };
+    eventually("20 lines", PATIENCE, all).await.with_context(|| format!("{} of 20", answered() - before))?;
     let logged = host.logged();
     assert!(!logged.contains("traceparent") && !logged.contains(&trace), "the log is the same with traces: {logged}");
     for hidden in [&*shop.sync_token, &secret, "token-abc", "the seed's secret", "order-10", receiver.url()] {

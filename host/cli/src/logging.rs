@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, filter_fn},
-    layer::SubscriberExt,
+    filter::{FilterExt, dynamic_filter_fn},
+    layer::{Filter, SubscriberExt},
     registry::LookupSpan,
     util::SubscriberInitExt,
 };
@@ -78,26 +78,41 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
     };
     let from_environment = || std::env::var("RUST_LOG").ok().and_then(|text| directives(&text).ok());
     let directives = args.log_level.clone().or_else(from_environment).unwrap_or_else(|| fallback.into());
-    let log = log(args.style(), &directives);
+    let (style, filter) = (args.style(), filter(&directives));
     match traces.layer() {
-        Some(layer) => log.with(layer).init(),
-        // A layer that is `None` would want every span, and each would be made for nobody.
-        None => log.init(),
+        None => tracing_subscriber::registry().with(filter).with(lines(style)).init(),
+        Some(layer) => {
+            let lines = lines(style).with_filter(filter.and(asked_each_time()));
+            tracing_subscriber::registry().with(lines).with(layer).init();
+        }
     }
 }
 
-/// Writes events to stderr. Spans of traces are none of the log's.
-fn log(style: Style, directives: &str) -> impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync + use<> {
-    let filter = EnvFilter::new(directives).and(filter_fn(|metadata| metadata.target() != wharf_app::TRACES));
+/// What is logged. Spans of traces are not; disabled here, they are made only where somebody collects them.
+fn filter(directives: &str) -> EnvFilter {
+    let no_traces = format!("{}=off", wharf_app::TRACES).parse().expect("a target and a level");
+    EnvFilter::new(directives).add_directive(no_traces)
+}
+
+fn lines<S>(style: Style) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match style {
+    match style {
         Style::People => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             lines.compact().with_ansi(colour).with_target(false).boxed()
         }
         Style::Programs => lines.json().flatten_event(true).with_span_list(false).boxed(),
-    };
-    tracing_subscriber::registry().with(lines.with_filter(filter))
+    }
+}
+
+/// Lets everything pass and promises nothing. A filter of one layer that has promised a place in the code to be enabled
+/// is not asked there again, and goes by the answer to the last question on that thread. sqlx asks before every statement
+/// whether to log it, hears no and logs nothing: the next line would be lost.
+fn asked_each_time<S>() -> impl Filter<S> {
+    dynamic_filter_fn(|_, _| true)
 }
 
 #[cfg(test)]
@@ -106,7 +121,8 @@ mod tests {
 
     #[test]
     fn spans_of_traces_are_not_made_for_the_log() {
-        tracing::subscriber::with_default(log(Style::Programs, "trace"), || {
+        let log = tracing_subscriber::registry().with(filter("trace")).with(lines(Style::Programs));
+        tracing::subscriber::with_default(log, || {
             assert!(tracing::info_span!("of the log").id().is_some());
             assert!(tracing::info_span!(target: wharf_app::TRACES, "of a trace").is_disabled());
         });
