@@ -2,13 +2,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use tracing::Subscriber;
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::{FilterExt, dynamic_filter_fn},
-    layer::{Filter, SubscriberExt},
-    registry::LookupSpan,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 
 use crate::traces::Traces;
 
@@ -80,11 +74,11 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
     let directives = args.log_level.clone().or_else(from_environment).unwrap_or_else(|| fallback.into());
     let (style, filter) = (args.style(), filter(&directives));
     match traces.layer() {
+        // The filter is the whole log's here. As one layer's alone it would lose lines: sqlx asks before every statement
+        // whether to log it, and what says yes to everything else goes by that answer then. Beside a second filter, which
+        // says no to all that is no trace, it is asked each time.
         None => tracing_subscriber::registry().with(filter).with(lines(style)).init(),
-        Some(layer) => {
-            let lines = lines(style).with_filter(filter.and(asked_each_time()));
-            tracing_subscriber::registry().with(lines).with(layer).init();
-        }
+        Some(layer) => tracing_subscriber::registry().with(lines(style).with_filter(filter)).with(layer).init(),
     }
 }
 
@@ -106,13 +100,6 @@ where
         }
         Style::Programs => lines.json().flatten_event(true).with_span_list(false).boxed(),
     }
-}
-
-/// Lets everything pass and promises nothing. A filter of one layer that has promised a place in the code to be enabled
-/// is not asked there again, and goes by the answer to the last question on that thread. sqlx asks before every statement
-/// whether to log it, hears no and logs nothing: the next line would be lost.
-fn asked_each_time<S>() -> impl Filter<S> {
-    dynamic_filter_fn(|_, _| true)
 }
 
 #[cfg(test)]
