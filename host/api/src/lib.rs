@@ -11,13 +11,17 @@
 mod basic_auth;
 mod bearer;
 mod body;
+mod docs;
 mod drain;
 mod error;
 mod fields;
 mod observe;
+mod openapi;
 mod path;
 mod query;
+mod request;
 mod routes;
+mod values;
 
 use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
 
@@ -32,7 +36,11 @@ use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
 use wharf_app::App;
 
-use crate::{basic_auth::MockCredentials, bearer::AdminToken, error::ApiError};
+use crate::{
+    basic_auth::MockCredentials,
+    bearer::{AdminToken, require_admin},
+    error::ApiError,
+};
 
 /// What the operator decides about the API.
 #[derive(Clone, Debug)]
@@ -79,8 +87,15 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
     let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
     let admin_token = settings.admin_token.as_ref().map(AdminToken::new);
     let state = ApiState { app, mock_credentials, admin_token };
-    let routes = routes::all().merge(routes::admin(state.clone()));
-    guarded(routes, &settings).with_state(state)
+    let admin = routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin));
+    let (routes, openapi) = routes::all().merge(admin).split_for_parts();
+    let document = openapi::text(&openapi::complete(openapi));
+    guarded(routes.merge(docs::routes(document)), &settings).with_state(state)
+}
+
+/// The API's description in OpenAPI 3.1, as `GET /openapi.json` serves it.
+pub fn openapi() -> String {
+    openapi::text(&openapi::complete(routes::all().merge(routes::admin()).into_openapi()))
 }
 
 /// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.

@@ -1,4 +1,5 @@
 use serde::Serialize;
+use utoipa::ToSchema;
 use wharf_domain::Answer;
 
 use crate::{Digest, Refusal};
@@ -65,7 +66,7 @@ pub enum Fault {
 }
 
 /// Whose fault a fault is. Only the plugin's count against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Blame {
     /// The component's own.
