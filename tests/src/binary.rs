@@ -39,6 +39,11 @@ pub fn guest(package: &str) -> PathBuf {
     built(target_dir().join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_"))))
 }
 
+/// A program that `cargo xtask test` installs below `target/tools`, if it could.
+pub fn tool(path: &str) -> Option<PathBuf> {
+    Some(target_dir().join("tools").join(path)).filter(|path| path.is_file())
+}
+
 /// Where cargo builds.
 pub(crate) fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile's directory lies in the target directory").to_owned()

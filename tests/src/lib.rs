@@ -40,7 +40,7 @@ mod traffic;
 pub mod zoo;
 
 pub use audit::Account;
-pub use binary::{built_plugin, guest, repository, wharf_binary};
+pub use binary::{built_plugin, guest, repository, tool, wharf_binary};
 pub use client::{Answer, client, standard_tls};
 pub use collector::{Collector, Span};
 pub use eventually::{PATIENCE, eventually};

@@ -13,6 +13,7 @@ mod packages;
 mod plugins;
 mod process;
 mod progress;
+mod python;
 mod servers;
 mod test;
 mod workspace;

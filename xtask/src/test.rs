@@ -9,6 +9,7 @@ use crate::{
     plugins::{self, Guests},
     process::{exit_code, run as run_command, run_ok},
     progress::{heading, section},
+    python,
     servers::{Durability, Servers},
     workspace::cargo,
 };
@@ -17,6 +18,9 @@ use crate::{
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
     section("Building the host", || run_ok(cargo().arg("build")))?;
+    if arguments.is_empty() || arguments.iter().any(|argument| argument == "schemathesis") {
+        python::install_loudly("schemathesis", "tests/schemathesis/requirements.txt");
+    }
     let servers = Servers::start(Durability::Skipped)?;
     heading("Running the suites");
     let mut command = cargo();

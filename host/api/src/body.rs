@@ -8,7 +8,7 @@ use axum::{
 use futures::StreamExt;
 use serde_json::Value;
 
-use crate::{error::ApiError, fields::Fields};
+use crate::{error::ApiError, fields::Fields, request::FromFields};
 
 /// The most that a body may hold, in bytes.
 const MOST: usize = 1024 * 1024;
@@ -17,18 +17,20 @@ const MOST: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestTimeout(pub(crate) Duration);
 
-/// A JSON object from the body: checks content type (415), size (413), time (408) and syntax (400), in this order.
+/// A request from the JSON object in the body: checks content type (415), size (413), time (408) and syntax and fields (400), in
+/// this order.
 ///
 /// An empty body counts as an empty object, so that the answer names the fields that are missing.
-pub(crate) struct JsonBody(pub(crate) Fields);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<S: Sync> FromRequest<S> for JsonBody {
+impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let most = request.extensions().get::<RequestTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
         let read = tokio::time::timeout(most, read(request)).await;
-        parse(&read.map_err(|_| ApiError::RequestTimedOut)??).map(Self)
+        let fields = parse(&read.map_err(|_| ApiError::RequestTimedOut)??)?;
+        T::from_fields(fields).map(Self)
     }
 }
 

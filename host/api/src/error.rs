@@ -6,14 +6,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 use wharf_app::{AppError, OperationError, RevisionState};
 
 /// One field that was refused.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Detail {
     /// The field's name, empty for the body as a whole.
+    #[schema(example = "organizationId")]
     pub(crate) path: &'static str,
     /// Why, for people.
+    #[schema(example = "is required")]
     pub(crate) message: String,
 }
 
@@ -77,11 +80,15 @@ impl From<OperationError> for ApiError {
 }
 
 /// The shape of every refusal.
-#[derive(Serialize)]
-struct Refusal {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Refusal {
+    /// What is wrong: a stable text that programs may go by.
+    #[schema(example = "Validation error")]
     error: &'static str,
+    /// More about it, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
+    /// What is wrong in particular: every field at once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<Detail>,
 }

@@ -11,14 +11,18 @@
 mod basic_auth;
 mod bearer;
 mod body;
+mod docs;
 mod drain;
 mod error;
 mod fields;
 mod measure;
 mod observe;
+mod openapi;
 mod path;
 mod query;
+mod request;
 mod routes;
+mod values;
 
 use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
 
@@ -31,9 +35,14 @@ use axum::{
 };
 use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
 use wharf_app::App;
 
-use crate::{basic_auth::MockCredentials, bearer::AdminToken, error::ApiError};
+use crate::{
+    basic_auth::MockCredentials,
+    bearer::{AdminToken, require_admin},
+    error::ApiError,
+};
 
 /// What the operator decides about the API.
 #[derive(Clone, Debug)]
@@ -88,18 +97,25 @@ impl FromRef<ApiState> for App {
 /// The whole API over these operations.
 pub fn router(app: App, settings: ApiSettings) -> Router {
     let state = ApiState::new(app.clone(), &settings);
-    let mut routes = routes::all().merge(routes::admin(state.clone()));
-    if settings.metrics {
-        routes = routes.merge(routes::metrics());
-    }
-    guarded(routes, &settings).layer(middleware::from_fn_with_state(app, measure::measure)).with_state(state)
+    let admin = routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin));
+    let metrics = if settings.metrics { routes::metrics() } else { OpenApiRouter::new() };
+    let (routes, openapi) = routes::all().merge(admin).merge(metrics).split_for_parts();
+    let document = openapi::text(&openapi::complete(openapi));
+    let routes = guarded(routes.merge(docs::routes(document)), &settings);
+    routes.layer(middleware::from_fn_with_state(app, measure::measure)).with_state(state)
 }
 
 /// What every process can be asked at an address of its own: `/metrics`, `/healthz` and `/readyz`.
 pub fn metrics_router(app: App) -> Router {
     let settings = ApiSettings::default();
     let routes = routes::health().merge(routes::metrics());
-    limited(routes, &settings).with_state(ApiState::new(app, &settings))
+    limited(routes.into(), &settings).with_state(ApiState::new(app, &settings))
+}
+
+/// The API's description in OpenAPI 3.1, as `GET /openapi.json` serves it.
+pub fn openapi() -> String {
+    let routes = routes::all().merge(routes::admin()).merge(routes::metrics());
+    openapi::text(&openapi::complete(routes.into_openapi()))
 }
 
 /// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.

@@ -1,18 +1,16 @@
-use std::convert::Infallible;
-
 use axum::{extract::FromRequestParts, http::request::Parts};
 use percent_encoding::percent_decode_str;
 
-use crate::fields::Fields;
+use crate::{error::ApiError, fields::Fields, request::FromFields};
 
-/// The parameters of the query string, as strict as a body: each at most once, in UTF-8.
-pub(crate) struct Query(pub(crate) Fields);
+/// A request from the parameters of the query string, as strict as a body: each at most once, in UTF-8.
+pub(crate) struct Query<T>(pub(crate) T);
 
-impl<S: Sync> FromRequestParts<S> for Query {
-    type Rejection = Infallible;
+impl<S: Sync, T: FromFields> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        Ok(Self(parse(parts.uri.query().unwrap_or_default())))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        T::from_fields(parse(parts.uri.query().unwrap_or_default())).map(Self)
     }
 }
 
@@ -39,11 +37,11 @@ mod tests {
     use wharf_domain::OrganizationId;
 
     use super::*;
-    use crate::error::ApiError;
+    use crate::request::Field;
 
     fn organization(query: &str) -> Result<String, String> {
         let mut fields = parse(query);
-        fields.required("organizationId", OrganizationId::parse).map(|id| id.to_string()).ok_or_else(|| {
+        OrganizationId::take(&mut fields, "organizationId").map(|id| id.to_string()).ok_or_else(|| {
             let ApiError::Validation(mut details) = fields.refusal() else { panic!("another refusal") };
             details.remove(0).message
         })

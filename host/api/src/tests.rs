@@ -9,21 +9,33 @@ use axum::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use wharf_domain::Receipt;
+use wharf_domain::{Receipt, SyncToken};
 
 use super::*;
-use crate::{body::JsonBody, query::Query};
+use crate::{body::JsonBody, query::Query, request::request};
 
-async fn echo(JsonBody(mut fields): JsonBody) -> Result<Json<Value>, ApiError> {
-    let receipt = fields.required("receipt", Receipt::parse).ok_or_else(|| fields.refusal())?;
-    Ok(Json(json!({"receipt": receipt.as_str()})))
+request! {
+    /// What comes back.
+    struct Echo {
+        /// Itself.
+        receipt "receipt": Receipt,
+    }
 }
 
-async fn token(Query(mut fields): Query) -> Result<StatusCode, ApiError> {
-    match fields.required("syncToken", fields::sync_token) {
-        Some(_) => Ok(StatusCode::OK),
-        None => Err(fields.refusal()),
+request! {
+    /// A token.
+    struct Token {
+        /// Itself.
+        sync_token "syncToken": SyncToken,
     }
+}
+
+async fn echo(JsonBody(request): JsonBody<Echo>) -> Json<Value> {
+    Json(json!({"receipt": request.receipt.as_str()}))
+}
+
+async fn token(Query(request): Query<Token>) -> String {
+    request.sync_token.0.to_string()
 }
 
 async fn panics() -> StatusCode {

@@ -2,7 +2,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        dead_letters, delivery, fill, flow, migrate, mock_webhook, plugin, scheduler, schema, serve, webhook, worker,
+        dead_letters, delivery, fill, flow, migrate, mock_webhook, openapi, plugin, scheduler, schema, serve, webhook,
+        worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     Migrate(migrate::MigrateArgs),
     /// Print the database's schema as SQL.
     Schema(schema::SchemaArgs),
+    /// Print the API's description in OpenAPI 3.1.
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApiArgs),
     /// Receive webhooks and show them.
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
@@ -99,9 +103,12 @@ impl Command {
             | Self::Migrate(_)
             | Self::MockWebhook(_)
             | Self::Fill(_) => Level::Info,
-            Self::Schema(_) | Self::Flow(_) | Self::Webhook(_) | Self::Delivery(_) | Self::DeadLetters(_) => {
-                Level::Warn
-            }
+            Self::Schema(_)
+            | Self::OpenApi(_)
+            | Self::Flow(_)
+            | Self::Webhook(_)
+            | Self::Delivery(_)
+            | Self::DeadLetters(_) => Level::Warn,
             Self::Plugin(args) => args.default_level(),
         }
     }
@@ -120,6 +127,10 @@ impl Command {
             Self::Migrate(args) => migrate::run(args).await,
             Self::Fill(args) => fill::run(*args).await,
             Self::Schema(args) => schema::run(&args),
+            Self::OpenApi(_) => {
+                openapi::run();
+                Ok(())
+            }
             Self::MockWebhook(args) => mock_webhook::run(args, style).await,
             Self::Flow(args) => flow::run(args, format).await,
             Self::Webhook(args) => webhook::run(args, format).await,

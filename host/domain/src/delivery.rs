@@ -14,6 +14,9 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Success, Self::Failed];
+
     /// The name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -25,7 +28,7 @@ impl DeliveryState {
 
     /// Reads the name; `None` if it is none of ours.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Success, Self::Failed].into_iter().find(|s| s.as_str() == name)
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 }
 

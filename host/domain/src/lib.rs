@@ -30,5 +30,6 @@ pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature}
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};
 pub use text::{
     AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, TargetUrl,
+    bounded_text,
 };
 pub use time::Time;

@@ -14,6 +14,9 @@ pub enum SyncStatus {
 }
 
 impl SyncStatus {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Success, Self::Partial, Self::Failed];
+
     /// The name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -26,7 +29,7 @@ impl SyncStatus {
 
     /// Reads the name; `None` if it is none of ours.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Success, Self::Partial, Self::Failed].into_iter().find(|s| s.as_str() == name)
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 }
 

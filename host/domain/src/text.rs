@@ -13,7 +13,7 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 /// The contract's rule for every text: not empty, no NUL (PostgreSQL keeps none), at most `most` characters.
-fn text(value: &str, most: usize) -> Result<String, Invalid> {
+pub fn bounded_text(value: &str, most: usize) -> Result<String, Invalid> {
     if value.is_empty() {
         Err(Invalid("must not be empty".into()))
     } else if value.contains('\0') {
@@ -32,9 +32,12 @@ macro_rules! texts {
         pub struct $name(String);
 
         impl $name {
+            /// How many characters it has at most.
+            pub const MOST: usize = $most;
+
             /// Refuses an empty text, a NUL and a text that is too long.
             pub fn parse(value: &str) -> Result<Self, Invalid> {
-                text(value, $most).map(Self)
+                bounded_text(value, Self::MOST).map(Self)
             }
 
             /// A text that was parsed before it was stored.
@@ -83,9 +86,12 @@ impl ShaperName {
 pub struct AccessToken(secrecy::SecretString);
 
 impl AccessToken {
+    /// How many characters it has at most.
+    pub const MOST: usize = 8_192;
+
     /// Refuses an empty token, a NUL and more than 8,192 characters.
     pub fn parse(value: &str) -> Result<Self, Invalid> {
-        text(value, 8_192).map(|token| Self(token.into()))
+        bounded_text(value, Self::MOST).map(|token| Self(token.into()))
     }
 
     /// The token itself. Only for encrypting it and for the border of the sandbox.
@@ -99,9 +105,12 @@ impl AccessToken {
 pub struct TargetUrl(url::Url, String);
 
 impl TargetUrl {
+    /// How many characters it has at most.
+    pub const MOST: usize = 2_048;
+
     /// Refuses a URL that is not absolute http(s), has credentials, no host, blanks or more than 2,048 characters.
     pub fn parse(value: &str) -> Result<Self, Invalid> {
-        let value = text(value, 2_048)?;
+        let value = bounded_text(value, Self::MOST)?;
         let refuse = |why: &str| Err(Invalid(why.into()));
         if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return refuse("must not contain blanks or control characters");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
+use utoipa::ToSchema;
 use wharf_domain::{AccessToken, Amount, Answer, Currency, Event, ExternalStoreId, Order, Receipt, Time};
 
 use crate::Fault;
@@ -63,7 +64,7 @@ pub struct Message {
 }
 
 /// What an adapter says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AdapterManifest {
     /// The marketplace that it serves.
     pub marketplace: String,
@@ -80,7 +81,7 @@ pub struct AdapterManifest {
 }
 
 /// What a shaper says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ShaperManifest {
     /// The name that endpoints choose it by.
     pub name: String,

@@ -1,9 +1,11 @@
 use std::fmt;
 
 use sha2::Digest as _;
+use utoipa::ToSchema;
 
 /// The SHA-256 of a revision: the name that orders and deliveries keep as their provenance.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
 pub struct Digest([u8; 32]);
 
 impl Digest {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use wharf_domain::Answer;
 
 use crate::{Digest, Refusal};
@@ -69,7 +70,7 @@ pub enum Fault {
 }
 
 /// Whose fault a fault is. Only the plugin's count against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Blame {
     /// The component's own.

@@ -2,6 +2,7 @@
 
 use semver::Version;
 use serde::Serialize;
+use utoipa::ToSchema;
 use wasmparser::{Encoding, Parser, Payload};
 
 use crate::convert::for_people;
@@ -41,7 +42,7 @@ const FOR_ALL: &[&str] = &[
 const FOR_ADAPTERS: &[&str] = &["wharf:plugin/config", "wasi:http/types", "wasi:http/outgoing-handler"];
 
 /// What a plugin is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It serves one marketplace.
@@ -51,7 +52,7 @@ pub enum Kind {
 }
 
 /// What a component's own names say about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Inspection {
     /// Which world it is of.
     pub kind: Kind,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wharf_domain::Time;
 
 use crate::{Digest, Refusal};
@@ -13,7 +14,7 @@ use crate::{Digest, Refusal};
 pub(crate) const RETAINED: usize = 5;
 
 /// Where a revision stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevisionState {
     /// Its bytes are here.

@@ -1,12 +1,13 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wharf_domain::Time;
 
 use crate::{AdapterManifest, Blame, Digest, Inspection, Kind, Limits, RevisionState, ShaperManifest};
 
 /// How far a revision came before it was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Reading the file.
@@ -30,7 +31,8 @@ pub enum Stage {
 }
 
 /// Why a revision does not serve, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PluginRefusal)]
 pub struct Refusal {
     /// Where it was stopped.
     pub stage: Stage,
@@ -83,7 +85,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// What a plugin says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Manifest {
     /// Of a marketplace adapter.
@@ -127,7 +129,7 @@ impl Manifest {
 }
 
 /// Whether a plugin serves, and whether its newest revision does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum PluginState {
     /// The newest revision serves.
@@ -143,6 +145,7 @@ pub enum PluginState {
     /// The newest revision asks for more than it was granted. An older one may serve on.
     NeedsApproval {
         /// The waiting revision.
+        #[schema(required)]
         waiting: Option<Digest>,
         /// What it asks for.
         refusal: Refusal,
@@ -166,7 +169,7 @@ impl fmt::Display for PluginState {
 }
 
 /// One plugin, for operators.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PluginReport {
     /// The file's name without `.wasm`.
     pub plugin: String,
@@ -174,27 +177,38 @@ pub struct PluginReport {
     #[serde(flatten)]
     pub state: PluginState,
     /// The revision that serves.
+    #[schema(required)]
     pub digest: Option<Digest>,
     /// Adapter or shaper.
+    #[schema(required)]
     pub kind: Option<Kind>,
     /// The marketplace or shaper name that it serves.
+    #[schema(required)]
     pub serves: Option<String>,
     /// The name for people.
+    #[schema(required)]
     pub display_name: Option<String>,
     /// The plugin's own version.
+    #[schema(required)]
     pub version: Option<String>,
     /// What it says about itself.
+    #[schema(required)]
     pub manifest: Option<Manifest>,
     /// What its names say: the contract's version, imports and exports.
+    #[schema(required)]
     pub inspection: Option<Inspection>,
     /// What a call may use.
+    #[schema(required)]
     pub limits: Option<Limits>,
     /// The text of the grants that it serves with: secrets stand there by reference alone.
+    #[schema(required)]
     pub grants: Option<String>,
     /// The component's size in bytes.
+    #[schema(required)]
     pub size: Option<usize>,
     /// When the serving revision was loaded here, RFC 3339.
     #[serde(serialize_with = "maybe_rfc3339")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub loaded_at: Option<Time>,
     /// Every revision that is known, the serving one first.
     pub revisions: Vec<RevisionReport>,
@@ -203,7 +217,7 @@ pub struct PluginReport {
 }
 
 /// One revision of a plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RevisionReport {
     /// Its name.
     pub digest: Digest,
@@ -215,7 +229,7 @@ pub struct RevisionReport {
 }
 
 /// How calls ended since this process loaded the revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counters {
     /// With an answer.
     pub answered: u64,
@@ -230,10 +244,11 @@ pub struct Counters {
 }
 
 /// One fault, for operators.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FaultReport {
     /// When, RFC 3339.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Time,
     /// Whose fault.
     pub blame: Blame,

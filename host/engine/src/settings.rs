@@ -1,6 +1,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{Kind, Resolver, SystemResolver};
 
@@ -8,13 +9,15 @@ const MIB: usize = 1024 * 1024;
 const KIB: usize = 1024;
 
 /// What one call of a plugin may use. Every limit is enforced, and a call that meets one fails with its typed fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Limits {
     /// Time on a processor, counted in ticks of 10 ms.
     #[serde(rename = "cpu_ms", serialize_with = "millis")]
+    #[schema(value_type = u64)]
     pub cpu: Duration,
     /// Time from start to end, waiting included.
     #[serde(rename = "wall_ms", serialize_with = "millis")]
+    #[schema(value_type = u64)]
     pub wall: Duration,
     /// All linear memories and tables together.
     pub memory_bytes: usize,
@@ -25,11 +28,12 @@ pub struct Limits {
     /// Log lines and standard error together; the rest is counted and dropped.
     pub log_bytes: usize,
     /// Outbound HTTP; `None` is none at all.
+    #[schema(required)]
     pub http: Option<HttpLimits>,
 }
 
 /// What one call may do over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HttpLimits {
     /// How many requests.
     pub requests: u32,
@@ -37,6 +41,7 @@ pub struct HttpLimits {
     pub body_bytes: usize,
     /// How long one exchange may take.
     #[serde(rename = "timeout_ms", serialize_with = "millis")]
+    #[schema(value_type = u64)]
     pub timeout: Duration,
 }
 

@@ -181,6 +181,8 @@ async fn with_attempts(conn: &mut Conn, rows: Vec<Row>, shown: i64) -> Result<Ve
     let mut deliveries: Vec<Delivery> = rows.into_iter().map(Delivery::from).collect();
     for delivery in &mut deliveries {
         let theirs = attempts.iter().filter(|attempt| attempt.delivery_id == delivery.id.0);
+        // What was settled since the delivery was read is for the next look: it would not fit its state.
+        let theirs = theirs.filter(|attempt| attempt.attempt <= delivery.attempts_made);
         delivery.attempts = theirs
             .map(|attempt| PastAttempt {
                 number: attempt.attempt,

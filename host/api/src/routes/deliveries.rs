@@ -2,50 +2,71 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
-use wharf_app::{App, Delivery, MOST_PER_PAGE, Page, PastAttempt, Redrive, Run, Scope};
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, Invalid, OrganizationId, Pace, Time};
+use wharf_app::{App, Delivery as AppDelivery, MOST_PER_PAGE, Page, PastAttempt, Redrive, Run, Scope};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, Pace, Time};
 
-use super::webhooks::organization;
-use crate::{body::JsonBody, error::ApiError, fields::Fields, path::PathId, query::Query};
+use super::webhooks::Owner;
+use crate::{
+    body::JsonBody,
+    error::{ApiError, Refusal},
+    path::PathId,
+    query::Query,
+    request::request,
+    values::{Number, names},
+};
 
 /// One event on its way to one endpoint.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Shown {
+pub(super) struct Delivery {
     id: Uuid,
     event_id: Uuid,
     event: String,
     webhook_id: Uuid,
+    #[schema(schema_with = delivery_states)]
     state: &'static str,
     /// How often it was sent.
     attempt: i64,
     /// When it is sent next; null when it is finished.
+    #[schema(required, format = DateTime)]
     next_attempt_at: Option<String>,
+    #[schema(required)]
     last_error: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
-    attempts: Vec<ShownAttempt>,
+    attempts: Vec<Attempt>,
 }
 
 /// One attempt to send it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ShownAttempt {
+struct Attempt {
     attempt: i64,
+    #[schema(format = DateTime)]
     started_at: String,
     /// How long the answer took, in milliseconds.
     latency_ms: f64,
     /// Null when no answer came.
+    #[schema(required)]
     http_status: Option<i64>,
+    #[schema(required)]
     error: Option<String>,
     /// The first bytes of the answer: 256 characters in lists, 16 KiB for one delivery.
+    #[schema(required)]
     response: Option<String>,
 }
 
-impl From<Delivery> for Shown {
-    fn from(delivery: Delivery) -> Self {
+fn delivery_states() -> Object {
+    let about = "`pending`: to be sent. `success`: accepted by the receiver. `failed`: given up, a dead letter.";
+    names(about, DeliveryState::ALL.map(DeliveryState::as_str))
+}
+
+impl From<AppDelivery> for Delivery {
+    fn from(delivery: AppDelivery) -> Self {
         Self {
             id: delivery.id.0,
             event_id: delivery.event_id.0,
@@ -57,12 +78,12 @@ impl From<Delivery> for Shown {
             last_error: delivery.last_error,
             created_at: delivery.created_at.to_string(),
             updated_at: delivery.updated_at.to_string(),
-            attempts: delivery.attempts.into_iter().map(ShownAttempt::from).collect(),
+            attempts: delivery.attempts.into_iter().map(Attempt::from).collect(),
         }
     }
 }
 
-impl From<PastAttempt> for ShownAttempt {
+impl From<PastAttempt> for Attempt {
     fn from(attempt: PastAttempt) -> Self {
         // A latency has far fewer digits than a float keeps.
         #[allow(clippy::cast_precision_loss)]
@@ -79,144 +100,266 @@ impl From<PastAttempt> for ShownAttempt {
 }
 
 /// A page of deliveries.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ShownPage {
-    items: Vec<Shown>,
+pub(super) struct DeliveryPage {
+    items: Vec<Delivery>,
     /// What to pass as `cursor` for the next page; null on the last.
+    #[schema(required)]
     next_cursor: Option<Uuid>,
 }
 
-impl From<Page<Delivery>> for ShownPage {
-    fn from(page: Page<Delivery>) -> Self {
-        Self { items: page.items.into_iter().map(Shown::from).collect(), next_cursor: page.next.map(|id| id.0) }
+impl From<Page<AppDelivery>> for DeliveryPage {
+    fn from(page: Page<AppDelivery>) -> Self {
+        Self { items: page.items.into_iter().map(Delivery::from).collect(), next_cursor: page.next.map(|id| id.0) }
     }
 }
 
-/// Which page a request asks for.
-struct PageRequest {
-    organization: OrganizationId,
-    before: Option<DeliveryId>,
-    limit: usize,
-}
-
+/// How many deliveries a page has where the request says nothing.
 const DEFAULT_LIMIT: usize = 50;
+/// [`MOST_PER_PAGE`] as a bound of a field.
+const MOST: i64 = MOST_PER_PAGE.cast_signed() as i64;
 
-fn page_request(fields: &mut Fields) -> Option<PageRequest> {
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let cursor = fields.optional("cursor", uuid);
-    let limit = fields.optional_number("limit", 1..=i64::try_from(MOST_PER_PAGE).unwrap_or(i64::MAX));
-    let (organization, cursor, limit) = (organization?, cursor?, limit?);
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
-    Some(PageRequest { organization, before: cursor.map(DeliveryId), limit })
+request! {
+    /// A page of an endpoint's deliveries.
+    pub(super) struct DeliveriesOfWebhook {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// Only those that stand so.
+        state "state": Option<DeliveryState>,
+        /// The `nextCursor` of the page before.
+        cursor "cursor": Option<Uuid>,
+        /// How many at most; 50 where it is left out.
+        limit "limit": Option<Number<1, MOST>>,
+    }
 }
 
-fn uuid(text: &str) -> Result<Uuid, Invalid> {
-    text.parse().map_err(|_| Invalid("must be a UUID".into()))
-}
-
-/// A time. Nothing of ours is older than 1970.
-fn time(text: &str) -> Result<Time, Invalid> {
-    let time = Time::parse(text).ok_or_else(|| Invalid("must be a time as RFC 3339 has it".into()));
-    time.map(|time| time.max(Time::from_micros(0)))
-}
-
-fn delivery_state(text: &str) -> Result<DeliveryState, Invalid> {
-    DeliveryState::parse(text).ok_or_else(|| Invalid("must be one of pending, success, failed".into()))
-}
-
-/// `GET /webhooks/{id}/deliveries?organizationId=&state=&cursor=&limit=`: newest first.
+/// Deliveries of a webhook
+///
+/// Newest first. Pages do not shift while new deliveries arrive.
+#[utoipa::path(get, path = "/webhooks/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfWebhook",
+    params(("id" = Uuid, Path, description = "The webhook"), DeliveriesOfWebhook),
+    responses(
+        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
 pub(super) async fn of_webhook(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    Query(mut fields): Query,
-) -> Result<Json<ShownPage>, ApiError> {
-    let page = page_request(&mut fields);
-    let state = fields.optional("state", delivery_state);
-    let (Some(page), Some(state)) = (page, state) else { return Err(fields.refusal()) };
-    list(&app, page, Scope::Endpoint(id, state)).await
+    Query(request): Query<DeliveriesOfWebhook>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let DeliveriesOfWebhook { organization_id, state, cursor, limit } = request;
+    list(&app, &organization_id, Scope::Endpoint(id, state), cursor, limit).await
 }
 
-/// `GET /events/{id}/deliveries?organizationId=&cursor=&limit=`.
+request! {
+    /// A page of an event's deliveries.
+    pub(super) struct DeliveriesOfEvent {
+        /// Whose event it is.
+        organization_id "organizationId": OrganizationId,
+        /// The `nextCursor` of the page before.
+        cursor "cursor": Option<Uuid>,
+        /// How many at most; 50 where it is left out.
+        limit "limit": Option<Number<1, MOST>>,
+    }
+}
+
+/// Deliveries of an event
+///
+/// One for each endpoint that it went to. An event that is not known, or another organization's, has none.
+#[utoipa::path(get, path = "/events/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfEvent",
+    params(("id" = Uuid, Path, description = "The event"), DeliveriesOfEvent),
+    responses(
+        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 404, description = "`Not found`: the id is no UUID", body = Refusal),
+    ))]
 pub(super) async fn of_event(
     State(app): State<App>,
     PathId(id): PathId<EventId>,
-    Query(mut fields): Query,
-) -> Result<Json<ShownPage>, ApiError> {
-    let Some(page) = page_request(&mut fields) else { return Err(fields.refusal()) };
-    list(&app, page, Scope::Event(id)).await
+    Query(request): Query<DeliveriesOfEvent>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let DeliveriesOfEvent { organization_id, cursor, limit } = request;
+    list(&app, &organization_id, Scope::Event(id), cursor, limit).await
 }
 
-/// `GET /dead-letters?organizationId=&webhookId=&cursor=&limit=`: what failed for good.
+request! {
+    /// A page of dead letters.
+    pub(super) struct DeadLetters {
+        /// Whose they are.
+        organization_id "organizationId": OrganizationId,
+        /// Only those of this webhook.
+        webhook_id "webhookId": Option<Uuid>,
+        /// The `nextCursor` of the page before.
+        cursor "cursor": Option<Uuid>,
+        /// How many at most; 50 where it is left out.
+        limit "limit": Option<Number<1, MOST>>,
+    }
+}
+
+/// Dead letters
+///
+/// Deliveries that failed for good, newest first.
+#[utoipa::path(get, path = "/dead-letters", tag = "Deliveries", operation_id = "listDeadLetters",
+    params(DeadLetters),
+    responses(
+        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
 pub(super) async fn dead_letters(
     State(app): State<App>,
-    Query(mut fields): Query,
-) -> Result<Json<ShownPage>, ApiError> {
-    let page = page_request(&mut fields);
-    let webhook = fields.optional("webhookId", uuid);
-    let (Some(page), Some(webhook)) = (page, webhook) else { return Err(fields.refusal()) };
+    Query(request): Query<DeadLetters>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let DeadLetters { organization_id, webhook_id, cursor, limit } = request;
     let of_webhook = |id| Scope::Endpoint(EndpointId(id), Some(DeliveryState::Failed));
-    list(&app, page, webhook.map_or(Scope::DeadLetters, of_webhook)).await
+    list(&app, &organization_id, webhook_id.map_or(Scope::DeadLetters, of_webhook), cursor, limit).await
 }
 
-async fn list(app: &App, page: PageRequest, scope: Scope) -> Result<Json<ShownPage>, ApiError> {
-    Ok(Json(app.deliveries(&page.organization, scope, page.before, page.limit).await?.into()))
+async fn list(
+    app: &App,
+    organization: &OrganizationId,
+    scope: Scope,
+    cursor: Option<Uuid>,
+    limit: Option<Number<1, MOST>>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let limit = limit.and_then(|limit| usize::try_from(limit.0).ok()).unwrap_or(DEFAULT_LIMIT);
+    Ok(Json(app.deliveries(organization, scope, cursor.map(DeliveryId), limit).await?.into()))
 }
 
-/// `GET /deliveries/{id}?organizationId=`.
+/// Read a delivery
+///
+/// With up to 16 KiB of each answer.
+#[utoipa::path(get, path = "/deliveries/{id}", tag = "Deliveries", operation_id = "showDelivery",
+    params(("id" = Uuid, Path, description = "The delivery"), Owner),
+    responses(
+        (status = 200, description = "The delivery and its attempts", body = Delivery),
+        (status = 404, description = "`Delivery not found`", body = Refusal),
+    ))]
 pub(super) async fn show(
     State(app): State<App>,
     PathId(id): PathId<DeliveryId>,
-    Query(fields): Query,
-) -> Result<Json<Shown>, ApiError> {
-    Ok(Json(app.delivery(&organization(fields)?, id).await?.into()))
+    Query(owner): Query<Owner>,
+) -> Result<Json<Delivery>, ApiError> {
+    Ok(Json(app.delivery(&owner.organization_id, id).await?.into()))
 }
 
-/// `POST /deliveries/{id}/resend`: once more, now, with the same bytes.
+/// Send a delivery again
+///
+/// Now, with the same bytes and the whole schedule of retries before it.
+#[utoipa::path(post, path = "/deliveries/{id}/resend", tag = "Deliveries", operation_id = "resendDelivery",
+    params(("id" = Uuid, Path, description = "The delivery")),
+    request_body = Owner,
+    responses(
+        (status = 202, description = "It is on its way", body = Delivery),
+        (status = 404, description = "`Delivery not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first. `Nothing to send`: the shaper refused \
+            the event", body = Refusal),
+    ))]
 pub(super) async fn resend(
     State(app): State<App>,
     PathId(id): PathId<DeliveryId>,
-    JsonBody(fields): JsonBody,
-) -> Result<(StatusCode, Json<Shown>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.resend(&organization(fields)?, id).await?.into())))
+    JsonBody(owner): JsonBody<Owner>,
+) -> Result<(StatusCode, Json<Delivery>), ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(app.resend(&owner.organization_id, id).await?.into())))
 }
 
-/// What `recover` and `redrive` ask for alike.
-fn redrive_request(fields: &mut Fields) -> Option<(Option<Time>, Option<i64>, Run)> {
-    let since = fields.optional("since", time);
-    let per_minute = fields.optional_number("perMinute", 1..=Pace::MOST_PER_MINUTE);
-    let dry_run = fields.optional_flag("dryRun");
-    let run = if dry_run?.unwrap_or(false) { Run::Dry } else { Run::Real };
-    Some((since?, per_minute?, run))
+type PerMinute = Number<1, { Pace::MOST_PER_MINUTE }>;
+
+fn run(dry_run: Option<bool>) -> Run {
+    if dry_run.unwrap_or(false) { Run::Dry } else { Run::Real }
 }
 
-/// `POST /webhooks/{id}/recover`: what failed and what was missed since a time.
+request! {
+    /// What is to be sent again after an outage.
+    pub(super) struct Recover {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// When the outage began.
+        since "since": Time,
+        /// At most so many a minute; at once where it is left out.
+        per_minute "perMinute": Option<PerMinute>,
+        /// Only count.
+        dry_run "dryRun": Option<bool>,
+    }
+}
+
+/// What is, or would be, sent again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Recovered {
+    /// Dead letters.
+    #[schema(minimum = 0)]
+    failed: i64,
+    /// Events that happened while the endpoint was disabled.
+    #[schema(minimum = 0)]
+    missed: i64,
+    /// Whether they were only counted.
+    dry_run: bool,
+}
+
+/// Recover a webhook
+///
+/// Sends what failed and what was missed since a time.
+#[utoipa::path(post, path = "/webhooks/{id}/recover", tag = "Deliveries", operation_id = "recoverWebhook",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = Recover,
+    responses(
+        (status = 200, description = "How many", body = Recovered),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+    ))]
 pub(super) async fn recover(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    JsonBody(mut fields): JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let since_given = fields.required("since", |text| Ok(text.to_owned()));
-    let request = redrive_request(&mut fields);
-    let (Some(organization), Some(_), Some((Some(since), per_minute, run))) = (organization, since_given, request)
-    else {
-        return Err(fields.refusal());
-    };
-    let recovered = app.recover(&organization, id, Redrive { since, per_minute, run }).await?;
-    let is_dry = run == Run::Dry;
-    Ok(Json(json!({"failed": recovered.failed, "missed": recovered.missed, "dryRun": is_dry})))
+    JsonBody(request): JsonBody<Recover>,
+) -> Result<Json<Recovered>, ApiError> {
+    let Recover { organization_id, since, per_minute, dry_run } = request;
+    let redrive = Redrive { since, per_minute: per_minute.map(|rate| rate.0), run: run(dry_run) };
+    let recovered = app.recover(&organization_id, id, redrive).await?;
+    let (failed, missed) = (recovered.failed, recovered.missed);
+    Ok(Json(Recovered { failed, missed, dry_run: dry_run.unwrap_or(false) }))
 }
 
-/// `POST /dead-letters/redrive`: those of every active webhook, or of one.
-pub(super) async fn redrive(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Json<Value>, ApiError> {
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let webhook = fields.optional("webhookId", uuid);
-    let request = redrive_request(&mut fields);
-    let (Some(organization), Some(webhook), Some((since, per_minute, run))) = (organization, webhook, request) else {
-        return Err(fields.refusal());
-    };
+request! {
+    /// Which dead letters are to be sent again.
+    pub(super) struct RedriveDeadLetters {
+        /// Whose they are.
+        organization_id "organizationId": OrganizationId,
+        /// Only those of this webhook; of every active one where it is left out.
+        webhook_id "webhookId": Option<Uuid>,
+        /// Only those since then.
+        since "since": Option<Time>,
+        /// At most so many a minute; at once where it is left out.
+        per_minute "perMinute": Option<PerMinute>,
+        /// Only count.
+        dry_run "dryRun": Option<bool>,
+    }
+}
+
+/// Dead letters that are, or would be, sent again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Redriven {
+    #[schema(minimum = 0)]
+    redriven: i64,
+    /// Whether they were only counted.
+    dry_run: bool,
+}
+
+/// Send dead letters again
+#[utoipa::path(post, path = "/dead-letters/redrive", tag = "Deliveries", operation_id = "redriveDeadLetters",
+    request_body = RedriveDeadLetters,
+    responses(
+        (status = 200, description = "How many", body = Redriven),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+    ))]
+pub(super) async fn redrive(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<RedriveDeadLetters>,
+) -> Result<Json<Redriven>, ApiError> {
+    let RedriveDeadLetters { organization_id, webhook_id, since, per_minute, dry_run } = request;
     let since = since.unwrap_or(Time::from_micros(0));
-    let redriven = app.redrive(&organization, webhook.map(EndpointId), Redrive { since, per_minute, run }).await?;
-    Ok(Json(json!({"redriven": redriven, "dryRun": run == Run::Dry})))
+    let redrive = Redrive { since, per_minute: per_minute.map(|rate| rate.0), run: run(dry_run) };
+    let redriven = app.redrive(&organization_id, webhook_id.map(EndpointId), redrive).await?;
+    Ok(Json(Redriven { redriven, dry_run: dry_run.unwrap_or(false) }))
 }

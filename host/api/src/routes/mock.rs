@@ -2,15 +2,21 @@ use axum::{
     Json,
     extract::{FromRequestParts, Path, State},
     http::request::Parts,
-    response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 use wharf_app::{App, MockAnswer};
 use wharf_domain::{Amount, Currency, Receipt};
 
 use super::orders::exact_number;
-use crate::{ApiState, body::JsonBody, error::ApiError, fields::Fields};
+use crate::{
+    ApiState,
+    body::JsonBody,
+    error::{ApiError, Refusal},
+    fields::Fields,
+    request::{FromFields, request},
+    values::{always_false, always_true},
+};
 
 /// The marketplace that a request asks and may ask: checked before its body is looked at.
 pub(super) struct Marketplace(String);
@@ -29,43 +35,88 @@ impl FromRequestParts<ApiState> for Marketplace {
     }
 }
 
-#[derive(Serialize)]
+request! {
+    /// A receipt to be judged.
+    pub(super) struct MockQuestion {
+        /// The order's name at the marketplace.
+        receipt "receipt": Receipt,
+        /// What the order is to be paid in; USD where it is left out.
+        currency "currency": Option<Currency>,
+    }
+}
+
+/// What the marketplace says.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum MockJudgement {
+    Accepted(AcceptedReceipt),
+    Rejected(RejectedReceipt),
+}
+
+/// A receipt that names an order.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Accepted {
+pub(super) struct AcceptedReceipt {
+    #[schema(schema_with = always_true)]
     status: bool,
     order_id: String,
     #[serde(serialize_with = "exact_number")]
+    #[schema(value_type = f64, minimum = 0, example = 788.10)]
     amount: Amount,
+    #[schema(pattern = "^[A-Z]{3}$", example = "USD")]
     currency: String,
     #[serde(rename = "importedAtUTC")]
+    #[schema(format = DateTime)]
     imported_at: String,
 }
 
-/// `POST /mock/{marketplace}/validate`: what the marketplace's adapter says, with nothing stored.
+/// A receipt that names none.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RejectedReceipt {
+    #[schema(schema_with = always_false)]
+    status: bool,
+}
+
+/// Play the marketplace
+///
+/// Answered by the same adapter that imports ask, with nothing stored.
+#[utoipa::path(post, path = "/mock/{marketplace}/validate", tag = "Mock marketplace", operation_id = "mockValidate",
+    params(("marketplace" = String, Path, description = "A marketplace that an adapter serves", example = "etsy")),
+    request_body = MockQuestion,
+    security(("mock" = [])),
+    responses(
+        (status = 200, description = "What the marketplace says", body = MockJudgement),
+        (status = 400, description = "`Invalid marketplace`, `receipt is required`, `Validation error`", body = Refusal),
+        (status = 401, description = "`Unauthorized`", body = Refusal,
+            headers(("WWW-Authenticate" = String, description = "`Basic realm=\"mock\"`"))),
+        (status = 429, description = "`rate_limited`: the marketplace puts the receipt off", body = Refusal,
+            headers(("Retry-After" = i64, description = "Seconds"))),
+        (status = 500, description = "`Marketplace credentials not configured`, `Internal error`", body = Refusal),
+        (status = 503, description = "`marketplace_unavailable`: its adapter could not be asked; `Service unavailable`",
+            body = Refusal, headers(("Retry-After" = i64, description = "Seconds"))),
+    ))]
 pub(super) async fn validate(
     Marketplace(marketplace): Marketplace,
     State(app): State<App>,
-    JsonBody(fields): JsonBody,
-) -> Result<Response, ApiError> {
+    JsonBody(fields): JsonBody<Fields>,
+) -> Result<Json<MockJudgement>, ApiError> {
     let (receipt, currency) = question(fields)?;
     match app.mock_validate(&marketplace, &receipt, currency).await? {
         MockAnswer::Accepted { order_id, amount, currency, imported_at } => {
             let (currency, imported_at) = (currency.to_string(), imported_at.to_string());
-            Ok(Json(Accepted { status: true, order_id, amount, currency, imported_at }).into_response())
+            Ok(Json(MockJudgement::Accepted(AcceptedReceipt { status: true, order_id, amount, currency, imported_at })))
         }
-        MockAnswer::Rejected => Ok(Json(json!({"status": false})).into_response()),
+        MockAnswer::Rejected => Ok(Json(MockJudgement::Rejected(RejectedReceipt { status: false }))),
         MockAnswer::RateLimited { retry_after } => Err(ApiError::RateLimited(retry_after)),
         MockAnswer::Unavailable => Err(ApiError::MarketplaceUnavailable),
     }
 }
 
-fn question(mut fields: Fields) -> Result<(Receipt, Currency), ApiError> {
+fn question(fields: Fields) -> Result<(Receipt, Currency), ApiError> {
     if !fields.has_text("receipt") {
         return Err(ApiError::ReceiptRequired);
     }
-    let receipt = fields.required("receipt", Receipt::parse);
-    let currency = fields.optional("currency", Currency::parse);
-    let (Some(receipt), Some(currency)) = (receipt, currency) else { return Err(fields.refusal()) };
+    let MockQuestion { receipt, currency } = MockQuestion::from_fields(fields)?;
     Ok((receipt, currency.unwrap_or_else(us_dollars)))
 }
 
@@ -75,7 +126,7 @@ fn us_dollars() -> Currency {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

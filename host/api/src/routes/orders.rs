@@ -1,51 +1,102 @@
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use serde::{Serialize, Serializer};
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use wharf_app::App;
-use wharf_domain::{Amount, ImportResult, Order, Receipt};
+use wharf_domain::{Amount, ImportResult, Order, Receipt, SyncToken};
 
-use crate::{body::JsonBody, error::ApiError, fields::sync_token};
+use crate::{
+    body::JsonBody,
+    error::{ApiError, Refusal},
+    request::request,
+    values::{always_false, always_true},
+};
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Imported {
-    success: bool,
-    order_id: String,
-    #[serde(serialize_with = "exact_number")]
-    amount: Amount,
-    currency: String,
-    imported_at: String,
-}
-
-/// `POST /orders/import`: idempotent on store and receipt.
-pub(super) async fn import(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Response, ApiError> {
-    let token = fields.required("syncToken", sync_token);
-    let receipt = fields.required("receipt", Receipt::parse);
-    let (Some(token), Some(receipt)) = (token, receipt) else { return Err(fields.refusal()) };
-    Ok(match app.import(token, receipt).await? {
-        ImportResult::Imported(order) => Json(imported(order)).into_response(),
-        ImportResult::InvalidReceipt => failure("invalid_receipt"),
-        ImportResult::RateLimited => failure("rate_limited"),
-        ImportResult::Unavailable => failure("marketplace_unavailable"),
-    })
-}
-
-fn imported(order: Order) -> Imported {
-    Imported {
-        success: true,
-        order_id: order.id,
-        amount: order.amount,
-        currency: order.currency.to_string(),
-        imported_at: order.imported_at.to_string(),
+request! {
+    /// An order to import.
+    pub(super) struct ImportOrder {
+        /// The token of its store.
+        sync_token "syncToken": SyncToken,
+        /// The order's name at the marketplace.
+        receipt "receipt": Receipt,
     }
 }
 
-fn failure(error: &'static str) -> Response {
-    Json(json!({"success": false, "error": error})).into_response()
+/// What came of an import.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum ImportAnswer {
+    Imported(ImportedOrder),
+    NotImported(NotImported),
+}
+
+/// An order that was imported.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImportedOrder {
+    #[schema(schema_with = always_true)]
+    success: bool,
+    #[schema(example = "order-1b90c1")]
+    order_id: String,
+    /// Exact, with as many places as the marketplace gave.
+    #[serde(serialize_with = "exact_number")]
+    #[schema(value_type = f64, minimum = 0, example = 788.10)]
+    amount: Amount,
+    #[schema(pattern = "^[A-Z]{3}$", example = "USD")]
+    currency: String,
+    #[schema(format = DateTime)]
+    imported_at: String,
+}
+
+/// An order that was not imported, or not yet.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NotImported {
+    #[schema(schema_with = always_false)]
+    success: bool,
+    error: ImportTrouble,
+}
+
+/// Why: `invalid_receipt` is the marketplace's answer; after the other two the sync engine asks again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ImportTrouble {
+    InvalidReceipt,
+    RateLimited,
+    MarketplaceUnavailable,
+}
+
+/// Import an order
+///
+/// Idempotent: the first result of a store's receipt is stored and answered ever after, however many clients ask at once.
+#[utoipa::path(post, path = "/orders/import", tag = "Orders", operation_id = "importOrder",
+    request_body = ImportOrder,
+    responses(
+        (status = 200, description = "What the marketplace says, or said the first time", body = ImportAnswer),
+        (status = 404, description = "`Store not found`", body = Refusal),
+    ))]
+pub(super) async fn import(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<ImportOrder>,
+) -> Result<Json<ImportAnswer>, ApiError> {
+    let trouble = |error| ImportAnswer::NotImported(NotImported { success: false, error });
+    Ok(Json(match app.import(request.sync_token, request.receipt).await? {
+        ImportResult::Imported(order) => ImportAnswer::Imported(order.into()),
+        ImportResult::InvalidReceipt => trouble(ImportTrouble::InvalidReceipt),
+        ImportResult::RateLimited => trouble(ImportTrouble::RateLimited),
+        ImportResult::Unavailable => trouble(ImportTrouble::MarketplaceUnavailable),
+    }))
+}
+
+impl From<Order> for ImportedOrder {
+    fn from(order: Order) -> Self {
+        Self {
+            success: true,
+            order_id: order.id,
+            amount: order.amount,
+            currency: order.currency.to_string(),
+            imported_at: order.imported_at.to_string(),
+        }
+    }
 }
 
 /// An amount as a JSON number with exactly its digits: through a float, some would change.
@@ -68,7 +119,7 @@ mod tests {
             imported_at: Time::from_micros(1_704_110_400_000_000),
         };
         assert_eq!(
-            serde_json::to_string(&imported(order)).expect("JSON"),
+            serde_json::to_string(&ImportAnswer::Imported(order.into())).expect("JSON"),
             r#"{"success":true,"orderId":"order-1","amount":123456789012345.10,"currency":"USD","importedAt":"2024-01-01T12:00:00.000Z"}"#
         );
     }

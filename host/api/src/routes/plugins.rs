@@ -7,60 +7,72 @@ use axum::{
         multipart::{MultipartError, MultipartRejection},
     },
     http::{HeaderMap, StatusCode, request::Parts},
-    response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 use wharf_app::{
     App, Digest, OperationError, PluginChange, PluginDetails, PluginReport, PluginTransition, UploadedGrants,
 };
-use wharf_domain::Invalid;
 
 use crate::{
     ApiState,
     body::JsonBody,
-    error::{ApiError, Detail},
-    fields::Fields,
+    error::{ApiError, Detail, Refusal},
+    request::request,
+    values::Note,
 };
 
 /// The header in which a client may say who acts, for the audit.
 const ACTOR: &str = "x-wharf-actor";
 const LONGEST_ACTOR: usize = 64;
-const LONGEST_REASON: usize = 500;
 /// A reason where none was given.
 const NO_REASON: &str = "an operator wanted it";
 
-#[derive(Serialize)]
-pub(super) struct Listed {
+/// The plugins of this process.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PluginList {
     plugins: Vec<PluginReport>,
     /// Why the plugins folder cannot be read, if it cannot.
+    #[schema(required)]
     folder_problem: Option<String>,
 }
 
-/// `GET /admin/plugins`: every plugin, sorted by name.
-pub(super) async fn list(State(app): State<App>) -> Json<Listed> {
-    Json(Listed { plugins: app.plugins(), folder_problem: app.plugins_problem() })
+/// List plugins
+///
+/// Sorted by name.
+#[utoipa::path(get, path = "/admin/plugins", tag = "Admin", operation_id = "listPlugins",
+    responses(
+        (status = 200, description = "All of them", body = PluginList),
+        (status = 404, description = "`Admin API disabled`: the host has no token", body = Refusal),
+    ))]
+pub(super) async fn list(State(app): State<App>) -> Json<PluginList> {
+    Json(PluginList { plugins: app.plugins(), folder_problem: app.plugins_problem() })
 }
 
-#[derive(Serialize)]
-struct Inspected {
+/// A plugin with its audit.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PluginDetail {
     #[serde(flatten)]
     report: PluginReport,
-    transitions: Vec<Step>,
+    /// The newest first.
+    transitions: Vec<PluginStep>,
 }
 
 /// A row of the audit.
-#[derive(Serialize)]
-struct Step {
+#[derive(Serialize, ToSchema)]
+struct PluginStep {
+    #[schema(format = DateTime)]
     at: String,
+    #[schema(required)]
     digest: Option<String>,
+    #[schema(required)]
     from: Option<String>,
     to: String,
     reason: String,
     actor: String,
 }
 
-impl From<PluginTransition> for Step {
+impl From<PluginTransition> for PluginStep {
     fn from(step: PluginTransition) -> Self {
         let PluginTransition { id: _, at, plugin: _, digest, from, to, reason, actor } = step;
         Self { at: at.to_string(), digest, from, to, reason, actor }
@@ -85,34 +97,92 @@ impl FromRequestParts<ApiState> for Target {
 }
 
 impl Target {
-    async fn change(self, change: PluginChange) -> Result<Response, ApiError> {
+    async fn change(self, change: PluginChange) -> Result<Json<PluginNow>, ApiError> {
         self.app.change_plugin(&self.plugin, change, &self.actor).await?;
-        Ok(self.now())
+        Ok(Json(self.now()))
     }
 
-    /// The plugin as it is now. A release may leave nothing of it.
-    fn now(&self) -> Response {
+    /// The plugin as it is now.
+    fn now(self) -> PluginNow {
         match self.app.plugin_report(&self.plugin) {
-            Some(report) => Json(report).into_response(),
-            None => Json(json!({"plugin": self.plugin, "state": "absent"})).into_response(),
+            Some(report) => PluginNow::Here(Box::new(report)),
+            None => PluginNow::Absent(AbsentPlugin { plugin: self.plugin, state: Absence::Absent }),
         }
     }
 }
 
-/// `GET /admin/plugins/{plugin}`: one plugin with everything that is known of it.
-pub(super) async fn inspect(target: Target) -> Result<Response, ApiError> {
-    let details = target.app.plugin(&target.plugin).await?;
-    let PluginDetails { report, transitions } = details.ok_or(OperationError::NoSuchPlugin)?;
-    let transitions = transitions.into_iter().map(Step::from).collect();
-    Ok(Json(Inspected { report, transitions }).into_response())
+/// A plugin after a change. A release may leave nothing of it.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum PluginNow {
+    Here(Box<PluginReport>),
+    Absent(AbsentPlugin),
 }
 
-/// `POST /admin/plugins/{plugin}`: a form with the part `component` and perhaps the part `grants`. It serves, or the
-/// answer says why not. Without grants it keeps those that its predecessor has.
-pub(super) async fn upload(target: Target, form: Result<Multipart, MultipartRejection>) -> Result<Response, ApiError> {
+/// A plugin of which nothing is left.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AbsentPlugin {
+    plugin: String,
+    state: Absence,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Absence {
+    Absent,
+}
+
+/// Read a plugin
+///
+/// Manifest, imports, grants, limits, revisions, counters and last faults of this process, and the audit.
+#[utoipa::path(get, path = "/admin/plugins/{plugin}", tag = "Admin", operation_id = "showPlugin",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy")),
+    responses(
+        (status = 200, description = "All that is known of it", body = PluginDetail),
+        (status = 404, description = "`Plugin not found`; `Admin API disabled`", body = Refusal),
+    ))]
+pub(super) async fn inspect(target: Target) -> Result<Json<PluginDetail>, ApiError> {
+    let details = target.app.plugin(&target.plugin).await?;
+    let PluginDetails { report, transitions } = details.ok_or(OperationError::NoSuchPlugin)?;
+    let transitions = transitions.into_iter().map(PluginStep::from).collect();
+    Ok(Json(PluginDetail { report, transitions }))
+}
+
+/// A plugin to be uploaded.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it describes the form; `Upload` reads it")]
+pub(super) struct PluginForm {
+    /// The component, at most 32 MiB.
+    #[schema(value_type = String, format = Binary)]
+    component: Vec<u8>,
+    /// The text of its grants (TOML). Without this part it keeps those that its predecessor has; empty, it has none.
+    grants: Option<String>,
+}
+
+/// Upload a plugin
+///
+/// It goes through the same stages as a file in the watched folder, and serves, or the answer says why not.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}", tag = "Admin", operation_id = "uploadPlugin",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    request_body(content = PluginForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "It serves", body = PluginNow),
+        (status = 404, description = "`Plugin not found`: no plugin can have this name; `Admin API disabled`",
+            body = Refusal),
+        (status = 409, description = "`Revision is quarantined`: release it first", body = Refusal),
+        (status = 413, description = "`Payload too large`: at most 32 MiB", body = Refusal),
+        (status = 415, description = "`Unsupported media type`: use multipart/form-data", body = Refusal),
+        (status = 422, description = "`Plugin refused`, `Plugin needs approval`, with `stage`, `cause`, `offer` and \
+            `fix` in the details; what served before goes on", body = Refusal),
+    ))]
+pub(super) async fn upload(
+    target: Target,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Json<PluginNow>, ApiError> {
     let Upload { component, grants } = Upload::read(form.map_err(|_| ApiError::NotMultipart)?).await?;
     target.app.upload_plugin(&target.plugin, component.into(), grants, &target.actor).await?;
-    Ok(target.now())
+    Ok(Json(target.now()))
 }
 
 struct Upload {
@@ -150,57 +220,151 @@ fn refused(error: MultipartError) -> ApiError {
     }
 }
 
-/// `POST /admin/plugins/{plugin}/activate {digest}`.
-pub(super) async fn activate(target: Target, JsonBody(mut fields): JsonBody) -> Result<Response, ApiError> {
-    let Some(digest) = fields.required("digest", digest) else { return Err(fields.refusal()) };
-    target.change(PluginChange::Activate(digest)).await
+request! {
+    /// A revision of a plugin.
+    pub(super) struct Revision {
+        /// Its SHA-256.
+        digest "digest": Digest,
+    }
 }
 
-/// `POST /admin/plugins/{plugin}/rollback`.
-pub(super) async fn rollback(target: Target) -> Result<Response, ApiError> {
+request! {
+    /// Why a plugin is to be switched off.
+    pub(super) struct DisablePlugin {
+        /// For the audit.
+        reason "reason": Option<Note<500>>,
+    }
+}
+
+request! {
+    /// A revision that is to be put aside.
+    pub(super) struct QuarantineRevision {
+        /// Its SHA-256.
+        digest "digest": Digest,
+        /// For the audit.
+        reason "reason": Option<Note<500>>,
+    }
+}
+
+/// Activate a revision
+///
+/// A retained revision serves.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}/activate", tag = "Admin", operation_id = "activateRevision",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    request_body = Revision,
+    responses(
+        (status = 200, description = "The plugin as it is now", body = PluginNow),
+        (status = 404, description = "`Plugin not found`, `Revision not found`; `Admin API disabled`", body = Refusal),
+        (status = 409, description = "`Revision is quarantined`: release it first", body = Refusal),
+        (status = 422, description = "`Plugin refused`, `Plugin needs approval`, with the reasons in the details",
+            body = Refusal),
+    ))]
+pub(super) async fn activate(
+    target: Target,
+    JsonBody(revision): JsonBody<Revision>,
+) -> Result<Json<PluginNow>, ApiError> {
+    target.change(PluginChange::Activate(revision.digest)).await
+}
+
+/// Roll a plugin back
+///
+/// The revision before serves again.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}/rollback", tag = "Admin", operation_id = "rollBackPlugin",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    responses(
+        (status = 200, description = "The plugin as it is now", body = PluginNow),
+        (status = 404, description = "`Plugin not found`, `Revision not found`; `Admin API disabled`", body = Refusal),
+        (status = 409, description = "`Revision is quarantined`: release it first", body = Refusal),
+        (status = 422, description = "`Plugin refused`, `Plugin needs approval`, with the reasons in the details",
+            body = Refusal),
+    ))]
+pub(super) async fn rollback(target: Target) -> Result<Json<PluginNow>, ApiError> {
     target.change(PluginChange::RollBack).await
 }
 
-/// `POST /admin/plugins/{plugin}/disable {reason?}`.
-pub(super) async fn disable(target: Target, JsonBody(mut fields): JsonBody) -> Result<Response, ApiError> {
-    let Some(reason) = given_reason(&mut fields) else { return Err(fields.refusal()) };
-    target.change(PluginChange::Disable { reason }).await
+/// Switch a plugin off
+///
+/// Its calls wait, no attempt is burnt.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}/disable", tag = "Admin", operation_id = "disablePlugin",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    request_body = DisablePlugin,
+    responses(
+        (status = 200, description = "The plugin as it is now", body = PluginNow),
+        (status = 404, description = "`Plugin not found`; `Admin API disabled`", body = Refusal),
+    ))]
+pub(super) async fn disable(
+    target: Target,
+    JsonBody(request): JsonBody<DisablePlugin>,
+) -> Result<Json<PluginNow>, ApiError> {
+    target.change(PluginChange::Disable { reason: given(request.reason) }).await
 }
 
-/// `POST /admin/plugins/{plugin}/enable`.
-pub(super) async fn enable(target: Target) -> Result<Response, ApiError> {
+/// Switch a plugin on
+///
+/// Its calls go on.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}/enable", tag = "Admin", operation_id = "enablePlugin",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    responses(
+        (status = 200, description = "The plugin as it is now", body = PluginNow),
+        (status = 404, description = "`Plugin not found`; `Admin API disabled`", body = Refusal),
+        (status = 422, description = "`Plugin refused`, `Plugin needs approval`, with the reasons in the details",
+            body = Refusal),
+    ))]
+pub(super) async fn enable(target: Target) -> Result<Json<PluginNow>, ApiError> {
     target.change(PluginChange::Enable).await
 }
 
-/// `POST /admin/plugins/{plugin}/quarantine {digest, reason?}`.
-pub(super) async fn quarantine(target: Target, JsonBody(mut fields): JsonBody) -> Result<Response, ApiError> {
-    let (digest, reason) = (fields.required("digest", digest), given_reason(&mut fields));
-    let (Some(digest), Some(reason)) = (digest, reason) else { return Err(fields.refusal()) };
-    target.change(PluginChange::Quarantine { digest, reason }).await
+/// Put a revision aside
+///
+/// It may not serve until it is released; the one before takes over.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}/quarantine", tag = "Admin", operation_id = "quarantineRevision",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    request_body = QuarantineRevision,
+    responses(
+        (status = 200, description = "The plugin as it is now", body = PluginNow),
+        (status = 404, description = "`Plugin not found`, `Revision not found`; `Admin API disabled`", body = Refusal),
+    ))]
+pub(super) async fn quarantine(
+    target: Target,
+    JsonBody(request): JsonBody<QuarantineRevision>,
+) -> Result<Json<PluginNow>, ApiError> {
+    let QuarantineRevision { digest, reason } = request;
+    target.change(PluginChange::Quarantine { digest, reason: given(reason) }).await
 }
 
-/// `POST /admin/plugins/{plugin}/release {digest}`.
-pub(super) async fn release(target: Target, JsonBody(mut fields): JsonBody) -> Result<Response, ApiError> {
-    let Some(digest) = fields.required("digest", digest) else { return Err(fields.refusal()) };
-    target.change(PluginChange::Release(digest)).await
+/// Release a revision
+///
+/// It may serve again.
+#[utoipa::path(post, path = "/admin/plugins/{plugin}/release", tag = "Admin", operation_id = "releaseRevision",
+    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
+        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    request_body = Revision,
+    responses(
+        (status = 200, description = "The plugin as it is now", body = PluginNow),
+        (status = 404, description = "`Plugin not found`, `Revision not found`; `Admin API disabled`", body = Refusal),
+        (status = 422, description = "`Plugin refused`, `Plugin needs approval`, with the reasons in the details",
+            body = Refusal),
+    ))]
+pub(super) async fn release(
+    target: Target,
+    JsonBody(revision): JsonBody<Revision>,
+) -> Result<Json<PluginNow>, ApiError> {
+    target.change(PluginChange::Release(revision.digest)).await
+}
+
+fn given(reason: Option<Note<500>>) -> String {
+    reason.map_or_else(|| NO_REASON.into(), |reason| reason.0)
 }
 
 /// Who acts: the admin, and the name that the client gives itself.
 fn actor(headers: &HeaderMap) -> String {
     let name = headers.get(ACTOR).and_then(|name| name.to_str().ok()).map(str::trim).filter(|name| !name.is_empty());
     name.map_or_else(|| "admin".into(), |name| format!("admin {name:.LONGEST_ACTOR$}"))
-}
-
-fn digest(text: &str) -> Result<Digest, Invalid> {
-    Digest::parse(text).ok_or_else(|| Invalid("must be 64 hexadecimal digits".into()))
-}
-
-fn given_reason(fields: &mut Fields) -> Option<String> {
-    let reason = fields.optional("reason", |text| {
-        let most = || Invalid(format!("must be at most {LONGEST_REASON} characters"));
-        if text.chars().count() <= LONGEST_REASON { Ok(text.to_owned()) } else { Err(most()) }
-    })?;
-    Some(reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| NO_REASON.into()))
 }
 
 #[cfg(test)]
@@ -225,16 +389,5 @@ mod tests {
             .len(),
             "admin ".len() + LONGEST_ACTOR
         );
-    }
-
-    #[test]
-    fn a_reason_may_be_absent_but_not_endless() {
-        let fields = |value: serde_json::Value| {
-            let serde_json::Value::Object(object) = value else { panic!("not an object") };
-            Fields::from_object(object)
-        };
-        assert_eq!(given_reason(&mut fields(json!({}))).as_deref(), Some(NO_REASON));
-        assert_eq!(given_reason(&mut fields(json!({"reason": "it traps"}))).as_deref(), Some("it traps"));
-        assert_eq!(given_reason(&mut fields(json!({"reason": "x".repeat(501)}))), None);
     }
 }

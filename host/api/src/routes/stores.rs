@@ -1,82 +1,162 @@
 use axum::{Json, extract::State, http::StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::{ToSchema, openapi::Object};
+use uuid::Uuid;
 use wharf_app::{App, StoreRegistration};
-use wharf_domain::{AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName};
+use wharf_domain::{
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName, SyncStatus, SyncToken,
+};
 
 use crate::{
     body::JsonBody,
-    error::ApiError,
-    fields::{Fields, sync_token},
+    error::{ApiError, Refusal},
     query::Query,
+    request::request,
+    values::names,
 };
 
-/// `POST /stores/register`: the same key again updates the store and answers the same two ids.
-pub(super) async fn register(State(app): State<App>, JsonBody(fields): JsonBody) -> Result<Json<Value>, ApiError> {
-    let store = app.register_store(registration(fields)?).await?;
-    Ok(Json(json!({"storeId": store.store_id.0, "syncToken": store.sync_token.0})))
-}
-
-fn registration(mut fields: Fields) -> Result<StoreRegistration, ApiError> {
-    let organization_id = fields.required("organizationId", OrganizationId::parse);
-    let marketplace = fields.required("marketplace", MarketplaceName::parse);
-    let external_store_id = fields.required("externalStoreId", ExternalStoreId::parse);
-    let store_name = fields.required("storeName", StoreName::parse);
-    let access_token = fields.required("accessToken", AccessToken::parse);
-    let currency = fields.required("currency", Currency::parse);
-    match (organization_id, marketplace, external_store_id, store_name, access_token, currency) {
-        (
-            Some(organization_id),
-            Some(marketplace),
-            Some(external_store_id),
-            Some(store_name),
-            Some(access_token),
-            Some(currency),
-        ) => Ok(StoreRegistration {
-            organization_id,
-            marketplace,
-            external_store_id,
-            store_name,
-            access_token,
-            currency,
-        }),
-        _ => Err(fields.refusal()),
+request! {
+    /// A store at a marketplace.
+    pub(super) struct RegisterStore {
+        /// Whose store it is.
+        organization_id "organizationId": OrganizationId,
+        /// The marketplace, as its adapter names it.
+        marketplace "marketplace": MarketplaceName,
+        /// The store's own id there.
+        external_store_id "externalStoreId": ExternalStoreId,
+        /// Its name for people.
+        store_name "storeName": StoreName,
+        /// Its token there. Kept encrypted, never shown.
+        access_token "accessToken": AccessToken,
+        /// What its orders are paid in; kept in upper case.
+        currency "currency": Currency,
     }
 }
 
-/// `GET /stores/sync-status?syncToken=`.
-pub(super) async fn sync_status(State(app): State<App>, Query(mut fields): Query) -> Result<Json<Value>, ApiError> {
-    let Some(token) = fields.required("syncToken", sync_token) else { return Err(fields.refusal()) };
-    let report = app.sync_status(token).await?;
-    Ok(Json(json!({
-        "lastSyncAt": report.last_sync_at.map(|at| at.to_string()),
-        "importedOrders": report.imported_orders,
-        "syncStatus": report.sync_status.as_str(),
-        "rateLimitedCount": report.rate_limited_count,
-    })))
+impl From<RegisterStore> for StoreRegistration {
+    fn from(request: RegisterStore) -> Self {
+        let RegisterStore { organization_id, marketplace, external_store_id, store_name, access_token, currency } =
+            request;
+        Self { organization_id, marketplace, external_store_id, store_name, access_token, currency }
+    }
 }
 
-/// `POST /stores/sync`: a run of the store's sync is queued, if none is.
+/// The two names of a store.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RegisteredStore {
+    store_id: Uuid,
+    /// Names the store in later requests, and is its password: whoever has it may import orders.
+    sync_token: Uuid,
+}
+
+/// Register or update a store
+///
+/// The same organization, marketplace and external id again update the store's name, token and currency and answer
+/// the same two ids.
+#[utoipa::path(post, path = "/stores/register", tag = "Stores", operation_id = "registerStore",
+    request_body = RegisterStore,
+    responses((status = 200, description = "The store, new or updated", body = RegisteredStore)))]
+pub(super) async fn register(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<RegisterStore>,
+) -> Result<Json<RegisteredStore>, ApiError> {
+    let store = app.register_store(request.into()).await?;
+    Ok(Json(RegisteredStore { store_id: store.store_id.0, sync_token: store.sync_token.0 }))
+}
+
+request! {
+    /// A store by its token.
+    pub(super) struct StoreByToken {
+        /// The token that its registration answered.
+        sync_token "syncToken": SyncToken,
+    }
+}
+
+/// How a store's synchronisation is going.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StoreStatus {
+    /// Null before the first import and sync.
+    #[schema(required, format = DateTime)]
+    last_sync_at: Option<String>,
+    #[schema(minimum = 0)]
+    imported_orders: i64,
+    #[schema(schema_with = sync_statuses)]
+    sync_status: &'static str,
+    #[schema(minimum = 0)]
+    rate_limited_count: i64,
+}
+
+fn sync_statuses() -> Object {
+    let about = "Over the latest 20 logs. `pending`: there are none. `success`: the last is a success and none failed or \
+        was rate-limited. `failed`: the last failed and none succeeded. `partial`: everything else.";
+    names(about, SyncStatus::ALL.map(SyncStatus::as_str))
+}
+
+/// Read a store's status
+///
+/// At the same cost however long its log is.
+#[utoipa::path(get, path = "/stores/sync-status", tag = "Stores", operation_id = "syncStatus",
+    params(StoreByToken),
+    responses(
+        (status = 200, description = "How it is going", body = StoreStatus),
+        (status = 404, description = "`Store not found`", body = Refusal),
+    ))]
+pub(super) async fn sync_status(
+    State(app): State<App>,
+    Query(request): Query<StoreByToken>,
+) -> Result<Json<StoreStatus>, ApiError> {
+    let report = app.sync_status(request.sync_token).await?;
+    Ok(Json(StoreStatus {
+        last_sync_at: report.last_sync_at.map(|at| at.to_string()),
+        imported_orders: report.imported_orders,
+        sync_status: report.sync_status.as_str(),
+        rate_limited_count: report.rate_limited_count,
+    }))
+}
+
+/// A sync run that was asked for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct QueuedSync {
+    store_id: Uuid,
+    /// `store:` and the store's id: a store has one job.
+    #[schema(example = "store:0190a5e4-7b1c-7def-8abc-0123456789ab")]
+    job_id: String,
+    /// False where the job was queued already.
+    queued: bool,
+}
+
+/// Sync a store now
+///
+/// Queues a run of the store's sync, if none is queued, instead of waiting for the scheduler.
+#[utoipa::path(post, path = "/stores/sync", tag = "Stores", operation_id = "syncStore",
+    request_body = StoreByToken,
+    responses(
+        (status = 202, description = "The run will come", body = QueuedSync),
+        (status = 404, description = "`Store not found`", body = Refusal),
+    ))]
 pub(super) async fn sync(
     State(app): State<App>,
-    JsonBody(mut fields): JsonBody,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let Some(token) = fields.required("syncToken", sync_token) else { return Err(fields.refusal()) };
-    let requested = app.request_sync(token).await?;
-    let answer = json!({
-        "storeId": requested.store_id.0,
-        "jobId": format!("store:{}", requested.store_id),
-        "queued": requested.newly_queued,
-    });
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    JsonBody(request): JsonBody<StoreByToken>,
+) -> Result<(StatusCode, Json<QueuedSync>), ApiError> {
+    let requested = app.request_sync(request.sync_token).await?;
+    let job_id = format!("store:{}", requested.store_id);
+    let queued = QueuedSync { store_id: requested.store_id.0, job_id, queued: requested.newly_queued };
+    Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{fields::Fields, request::FromFields};
 
     fn parse(value: Value) -> Result<StoreRegistration, ApiError> {
         let Value::Object(object) = value else { panic!("not an object") };
-        registration(Fields::from_object(object))
+        RegisterStore::from_fields(Fields::from_object(object)).map(StoreRegistration::from)
     }
 
     #[test]

@@ -2,37 +2,42 @@ use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 use wharf_app::{Activity, App, Endpoint, EndpointChange, LONGEST_OVERLAP, SecretReport, WebhookRegistration};
-use wharf_domain::{EndpointId, EventKind, Invalid, OrganizationId, Pace, ShaperName, TargetUrl, Time};
+use wharf_domain::{EndpointId, EventKind, OrganizationId, Pace, ShaperName, TargetUrl, Time};
 
 use crate::{
     body::JsonBody,
-    error::ApiError,
-    fields::{Fields, note},
+    error::{ApiError, Refusal},
     path::PathId,
     query::Query,
+    request::request,
+    values::{Note, Number},
 };
 
 /// A webhook endpoint as its owner sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Shown {
+pub(super) struct Webhook {
     id: Uuid,
     organization_id: String,
     event: String,
     target_url: String,
     is_active: bool,
     /// Why it is not active.
+    #[schema(required)]
     disabled_reason: Option<String>,
     shaper: String,
     /// Whether deliveries are signed by a key pair (v1a) too.
     asymmetric: bool,
     /// At most so many deliveries a minute; null for no limit.
+    #[schema(required)]
     rate_per_minute: Option<i64>,
-    health: ShownHealth,
+    health: WebhookHealth,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
     /// Only where the endpoint has just been made.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,16 +45,18 @@ pub(super) struct Shown {
 }
 
 /// How an endpoint has been doing since an attempt last succeeded.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ShownHealth {
+struct WebhookHealth {
     consecutive_failures: i64,
+    #[schema(required, format = DateTime)]
     failing_since: Option<String>,
     /// Nothing is sent until then; afterwards one delivery at a time, until one succeeds.
+    #[schema(required, format = DateTime)]
     paused_until: Option<String>,
 }
 
-impl From<Endpoint> for Shown {
+impl From<Endpoint> for Webhook {
     fn from(endpoint: Endpoint) -> Self {
         let time = |at: Option<Time>| at.map(|at| at.to_string());
         Self {
@@ -62,7 +69,7 @@ impl From<Endpoint> for Shown {
             shaper: endpoint.shaper.to_string(),
             asymmetric: endpoint.asymmetric,
             rate_per_minute: endpoint.rate_per_minute,
-            health: ShownHealth {
+            health: WebhookHealth {
                 consecutive_failures: endpoint.health.failures,
                 failing_since: time(endpoint.health.failing_since),
                 paused_until: time(endpoint.health.paused_until),
@@ -74,161 +81,289 @@ impl From<Endpoint> for Shown {
     }
 }
 
-/// `POST /webhooks/register`: idempotent on organization, event and URL.
-pub(super) async fn register(State(app): State<App>, JsonBody(fields): JsonBody) -> Result<Json<Shown>, ApiError> {
-    Ok(Json(app.register_webhook(registration(fields)?).await?.into()))
-}
-
-fn registration(mut fields: Fields) -> Result<WebhookRegistration, ApiError> {
-    let organization_id = fields.required("organizationId", OrganizationId::parse);
-    let event = fields.required("event", event_kind);
-    let target_url = fields.required("targetUrl", TargetUrl::parse);
-    let shaper = fields.optional("shaper", ShaperName::parse);
-    let asymmetric = fields.optional_flag("asymmetric");
-    match (organization_id, event, target_url, shaper, asymmetric) {
-        (Some(organization_id), Some(event), Some(target_url), Some(shaper), Some(asymmetric)) => {
-            let asymmetric = asymmetric.unwrap_or(false);
-            Ok(WebhookRegistration { organization_id, event, target_url, shaper, asymmetric })
-        }
-        _ => Err(fields.refusal()),
+request! {
+    /// An endpoint for an event.
+    pub(super) struct RegisterWebhook {
+        /// Whose stores it is to hear of.
+        organization_id "organizationId": OrganizationId,
+        /// What it is to hear.
+        event "event": EventKind,
+        /// Where it is: an absolute http or https URL without credentials. Addresses that are not public are refused.
+        target_url "targetUrl": TargetUrl,
+        /// The plugin that shapes its payloads.
+        shaper "shaper": Option<ShaperName>,
+        /// Whether deliveries are signed by a key pair (v1a) too.
+        asymmetric "asymmetric": Option<bool>,
     }
 }
 
-fn event_kind(text: &str) -> Result<EventKind, Invalid> {
-    let names = || EventKind::ALL.map(EventKind::as_str).join(", ");
-    EventKind::parse(text).ok_or_else(|| Invalid(format!("must be one of {}", names())))
+impl From<RegisterWebhook> for WebhookRegistration {
+    fn from(request: RegisterWebhook) -> Self {
+        let RegisterWebhook { organization_id, event, target_url, shaper, asymmetric } = request;
+        Self { organization_id, event, target_url, shaper, asymmetric: asymmetric.unwrap_or(false) }
+    }
 }
 
-/// `GET /webhooks?organizationId=`: ordered by event, then URL.
-pub(super) async fn list(State(app): State<App>, Query(mut fields): Query) -> Result<Json<Vec<Shown>>, ApiError> {
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let Some(organization) = organization else { return Err(fields.refusal()) };
-    Ok(Json(app.webhooks(&organization).await?.into_iter().map(Shown::from).collect()))
+/// Register a webhook
+///
+/// Idempotent on organization, event and URL: the same again answers the same endpoint, made active. The secret is in
+/// the answer that made the endpoint, and in no later one.
+#[utoipa::path(post, path = "/webhooks/register", tag = "Webhooks", operation_id = "registerWebhook",
+    request_body = RegisterWebhook,
+    responses((status = 200, description = "The endpoint", body = Webhook)))]
+pub(super) async fn register(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<RegisterWebhook>,
+) -> Result<Json<Webhook>, ApiError> {
+    Ok(Json(app.register_webhook(request.into()).await?.into()))
 }
 
-/// Whose request it is, where nothing else is asked for.
-pub(super) fn organization(mut fields: Fields) -> Result<OrganizationId, ApiError> {
-    fields.required("organizationId", OrganizationId::parse).ok_or_else(|| fields.refusal())
+request! {
+    /// Whose request it is.
+    pub(super) struct Owner {
+        /// Whose webhooks these are. Those of others are not found.
+        organization_id "organizationId": OrganizationId,
+    }
 }
 
-/// `GET /webhooks/{id}?organizationId=`.
+/// List webhooks
+///
+/// An organization's, ordered by event, then URL.
+#[utoipa::path(get, path = "/webhooks", tag = "Webhooks", operation_id = "listWebhooks",
+    params(Owner),
+    responses((status = 200, description = "All of them", body = [Webhook])))]
+pub(super) async fn list(State(app): State<App>, Query(owner): Query<Owner>) -> Result<Json<Vec<Webhook>>, ApiError> {
+    Ok(Json(app.webhooks(&owner.organization_id).await?.into_iter().map(Webhook::from).collect()))
+}
+
+/// Read a webhook
+#[utoipa::path(get, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "showWebhook",
+    params(("id" = Uuid, Path, description = "The webhook"), Owner),
+    responses(
+        (status = 200, description = "The endpoint and how it has been doing", body = Webhook),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
 pub(super) async fn show(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    Query(fields): Query,
-) -> Result<Json<Shown>, ApiError> {
-    Ok(Json(app.webhook(&organization(fields)?, id).await?.into()))
+    Query(owner): Query<Owner>,
+) -> Result<Json<Webhook>, ApiError> {
+    Ok(Json(app.webhook(&owner.organization_id, id).await?.into()))
 }
 
-/// `PATCH /webhooks/{id}`: what is not named stays as it is.
-pub(super) async fn update(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(fields): JsonBody,
-) -> Result<Json<Shown>, ApiError> {
-    let (organization, change) = change(fields)?;
-    Ok(Json(app.update_webhook(&organization, id, change).await?.into()))
+request! {
+    /// What is to change; what is not named stays as it is.
+    pub(super) struct UpdateWebhook {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// Where it is from now on.
+        target_url "targetUrl": Option<TargetUrl>,
+        /// The plugin that shapes its payloads from now on.
+        shaper "shaper": Option<ShaperName>,
+        /// Whether it is sent to.
+        is_active "isActive": Option<bool>,
+        /// Whether deliveries are signed by a key pair (v1a) too.
+        asymmetric "asymmetric": Option<bool>,
+        /// At most so many deliveries a minute; 0 is no limit.
+        rate_per_minute "ratePerMinute": Option<Number<0, { Pace::MOST_PER_MINUTE }>>,
+    }
 }
 
 const BY_ITS_OWNER: &str = "by its owner";
 
-fn change(mut fields: Fields) -> Result<(OrganizationId, EndpointChange), ApiError> {
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let target_url = fields.optional("targetUrl", TargetUrl::parse);
-    let shaper = fields.optional("shaper", ShaperName::parse);
-    let is_active = fields.optional_flag("isActive");
-    let asymmetric = fields.optional_flag("asymmetric");
-    let rate_per_minute = fields.optional_number("ratePerMinute", 0..=Pace::MOST_PER_MINUTE);
-    match (organization, target_url, shaper, is_active, asymmetric, rate_per_minute) {
-        (
-            Some(organization),
-            Some(target_url),
-            Some(shaper),
-            Some(is_active),
-            Some(asymmetric),
-            Some(rate_per_minute),
-        ) => {
-            let disabled = || Activity::Disabled(BY_ITS_OWNER.into());
-            let activity = is_active.map(|is| if is { Activity::Enabled } else { disabled() });
-            Ok((organization, EndpointChange { target_url, shaper, activity, asymmetric, rate_per_minute }))
-        }
-        _ => Err(fields.refusal()),
+impl UpdateWebhook {
+    fn change(self) -> (OrganizationId, EndpointChange) {
+        let Self { organization_id, target_url, shaper, is_active, asymmetric, rate_per_minute } = self;
+        let disabled = || Activity::Disabled(BY_ITS_OWNER.into());
+        let activity = is_active.map(|is| if is { Activity::Enabled } else { disabled() });
+        let rate_per_minute = rate_per_minute.map(|rate| rate.0);
+        (organization_id, EndpointChange { target_url, shaper, activity, asymmetric, rate_per_minute })
     }
 }
 
-/// `DELETE /webhooks/{id}?organizationId=`: with its deliveries.
-pub(super) async fn delete(
+/// Change a webhook
+#[utoipa::path(patch, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "updateWebhook",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = UpdateWebhook,
+    responses(
+        (status = 200, description = "The endpoint as it is now", body = Webhook),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Webhook exists`: another one has this event and URL", body = Refusal),
+    ))]
+pub(super) async fn update(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    Query(fields): Query,
-) -> Result<StatusCode, ApiError> {
-    app.delete_webhook(&organization(fields)?, id).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// `POST /webhooks/{id}/enable`: what went wrong before is forgotten.
-pub(super) async fn enable(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(fields): JsonBody,
-) -> Result<Json<Shown>, ApiError> {
-    let change = EndpointChange { activity: Some(Activity::Enabled), ..EndpointChange::default() };
-    Ok(Json(app.update_webhook(&organization(fields)?, id, change).await?.into()))
-}
-
-/// `POST /webhooks/{id}/disable`: with a reason, if the owner gives one.
-pub(super) async fn disable(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(mut fields): JsonBody,
-) -> Result<Json<Shown>, ApiError> {
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let reason = fields.optional("reason", note);
-    let (Some(organization), Some(reason)) = (organization, reason) else { return Err(fields.refusal()) };
-    let activity = Activity::Disabled(reason.unwrap_or_else(|| BY_ITS_OWNER.into()));
-    let change = EndpointChange { activity: Some(activity), ..EndpointChange::default() };
+    JsonBody(request): JsonBody<UpdateWebhook>,
+) -> Result<Json<Webhook>, ApiError> {
+    let (organization, change) = request.change();
     Ok(Json(app.update_webhook(&organization, id, change).await?.into()))
 }
 
-fn shown_secret(report: SecretReport) -> Json<Value> {
-    let overlaps: Vec<_> = report.overlaps.iter().map(Time::to_string).collect();
-    Json(json!({"secret": report.secret, "publicKey": report.public_key, "previousSecretsUntil": overlaps}))
+/// Delete a webhook
+///
+/// With its deliveries.
+#[utoipa::path(delete, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "deleteWebhook",
+    params(("id" = Uuid, Path, description = "The webhook"), Owner),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    Query(owner): Query<Owner>,
+) -> Result<StatusCode, ApiError> {
+    app.delete_webhook(&owner.organization_id, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /webhooks/{id}/secret?organizationId=`.
+/// Enable a webhook
+///
+/// What went wrong before is forgotten. What was missed meanwhile comes by `recover`.
+#[utoipa::path(post, path = "/webhooks/{id}/enable", tag = "Webhooks", operation_id = "enableWebhook",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = Owner,
+    responses(
+        (status = 200, description = "The endpoint as it is now", body = Webhook),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(super) async fn enable(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    JsonBody(owner): JsonBody<Owner>,
+) -> Result<Json<Webhook>, ApiError> {
+    let change = EndpointChange { activity: Some(Activity::Enabled), ..EndpointChange::default() };
+    Ok(Json(app.update_webhook(&owner.organization_id, id, change).await?.into()))
+}
+
+request! {
+    /// Why a webhook is to be disabled.
+    pub(super) struct DisableWebhook {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// Shown as `disabledReason`.
+        reason "reason": Option<Note<255>>,
+    }
+}
+
+/// Disable a webhook
+///
+/// What is on its way to it becomes dead letters; what happens meanwhile is not delivered.
+#[utoipa::path(post, path = "/webhooks/{id}/disable", tag = "Webhooks", operation_id = "disableWebhook",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = DisableWebhook,
+    responses(
+        (status = 200, description = "The endpoint as it is now", body = Webhook),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(super) async fn disable(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    JsonBody(request): JsonBody<DisableWebhook>,
+) -> Result<Json<Webhook>, ApiError> {
+    let activity = Activity::Disabled(request.reason.map_or_else(|| BY_ITS_OWNER.into(), |reason| reason.0));
+    let change = EndpointChange { activity: Some(activity), ..EndpointChange::default() };
+    Ok(Json(app.update_webhook(&request.organization_id, id, change).await?.into()))
+}
+
+/// What signs a webhook's deliveries.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WebhookSecret {
+    /// Of the signature v1.
+    #[schema(pattern = "^whsec_")]
+    secret: String,
+    /// Of the signature v1a; null where the endpoint has none.
+    #[schema(required)]
+    public_key: Option<String>,
+    /// Until when each of the replaced secrets signs too.
+    #[schema(inline, value_type = Vec<String>, format = DateTime)]
+    previous_secrets_until: Vec<String>,
+}
+
+impl From<SecretReport> for WebhookSecret {
+    fn from(report: SecretReport) -> Self {
+        let previous_secrets_until = report.overlaps.iter().map(Time::to_string).collect();
+        Self { secret: report.secret, public_key: report.public_key, previous_secrets_until }
+    }
+}
+
+/// Read a webhook's secret
+#[utoipa::path(get, path = "/webhooks/{id}/secret", tag = "Webhooks", operation_id = "webhookSecret",
+    params(("id" = Uuid, Path, description = "The webhook"), Owner),
+    responses(
+        (status = 200, description = "The secret", body = WebhookSecret),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
 pub(super) async fn secret(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    Query(fields): Query,
-) -> Result<Json<Value>, ApiError> {
-    Ok(shown_secret(app.webhook_secret(&organization(fields)?, id).await?))
+    Query(owner): Query<Owner>,
+) -> Result<Json<WebhookSecret>, ApiError> {
+    Ok(Json(app.webhook_secret(&owner.organization_id, id).await?.into()))
 }
 
 /// How long a replaced secret still signs where the request says nothing.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+/// [`LONGEST_OVERLAP`] as a bound of a field.
+const LONGEST_OVERLAP_SECONDS: i64 = LONGEST_OVERLAP.as_secs().cast_signed();
 
-/// `POST /webhooks/{id}/secret/rotate`: the old secret signs too for `overlapSeconds`, by default a day.
+request! {
+    /// How a secret is to be replaced.
+    pub(super) struct RotateSecret {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// How long the old secret signs beside the new one; a day where it is left out.
+        overlap_seconds "overlapSeconds": Option<Number<0, LONGEST_OVERLAP_SECONDS>>,
+    }
+}
+
+/// Replace a webhook's secret
+///
+/// Meanwhile every delivery is signed by both.
+#[utoipa::path(post, path = "/webhooks/{id}/secret/rotate", tag = "Webhooks", operation_id = "rotateWebhookSecret",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = RotateSecret,
+    responses(
+        (status = 200, description = "The new secret", body = WebhookSecret),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
 pub(super) async fn rotate(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    JsonBody(mut fields): JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
-    let organization = fields.required("organizationId", OrganizationId::parse);
-    let overlap = fields.optional_number("overlapSeconds", 0..=longest);
-    let (Some(organization), Some(overlap)) = (organization, overlap) else { return Err(fields.refusal()) };
-    let overlap = overlap.map_or(DEFAULT_OVERLAP, |seconds| Duration::from_secs(seconds.unsigned_abs()));
-    Ok(shown_secret(app.rotate_webhook_secret(&organization, id, overlap).await?))
+    JsonBody(request): JsonBody<RotateSecret>,
+) -> Result<Json<WebhookSecret>, ApiError> {
+    let overlap = request.overlap_seconds.map(|seconds| Duration::from_secs(seconds.0.unsigned_abs()));
+    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
+    Ok(Json(app.rotate_webhook_secret(&request.organization_id, id, overlap).await?.into()))
 }
 
-/// `POST /webhooks/{id}/test`: an event named `webhook.test` goes to this endpoint alone.
+/// A test event on its way.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SentTest {
+    event_id: Uuid,
+    delivery_id: Uuid,
+}
+
+/// Test a webhook
+///
+/// An event named `webhook.test` goes to this endpoint alone.
+#[utoipa::path(post, path = "/webhooks/{id}/test", tag = "Webhooks", operation_id = "testWebhook",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = Owner,
+    responses(
+        (status = 202, description = "It is on its way", body = SentTest),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+    ))]
 pub(super) async fn test(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    JsonBody(fields): JsonBody,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let sent = app.test_webhook(&organization(fields)?, id).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"eventId": sent.event_id.0, "deliveryId": sent.delivery_id.0}))))
+    JsonBody(owner): JsonBody<Owner>,
+) -> Result<(StatusCode, Json<SentTest>), ApiError> {
+    let sent = app.test_webhook(&owner.organization_id, id).await?;
+    Ok((StatusCode::ACCEPTED, Json(SentTest { event_id: sent.event_id.0, delivery_id: sent.delivery_id.0 })))
 }
 
 #[cfg(test)]
@@ -236,10 +371,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{fields::Fields, request::FromFields};
 
     fn parse(value: Value) -> Result<WebhookRegistration, Vec<String>> {
         let Value::Object(object) = value else { panic!("not an object") };
-        registration(Fields::from_object(object)).map_err(|error| {
+        RegisterWebhook::from_fields(Fields::from_object(object)).map(WebhookRegistration::from).map_err(|error| {
             let ApiError::Validation(details) = error else { panic!("another refusal") };
             details.into_iter().map(|detail| format!("{} {}", detail.path, detail.message)).collect()
         })

@@ -6,6 +6,7 @@ pub(crate) mod fill;
 pub(crate) mod flow;
 pub(crate) mod migrate;
 pub(crate) mod mock_webhook;
+pub(crate) mod openapi;
 pub(crate) mod plugin;
 pub(crate) mod scheduler;
 pub(crate) mod schema;

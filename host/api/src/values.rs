@@ -1,0 +1,247 @@
+//! The values of requests: each with its rule and the schema that tells of it.
+
+use serde_json::Value;
+use utoipa::openapi::{
+    KnownFormat, Object, SchemaFormat,
+    schema::{ObjectBuilder, Type},
+};
+use uuid::Uuid;
+use wharf_app::Digest;
+use wharf_domain::{
+    AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, MarketplaceName, OrganizationId,
+    Receipt, ShaperName, StoreName, SyncToken, TargetUrl, Time, bounded_text,
+};
+
+use crate::{fields::Given, request::Field};
+
+fn text(given: &Given) -> Result<&str, Invalid> {
+    match given {
+        Given::Json(Value::String(text)) | Given::Text(text) => Ok(text),
+        _ => Err(Invalid("must be a string".into())),
+    }
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// Text as the contract has it: some, without NUL, and not too much.
+fn bounded(most: usize) -> ObjectBuilder {
+    string().min_length(Some(1)).max_length(Some(most)).pattern(Some("^[^\\u0000]*$"))
+}
+
+macro_rules! texts {
+    ($($name:ident $example:literal)*) => {$(
+        impl Field for $name {
+            fn read(given: &Given) -> Result<Self, Invalid> {
+                text(given).and_then(Self::parse)
+            }
+
+            fn schema() -> ObjectBuilder {
+                bounded(Self::MOST).examples([$example])
+            }
+        }
+    )*};
+}
+
+texts! {
+    OrganizationId "org-123"
+    MarketplaceName "etsy"
+    ExternalStoreId "store-456"
+    StoreName "My Store"
+    AccessToken "token-abc"
+    Receipt "order-101"
+    ShaperName "standard"
+}
+
+impl Field for Currency {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        text(given).and_then(Self::parse)
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().min_length(Some(3)).max_length(Some(3)).pattern(Some("^[A-Za-z]{3}$")).examples(["USD"])
+    }
+}
+
+impl Field for TargetUrl {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        text(given).and_then(Self::parse)
+    }
+
+    /// As far as a pattern can tell. That the host be a valid one, and its address allowed, is beyond it.
+    fn schema() -> ObjectBuilder {
+        let url = bounded(Self::MOST).format(Some(SchemaFormat::Custom("uri".into())));
+        url.pattern(Some("^[Hh][Tt][Tt][Pp][Ss]?://[^\\s/?#@\\\\]+([/?#][^\\s\\\\]*)?$"))
+            .examples(["http://127.0.0.1:4000/webhook"])
+    }
+}
+
+/// A UUID in its usual form with hyphens (RFC 9562).
+pub(crate) fn hyphenated(text: &str) -> Result<Uuid, Invalid> {
+    const HYPHENATED: usize = 36;
+    match text.parse() {
+        Ok(uuid) if text.len() == HYPHENATED => Ok(uuid),
+        _ => Err(Invalid("must be a UUID".into())),
+    }
+}
+
+impl Field for Uuid {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        text(given).and_then(hyphenated)
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+    }
+}
+
+impl Field for SyncToken {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        Uuid::read(given).map(Self)
+    }
+
+    fn schema() -> ObjectBuilder {
+        Uuid::schema().examples(["f14615e4-3b1c-4def-8abc-0123456789ab"])
+    }
+}
+
+/// Nothing of ours is older than 1970.
+impl Field for Time {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        let time = Self::parse(text(given)?).ok_or_else(|| Invalid("must be a time as RFC 3339 has it".into()))?;
+        Ok(time.max(Self::from_micros(0)))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).examples(["2026-01-31T00:00:00Z"])
+    }
+}
+
+/// The schema of an answer's member that has one of these names.
+pub(crate) fn names<const N: usize>(about: &str, names: [&'static str; N]) -> Object {
+    string().description(Some(about)).enum_values(Some(names)).build()
+}
+
+/// Tells two answers apart.
+fn always(value: bool) -> Object {
+    bool::schema().enum_values(Some([value])).build()
+}
+
+/// Of what succeeded.
+pub(crate) fn always_true() -> Object {
+    always(true)
+}
+
+/// Of what did not.
+pub(crate) fn always_false() -> Object {
+    always(false)
+}
+
+/// One of a few names.
+fn choice<T>(given: &Given, parse: impl Fn(&str) -> Option<T>, names: &[&str]) -> Result<T, Invalid> {
+    parse(text(given)?).ok_or_else(|| Invalid(format!("must be one of {}", names.join(", "))))
+}
+
+impl Field for EventKind {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().enum_values(Some(Self::ALL.map(Self::as_str))).examples([Self::SyncCompleted.as_str()])
+    }
+}
+
+impl Field for DeliveryState {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().enum_values(Some(Self::ALL.map(Self::as_str)))
+    }
+}
+
+impl Field for bool {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        match given {
+            Given::Json(Value::Bool(flag)) => Ok(*flag),
+            Given::Text(text) if text == "true" => Ok(true),
+            Given::Text(text) if text == "false" => Ok(false),
+            _ => Err(Invalid("must be true or false".into())),
+        }
+    }
+
+    fn schema() -> ObjectBuilder {
+        ObjectBuilder::new().schema_type(Type::Boolean)
+    }
+}
+
+/// A whole number within bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number<const LEAST: i64, const MOST: i64>(pub(crate) i64);
+
+impl<const LEAST: i64, const MOST: i64> Field for Number<LEAST, MOST> {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        let number = match given {
+            Given::Json(value) => value.as_i64().or_else(|| value.as_f64().and_then(whole)),
+            Given::Text(text) if !text.starts_with('+') => text.parse().ok(),
+            Given::Text(_) | Given::Wrong(_) => None,
+        };
+        let number = number.filter(|number| (LEAST..=MOST).contains(number));
+        number.map(Self).ok_or_else(|| Invalid(format!("must be a whole number from {LEAST} to {MOST}")))
+    }
+
+    fn schema() -> ObjectBuilder {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))).minimum(Some(LEAST)).maximum(Some(MOST))
+    }
+}
+
+/// `60.0` is a whole number to JSON Schema.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    // Within these bounds nothing is lost.
+    #[allow(clippy::cast_possible_truncation)]
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
+/// A text for people who read it later.
+#[derive(Debug)]
+pub(crate) struct Note<const MOST: usize>(pub(crate) String);
+
+impl<const MOST: usize> Field for Note<MOST> {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        bounded_text(text(given)?, MOST).map(Self)
+    }
+
+    fn schema() -> ObjectBuilder {
+        bounded(MOST)
+    }
+}
+
+impl Field for Digest {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        Self::parse(text(given)?).ok_or_else(|| Invalid("must be 64 hexadecimal digits".into()))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().min_length(Some(64)).max_length(Some(64)).pattern(Some("^[0-9A-Fa-f]{64}$"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_have_one_form() {
+        for good in ["0190a5e4-7b1c-7def-8abc-0123456789ab", "0190A5E4-7B1C-7DEF-8ABC-0123456789AB"] {
+            assert!(hyphenated(good).is_ok(), "{good}");
+        }
+        for bad in ["", "token", "0190a5e47b1c7def8abc0123456789ab", "{0190a5e4-7b1c-7def-8abc-0123456789ab}"] {
+            assert!(hyphenated(bad).is_err(), "{bad}");
+        }
+    }
+}
