@@ -19,6 +19,7 @@
 //! Leaves out: starting PostgreSQL and Redis. `cargo xtask test` does that and names them in `WHARF_TEST_DATABASE_URL`
 //! and `WHARF_TEST_REDIS_URL`.
 
+mod admin;
 mod audit;
 mod binary;
 mod client;
@@ -35,6 +36,7 @@ mod shop;
 mod site;
 mod traffic;
 
+pub use admin::{ADMIN_TOKEN, Admin};
 pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, wharf_binary};
 pub use client::{Answer, client, standard_tls};
