@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use support::{ask, component, until};
 use tempfile::TempDir;
@@ -168,7 +168,7 @@ async fn a_file_that_is_swapped_while_it_is_read_is_served_whole_or_not_at_all()
             let mut file = fs::File::create(&file).expect("emptied");
             bytes.chunks(8 * 1024).for_each(|part| std::io::Write::write_all(&mut file, part).expect("written"));
             // The operating system's hints come meanwhile, and the host reads what is there.
-            std::thread::sleep(std::time::Duration::from_millis(40));
+            std::thread::sleep(Duration::from_millis(40));
         }
         still.store(false, Ordering::Relaxed);
     });
@@ -237,6 +237,31 @@ fn compiled_code_is_kept_and_never_believed_blindly() {
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("changed");
     assert_eq!(site.start().marketplaces(), ["etsy", "shopify"]);
     assert_ne!(fs::read(&key).expect("a key"), before, "a key that others could read is replaced");
+}
+
+/// A host that ran for months starts again: what could serve must not wait for a compiler.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_retained_revisions_is_kept_however_old() {
+    let site = Site::new(&["etsy"]);
+    let versions = [component("etsy"), with_section(&component("etsy"))];
+    {
+        let engine = site.start();
+        site.put("etsy", &versions[1]);
+        until("the swap", || digest(&engine, "etsy") == Some(Digest::of(&versions[1]))).await;
+    }
+    let compiled = site.state.path().join("compiled");
+    let unneeded = compiled.join("of-nobody.code");
+    fs::write(&unneeded, b"code").expect("written");
+    let long_ago = SystemTime::now() - Duration::from_secs(90 * 24 * 60 * 60);
+    let files = || fs::read_dir(&compiled).expect("a folder").map(|entry| entry.expect("an entry").path());
+    for file in files() {
+        fs::File::options().write(true).open(file).and_then(|file| file.set_modified(long_ago)).expect("aged");
+    }
+    let engine = site.start();
+    until("code that nobody needs is gone", || !unneeded.exists()).await;
+    assert_eq!(files().count(), 2, "of the active revision and of the retained one");
+    assert_eq!(engine.rollback("etsy", "operator").await.expect("one before"), Digest::of(&versions[0]));
+    assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
 }
 
 #[tokio::test]
