@@ -250,6 +250,33 @@ async fn every_step_is_audited(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// A new revision that fails too often is put aside without anybody's help, and the one before serves.
+async fn a_failing_revision_is_rolled_back_by_itself(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let good = fs::read(guest("hostile-adapter"))?;
+    drop_in(&site, "hostile", &good)?;
+    let host = site.host().start().await?;
+    let shop = Shop::open(&host, "org-1", "hostile").await?;
+    let before = digest(&host, "hostile").await?;
+    assert_eq!(host.admin().push("hostile", &revision(&good, 1), None).await?.status, 200);
+    let failing = digest(&host, "hostile").await?;
+    for faults in 1..=5 {
+        assert_eq!(shop.import(&host, &format!("amount:-{faults}.00")).await?["success"], false);
+    }
+    let back = || async { digest(&host, "hostile").await.ok().filter(|digest| *digest == before) };
+    eventually("the one before serves", PATIENCE, back).await?;
+    assert_eq!(shop.import(&host, "fine").await?["success"], true);
+    let ledger = Ledger::open(&site).await?;
+    let audited = format!(
+        "select reason from plugin_transitions where actor = 'engine' and to_state = 'quarantined' and digest = '{failing}'"
+    );
+    let reason = ledger.wait_for(&audited).await?["reason"].to_string();
+    assert!(reason.contains("too many faults") && reason.contains("amount"), "{reason}");
+    let again = host.admin().push("hostile", &revision(&good, 1), None).await?;
+    assert!(again.status == 409 || again.status == 422, "{} {}", again.status, again.text);
+    Ok(())
+}
+
 /// Work for a plugin that is out burns no attempt, and goes on by itself when the plugin is back.
 async fn parked_work_resumes_by_itself(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
@@ -295,5 +322,6 @@ on_every_backend!(
     faulty_plugins_are_refused_while_the_old_one_serves,
     faulty_files_are_refused_while_the_old_one_serves,
     every_step_is_audited,
+    a_failing_revision_is_rolled_back_by_itself,
     parked_work_resumes_by_itself,
 );
