@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use faults::{FAULTS, Fault};
+use faults::{FAULTS, Fault, LIMITS};
 use serde_json::{Value, json};
 use wharf_tests::{
     Backend, Host, Ledger, PATIENCE, Receiver, Request, Shop, Site, built_plugin, eventually, guest, on_every_backend,
@@ -149,7 +149,7 @@ async fn faulty_plugins_are_refused_while_the_old_one_serves(backend: Backend) -
     let before = digest(&host, "etsy").await?;
     for (number, fault) in FAULTS.iter().enumerate() {
         let Fault { name, stage, reason, .. } = fault;
-        let answer = host.admin().push("etsy", &fault.build(of_cargo), None).await?;
+        let answer = host.admin().push("etsy", &fault.build(of_cargo), Some(LIMITS)).await?;
         if *name == "too-large" {
             assert_eq!(answer.status, 413, "{name}: {}", answer.text);
         } else {

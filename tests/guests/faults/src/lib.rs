@@ -10,6 +10,10 @@ use wharf_pack::PackFacts;
 
 pub use table::FAULTS;
 
+/// Grants under which a fault is told for what it is on a busy machine, too: time on the processor runs out long before
+/// patience does.
+pub const LIMITS: &str = "[limits]\ncpu_ms = 250\nwall_ms = 30000\n";
+
 /// The vectors of the fault [`Source::WrongVectors`]: no adapter with the mock rules answers like this.
 pub const WRONG_VECTORS: &str = include_str!("../wrong-vectors.json");
 

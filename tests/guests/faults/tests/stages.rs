@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use faults::FAULTS;
-use wharf_engine::{Engine, EngineSettings};
+use faults::{FAULTS, LIMITS};
+use wharf_engine::{Engine, EngineSettings, OperationError};
 
 fn compiled(name: &str) -> Vec<u8> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/wasm32-wasip2/plugin");
@@ -24,14 +24,15 @@ async fn every_fault_is_stopped_at_its_stage_with_its_reason() {
     let engine = Engine::start(EngineSettings::in_memory()).expect("an engine");
     let mut wrong = Vec::new();
     for fault in FAULTS {
-        match engine.load("faulty", fault.build(compiled)).await {
+        match engine.upload("faulty", fault.build(compiled), Some(LIMITS), "test").await {
             Ok(_) => wrong.push(format!("{}: it was let in", fault.name)),
-            Err(refusal) => {
+            Err(OperationError::Refused(refusal)) => {
                 let told = refusal.cause.to_lowercase().contains(fault.reason) && !refusal.fix.is_empty();
                 if refusal.stage.to_string() != fault.stage.word() || !told {
                     wrong.push(format!("{} (to be stopped at {:?}): {refusal}", fault.name, fault.stage));
                 }
             }
+            Err(other) => wrong.push(format!("{}: {other}", fault.name)),
         }
         let serving = (engine.marketplaces(), engine.shapers());
         assert!(serving.0.is_empty() && serving.1.is_empty(), "{} serves: {serving:?}", fault.name);

@@ -180,7 +180,8 @@ pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
     write_beside(&args.out, &packed)?;
     let (files, size) = (facts.vectors.len(), packed.len().div_ceil(1024));
     let digest = Digest::of(&packed).short();
-    output::line(&format!("{}: {size} KiB, {files} files of vectors, digest {digest}", args.out.display()));
+    let of = if files == 1 { "file" } else { "files" };
+    output::line(&format!("{}: {size} KiB, {files} {of} of vectors, digest {digest}", args.out.display()));
     Ok(())
 }
 
