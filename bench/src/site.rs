@@ -1,7 +1,10 @@
 //! Where processes under measurement are at home: a database of PostgreSQL's, one of Redis's, a folder; and what is in
 //! them before the measurement.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -155,6 +158,12 @@ fn numbered(beginning: &str, number: usize) -> Uuid {
 /// The plugins of this repository.
 pub(crate) fn plugins_dir() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins"))
+}
+
+/// A hostile guest of the tests, compiled.
+pub(crate) fn guest(package: &str) -> PathBuf {
+    let target = plugins_dir().with_file_name("target");
+    target.join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_")))
 }
 
 /// The URL with another database in its path.

@@ -28,9 +28,18 @@ impl Process {
     /// Starts `wharf` at a site, with defaults wherever the site does not demand otherwise, and waits until it is up.
     /// What it logs goes to a file, as in production.
     pub(crate) async fn wharf(site: &Site, words: &[&str]) -> Result<Self> {
-        let log = site.dir().join(format!("{}.log", words.join("-")));
+        Self::start(site.dir(), words, site.settings()).await
+    }
+
+    /// The same in a folder of its own, with these settings.
+    pub(crate) async fn start(
+        dir: &Path,
+        words: &[&str],
+        settings: impl Iterator<Item = (&'static str, String)>,
+    ) -> Result<Self> {
+        let log = dir.join(format!("{}.log", words.join("-")));
         let mut command = Command::new(built("wharf")?);
-        command.args(words).env_clear().envs(site.settings()).current_dir(site.dir());
+        command.args(words).env_clear().envs(settings).current_dir(dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut process = Self { child: spawn(&mut command)?, address: None };
         process.wait_until_up(&log).await?;

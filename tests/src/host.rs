@@ -15,7 +15,9 @@ use tokio::process::{Child, Command};
 
 pub use rustix::process::Signal;
 
-use crate::{Answer, Backend, LogLine, PATIENCE, Scrape, Site, client, eventually, log::Log, wharf_binary};
+use crate::{
+    ADMIN_TOKEN, Admin, Answer, Backend, LogLine, PATIENCE, Scrape, Site, client, eventually, log::Log, wharf_binary,
+};
 
 /// Shared by all hosts with PostgreSQL, as it must be in production.
 const ENCRYPTION_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -35,6 +37,7 @@ impl HostBuilder {
             ("PORT".to_owned(), "0".to_owned()),
             ("LOG_FORMAT".to_owned(), "json".to_owned()),
             ("WEBHOOK_ALLOW_NETWORKS".to_owned(), "127.0.0.0/8,::1/128".to_owned()),
+            ("WHARF_ADMIN_TOKEN".to_owned(), ADMIN_TOKEN.to_owned()),
             ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
             ("WHARF_DATA_DIR".to_owned(), site.data_dir().display().to_string()),
             ("WHARF_PLUGINS_DIR".to_owned(), site.plugins_dir().display().to_string()),
@@ -192,6 +195,11 @@ impl Host {
     /// If no answer comes.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
         Answer::to(self.client.post(format!("{}{path}", self.base_url)).json(body)).await
+    }
+
+    /// What an operator does with its plugins.
+    pub fn admin(&self) -> Admin<'_> {
+        Admin(self)
     }
 
     /// Waits until the process says that it listens, or, where it has no API, that it runs.

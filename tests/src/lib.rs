@@ -19,6 +19,7 @@
 //! Leaves out: starting PostgreSQL and Redis. `cargo xtask test` does that and names them in `WHARF_TEST_DATABASE_URL`
 //! and `WHARF_TEST_REDIS_URL`.
 
+mod admin;
 mod audit;
 mod binary;
 mod client;
@@ -39,6 +40,7 @@ mod site;
 mod traffic;
 pub mod zoo;
 
+pub use admin::{ADMIN_TOKEN, Admin};
 pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, tool, wharf_binary};
 pub use client::{Answer, client, standard_tls};

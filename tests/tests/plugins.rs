@@ -220,7 +220,30 @@ async fn a_hostile_shaper_holds_up_its_own_endpoints_alone(backend: Backend) -> 
     Ok(())
 }
 
+/// A plugin that logs without end fills no disk: what one call logs has its limit, and what is over it is counted.
+async fn floods_of_a_plugins_log_are_cut(backend: Backend) -> Result<()> {
+    const LIMIT: usize = 64 * 1024;
+    let site = Site::open(backend).await?;
+    site.install_plugin("hostile", &guest("hostile-adapter"))?;
+    let host = site.host().env("LOG_LEVEL", "debug").start().await?;
+    let shop = Shop::open(&host, "org-1", "hostile").await?;
+    let of_plugin = || host.log().into_iter().filter(|line| line.json["target"] == "plugin").collect::<Vec<_>>();
+    let mut seen = of_plugin().len();
+    for receipt in ["log-flood", "log-giant", "output-flood"] {
+        shop.import(&host, receipt).await?;
+        let dropped = |line: &LogLine| line.message() == "log over the limit dropped";
+        let told = || async { Some(of_plugin()).filter(|lines| lines[seen..].iter().any(dropped)) };
+        let lines = eventually(&format!("{receipt}: what was dropped is told"), PATIENCE, told).await?;
+        let logged: usize = lines[seen..].iter().filter(|line| !dropped(line)).map(|line| line.message().len()).sum();
+        assert!(logged <= LIMIT, "{receipt}: {logged} bytes were logged");
+        seen = lines.len();
+    }
+    assert_eq!(shop.import(&host, "fine").await?["success"], true);
+    Ok(())
+}
+
 on_every_backend!(
+    floods_of_a_plugins_log_are_cut,
     a_hostile_plugin_fails_alone,
     a_marketplace_may_get_its_adapter_later,
     a_missing_folder_is_said_and_served_when_it_comes,

@@ -14,7 +14,7 @@ use crate::{
 
 /// Runs the benchmarks with these arguments and returns their code.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    plugins::build(Guests::LeftOut)?;
+    plugins::build(Guests::Built)?;
     section("Building the host and the benchmarks in release", || {
         run_ok(cargo().args(["build", "--release", "-p", "wharf", "-p", "wharf-bench"]))
     })?;

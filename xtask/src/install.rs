@@ -25,7 +25,7 @@ pub(crate) fn packages(packages: &[&str]) -> Result<()> {
         bail!("missing here: {list} (these are Debian's names; install what your system calls them)");
     }
     let Some(privilege) = privilege()? else {
-        bail!("missing here: {list}. Run `apt-get install {list}` as root, or set DATABASE_URL and REDIS_URL");
+        bail!("missing here: {list}. Run `apt-get install {list}` as root");
     };
     heading(&format!("Installing {list}"));
     let _no_services = NoServices::decree(&privilege);

@@ -5,10 +5,10 @@
 
 mod bench;
 mod demo;
+mod examples;
 mod http;
 mod install;
 mod lint;
-mod pack;
 mod packages;
 mod plugins;
 mod process;
@@ -54,6 +54,8 @@ enum Chore {
         #[arg(long)]
         guests: bool,
     },
+    /// Build the adapters in JavaScript and Python with tools from npm and PyPI, and check them as every plugin is
+    Examples,
     /// Run a command with a private PostgreSQL and Redis, named by DATABASE_URL and REDIS_URL
     WithServers {
         /// Let the servers skip fsync, as the tests do
@@ -88,6 +90,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
             plugins::build(if guests { Guests::Built } else { Guests::LeftOut })?;
             Ok(ExitCode::SUCCESS)
         }
+        Chore::Examples => examples::run(),
         Chore::WithServers { fast, command } => {
             servers::run_with(if fast { Durability::Skipped } else { Durability::Kept }, &command)
         }

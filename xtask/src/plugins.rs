@@ -4,8 +4,9 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use wharf_pack::PackFacts;
+
 use crate::{
-    pack::pack,
     packages::{self, Home, PROFILE, Package, TARGET},
     process::{id, run_ok},
     progress::{note, section},
@@ -42,7 +43,7 @@ fn install(package: &Package) -> Result<()> {
     let name = package.dir.file_name().context("a plugin's directory has no name")?.to_string_lossy();
     let target = root().join("plugins").join(format!("{name}.wasm"));
     let bytes = fs::read(built).with_context(|| format!("cargo built no {}", built.display()))?;
-    let bytes = pack(bytes, &package.facts, &package.dir)?;
+    let bytes = wharf_pack::pack(&bytes, &facts(package)?);
     if fs::read(&target).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -51,6 +52,14 @@ fn install(package: &Package) -> Result<()> {
     fs::rename(&beside, &target).with_context(|| format!("{} cannot be replaced", target.display()))?;
     note(&format!("plugins/{name}.wasm, {} KiB", bytes.len().div_ceil(1024)));
     Ok(())
+}
+
+/// What a package knows of itself (`cargo metadata`), and the vectors in its `conformance/`.
+fn facts(package: &Package) -> Result<PackFacts> {
+    let fact = |name: &str| package.facts[name].as_str().map(String::from);
+    let conformance = package.dir.join("conformance");
+    let vectors = if conformance.is_dir() { wharf_pack::vectors(&conformance)? } else { Vec::new() };
+    Ok(PackFacts { version: fact("version"), licenses: fact("license"), description: fact("description"), vectors })
 }
 
 /// Makes sure that the toolchain in use can compile to components. `rust-toolchain.toml` asks rustup for it, but

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    packages,
+    examples, packages,
     plugins::{self, Guests},
     process::{exit_code, run as run_command, run_ok},
     progress::{heading, section},
@@ -14,7 +14,8 @@ use crate::{
     workspace::cargo,
 };
 
-/// Runs `cargo test` with these arguments (none: every suite, those of the plugins too) and returns its code.
+/// Runs `cargo test` with these arguments and returns its code. Without any: every suite, those of the plugins too, and the
+/// examples in other languages.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
     section("Building the host", || run_ok(cargo().arg("build")))?;
@@ -30,5 +31,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         packages::select_native(command.arg("--no-fail-fast"))?;
     }
     servers.name_for_tests(command.args(arguments));
-    Ok(exit_code(run_command(&mut command)?))
+    let status = run_command(&mut command)?;
+    if status.success() && arguments.is_empty() { examples::run() } else { Ok(exit_code(status)) }
 }

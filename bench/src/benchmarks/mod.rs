@@ -4,6 +4,7 @@ mod callbacks;
 mod imports;
 mod mock_validate;
 mod plugin_call;
+mod revisions;
 mod sync_runs;
 mod sync_status;
 
@@ -31,6 +32,11 @@ pub(crate) const ALL: &[Benchmark] = &[
         name: "plugin-call",
         about: "Plugin calls through the engine, and bare wasmtime calls of the same component",
         run: |plan| plugin_call::run(plan).boxed_local(),
+    },
+    Benchmark {
+        name: "revisions",
+        about: "Plugins dropped in, swapped and rolled back under load, started warm, and spinning",
+        run: |plan| revisions::run(plan).boxed_local(),
     },
     Benchmark {
         name: "mock-validate",

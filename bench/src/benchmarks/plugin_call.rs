@@ -59,17 +59,21 @@ fn of_wasmtime(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-async fn ask(engine: &Engine) -> Result<()> {
-    let request = ValidateRequest {
-        receipt: Receipt::parse("order-101")?,
+/// Asks `etsy` about a receipt that it accepts.
+pub(super) async fn ask(engine: &Engine) -> Result<()> {
+    let answer = engine.validate("etsy", request("order-101")?).await.result?;
+    ensure!(matches!(answer, Answer::Accepted(_)), "the adapter says {answer:?}");
+    Ok(())
+}
+
+pub(super) fn request(receipt: &str) -> Result<ValidateRequest> {
+    Ok(ValidateRequest {
+        receipt: Receipt::parse(receipt)?,
         currency: Currency::parse("USD")?,
         external_store_id: ExternalStoreId::parse("store-1")?,
         now: SystemClock.now(),
         access_token: None,
-    };
-    let answer = engine.validate("etsy", request).await.result?;
-    ensure!(matches!(answer, Answer::Accepted(_)), "the adapter says {answer:?}");
-    Ok(())
+    })
 }
 
 /// The time and the processor time of a call, in microseconds.

@@ -9,7 +9,6 @@ mod callbacks;
 mod egress;
 mod entropy;
 mod error;
-mod failpoint;
 mod import;
 mod marketplace;
 mod mending;
@@ -29,6 +28,7 @@ use std::sync::Arc;
 
 use wharf_domain::Clock;
 use wharf_engine::Engine;
+use wharf_failpoint as failpoint;
 use wharf_queue::Doorbell;
 use wharf_store::Store;
 

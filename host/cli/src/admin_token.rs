@@ -68,7 +68,8 @@ impl AdminTokenArgs {
         }
         let path = file(data);
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("no admin token: WHARF_ADMIN_TOKEN is not set and {} cannot be read", path.display())
+            let path = path.display();
+            format!("no admin token: set WHARF_ADMIN_TOKEN, or name the host's data folder by --data-dir; {path} cannot be read")
         })?;
         Ok(text.trim().into())
     }

@@ -71,6 +71,7 @@ pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineS
     EngineSettings {
         max_in_flight: plugins.plugin_max_in_flight,
         guest_threads: plugins.plugin_threads.unwrap_or(defaults.guest_threads),
+        compile_limit: plugins.compiling.plugin_compile_limit,
         ..defaults
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use wasm_encoder::{CustomSection, Section};
 use wharf_domain::{Answer, Event};
+use wharf_pack::PackFacts;
 
-use crate::conformance::{self, CONFORMANCE_SECTION, Conformance, Depth};
+use crate::conformance::{self, Conformance, Depth};
 use crate::engine::Engine;
 use crate::revision::Revision;
 use crate::sandbox::Metering;
@@ -218,21 +218,7 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
     Ok(measured)
 }
 
-/// What is packed into a component besides its code.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PackFacts {
-    /// A semantic version.
-    pub version: Option<String>,
-    /// An SPDX expression.
-    pub licenses: Option<String>,
-    /// One line for people.
-    pub description: Option<String>,
-    /// Files of vectors, each `{"cases": [...]}`.
-    pub vectors: Vec<String>,
-}
-
-/// Adds facts and vectors to a component, as custom sections at its end. The facts have the names of the WebAssembly
-/// tool conventions, so other tools read them.
+/// Adds facts and vectors to a component that is a plugin.
 ///
 /// # Errors
 /// If the component is no plugin, was packed before, or a vector cannot be read.
@@ -241,21 +227,8 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Result<Vec<u8>, Refusal> {
     if !conformance::vector_sections(component).is_empty() {
         return Err(Refusal::new(Stage::Read, "it was packed before", "pack what the compiler built"));
     }
-    let mut packed = component.to_vec();
-    let texts = [("version", &facts.version), ("licenses", &facts.licenses), ("description", &facts.description)];
-    for (name, text) in texts {
-        if let Some(text) = text {
-            append(&mut packed, name, text.as_bytes());
-        }
-    }
-    for vectors in &facts.vectors {
-        append(&mut packed, CONFORMANCE_SECTION, vectors.as_bytes());
-    }
+    let packed = wharf_pack::pack(component, facts);
     let wrong = |cause| Refusal::new(Stage::Read, cause, "correct the file of vectors");
     conformance::read_vectors(&packed).map_err(wrong)?;
     Ok(packed)
-}
-
-fn append(component: &mut Vec<u8>, name: &str, data: &[u8]) {
-    CustomSection { name: name.into(), data: data.into() }.append_to(component);
 }

@@ -17,6 +17,8 @@ const TAG_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
 /// How long code is kept that is not loaded.
 const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a file may take to be written; an older one was left by a host that died.
+const KEPT_UNFINISHED: Duration = Duration::from_secs(60 * 60);
 
 /// The folder of compiled code and the key that its files are believed by.
 pub(crate) struct Cache {
@@ -29,7 +31,6 @@ impl Cache {
     pub(crate) fn open(state_dir: &Path) -> io::Result<Self> {
         let dir = state_dir.join("compiled");
         fs::create_dir_all(&dir)?;
-        forget_old(&dir)?;
         Ok(Self { key: key(&state_dir.join("compiled.key"))?, dir })
     }
 
@@ -54,6 +55,20 @@ impl Cache {
         }
     }
 
+    /// Removes what nobody has loaded for a long time, of components and engines that are gone, and what was never
+    /// finished. Best effort: it costs space only.
+    pub(crate) fn forget_unused(&self) {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().filter_map(Result::ok);
+        for path in entries.map(|entry| entry.path()) {
+            let most = if is_unfinished(&path) { KEPT_UNFINISHED } else { KEPT_UNUSED };
+            let used = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let is_old = used.is_ok_and(|at| at.elapsed().unwrap_or_default() > most);
+            if is_old && let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "compiled code that nobody uses could not be removed");
+            }
+        }
+    }
+
     pub(crate) fn path(&self, engine: &wasmtime::Engine, component: Digest) -> PathBuf {
         self.dir.join(format!("{component}-{:016x}.code", compatibility(engine)))
     }
@@ -65,18 +80,6 @@ impl Cache {
         mac.update(code);
         mac
     }
-}
-
-/// Removes what nobody has loaded for a long time, of components and engines that are gone.
-fn forget_old(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed().unwrap_or_default());
-        if age.is_ok_and(|age| age > KEPT_UNUSED) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn compatibility(engine: &wasmtime::Engine) -> u64 {
@@ -94,21 +97,31 @@ fn trusted_component(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result
     unsafe { Component::deserialize(engine, code) }
 }
 
+/// Whether this is a file of [`write_beside`] that has not come to its place.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tmp")
+}
+
 /// Writes a file beside its place and renames it, so that a reader sees the old bytes or the new and a mapped file is
 /// never written over.
 pub(crate) fn write_beside(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let beside = parent.join(format!(".{:016x}.tmp", u64::from_be_bytes(random()?)));
-    let written = write_new(&beside, parts).and_then(|()| fs::rename(&beside, path));
+    let written = write_new(&beside, parts).and_then(|()| {
+        wharf_failpoint::pass("file.written");
+        fs::rename(&beside, path)
+    });
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
     written?;
+    wharf_failpoint::pass("file.renamed");
     fs::File::open(parent)?.sync_all()
 }
 
 fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = private().create_new(true).open(path)?;
+    wharf_failpoint::pass("file.begun");
     parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()
 }

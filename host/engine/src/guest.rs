@@ -72,15 +72,16 @@ impl GuestState {
     /// mere note, where a panic leaves its reason.
     pub(crate) fn finish_log(&mut self) -> Option<String> {
         let mut last_words = None;
-        for line in self.stderr.text().lines().map(for_people).filter(|line| !line.trim().is_empty()) {
+        let (text, bytes) = self.stderr.text();
+        for line in text.lines().map(for_people).filter(|line| !line.trim().is_empty()) {
             self.write_line(log::Level::Warn, &line);
             if !line.starts_with("note:") {
                 last_words = Some(line);
             }
         }
-        if self.log_dropped > 0 {
-            let Identity { plugin, digest, .. } = &*self.identity;
-            tracing::warn!(target: "plugin", %plugin, %digest, lines = self.log_dropped, "log lines over the limit dropped");
+        if self.log_dropped > 0 || bytes > 0 {
+            let (Identity { plugin, digest, .. }, lines) = (&*self.identity, self.log_dropped);
+            tracing::warn!(target: "plugin", %plugin, %digest, lines, bytes, "log over the limit dropped");
         }
         last_words
     }

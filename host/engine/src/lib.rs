@@ -39,7 +39,7 @@ mod shelf;
 mod stderr;
 mod watch;
 
-pub use author::{BenchReport, CheckReport, PackFacts, Spread, pack};
+pub use author::{BenchReport, CheckReport, Spread, pack};
 pub use conformance::{Conformance, Failure, Law, LawReport};
 pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};
 pub use digest::Digest;
@@ -51,3 +51,4 @@ pub use inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
 pub use life::{RevisionState, Transition};
 pub use report::{Counters, FaultReport, Manifest, PluginReport, PluginState, Refusal, RevisionReport, Stage};
 pub use settings::{EngineSettings, HttpLimits, Limits};
+pub use wharf_pack::{PackFacts, vectors};

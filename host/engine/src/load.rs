@@ -42,6 +42,13 @@ impl Loader {
         Self { engine, linker, cache: cache.map(Arc::new), settings, metering, compiling: Arc::new(Semaphore::new(1)) }
     }
 
+    /// Forgets compiled code that nobody needs.
+    pub(crate) fn forget_unused(&self) {
+        if let Some(cache) = &self.cache {
+            cache.forget_unused();
+        }
+    }
+
     /// Brings a revision to the point where it could be tried against the contract. Runs on the guests' runtime.
     pub(crate) async fn load(&self, plugin: &str, stored: &Stored) -> Result<Revision, Refusal> {
         let inspection = inspect(&stored.bytes)?;
@@ -75,7 +82,8 @@ impl Loader {
         let missing = grants.missing(manifest);
         if !missing.is_empty() {
             let cause = format!("it asks for {}", missing.join(", "));
-            return Err(Refusal::new(Stage::Approve, cause, "grant it in the plugin's .toml file, if you trust it"));
+            let fix = "if you trust it, grant it in the plugin's .toml file, or push it again with --grants";
+            return Err(Refusal::new(Stage::Approve, cause, fix));
         }
         let Manifest::Adapter(wishes) = manifest else { return Ok(callable) };
         for name in &wishes.credentials {
@@ -92,21 +100,21 @@ impl Loader {
     async fn compile(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
         let refuse = |cause: String, fix: &str| Refusal::new(Stage::Compile, cause, fix);
         let limit = self.settings.compile_limit;
-        let late = || refuse(format!("it took longer than {} s", limit.as_secs()), "build it smaller");
-        let compiled = tokio::time::timeout(limit, async {
-            let turn = self.compiling.clone().acquire_owned().await.expect("nobody closes the semaphore");
-            let (engine, cache) = (self.engine.clone(), self.cache.clone());
-            let compile = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                cached(&engine, cache.as_deref(), digest, &bytes)
-            });
-            compile.await
+        // Waiting for others is not its fault, and they end within the limit each.
+        let turn = self.compiling.clone().acquire_owned().await.expect("nobody closes the semaphore");
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let compile = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            cached(&engine, cache.as_deref(), digest, &bytes)
         });
-        match compiled.await {
+        match tokio::time::timeout(limit, compile).await {
             Ok(Ok(Ok(component))) => Ok(component),
             Ok(Ok(Err(error))) => Err(refuse(for_people(&format!("{error:#}")), "build it again for wasm32-wasip2")),
             Ok(Err(panic)) => Err(refuse(format!("the compiler failed: {panic}"), "report the component as a bug")),
-            Err(_) => Err(late()),
+            Err(_) => {
+                let cause = format!("compiling it took longer than {} s", limit.as_secs_f32());
+                Err(refuse(cause, "build it smaller, or have the operator raise PLUGIN_COMPILE_LIMIT"))
+            }
         }
     }
 

@@ -134,3 +134,29 @@ impl Reply {
         response.body(body).map_err(|error| Error::InternalError(Some(error.to_string())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_of_a_call_are_counted() {
+        let answers = Reply::Response { status: 204, headers: vec![], body: String::new() };
+        let mut requests = Requests::new(Outbound::Canned(Arc::new(Canned::new(answers))), 2);
+        assert!(!requests.any());
+        for n in 1..=4 {
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let sent =
+                Box::into_pin(requests.send_request(Request::new(body), None, Box::new(std::future::ready(Ok(())))));
+            match sent.await {
+                Ok((response, _)) => assert!(n <= 2 && response.status() == 204, "request {n}"),
+                Err(error) => {
+                    assert!(n > 2 && matches!(error, Error::ConnectionLimitReached), "request {n}: {error:?}")
+                }
+            }
+        }
+        assert!(requests.any());
+    }
+}

@@ -111,6 +111,18 @@ impl Registry {
         Ok(())
     }
 
+    /// Loads what could serve again, so that rolling back waits for no compiler; then forgets code that nobody needs.
+    pub(crate) async fn load_retained(&self) {
+        for (plugin, life) in self.shelf.lives().unwrap_or_default() {
+            for digest in life.retained {
+                if let Err(refusal) = self.loaded(&plugin, digest).await {
+                    tracing::warn!(plugin, %digest, %refusal, "a retained revision cannot be loaded");
+                }
+            }
+        }
+        self.loader.forget_unused();
+    }
+
     /// The revision, loaded from the shelf if it is not yet.
     pub(crate) async fn loaded(&self, plugin: &str, digest: Digest) -> Result<Arc<Revision>, Refusal> {
         if let Some(revision) = self.known().plugins.get(plugin).and_then(|plugin| plugin.loaded.get(&digest)) {

@@ -43,7 +43,7 @@ pub struct Refusal {
     /// How its author or the operator mends it.
     pub fix: String,
     /// Whether it may pass without a change of the plugin: it is then tried again.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passing: bool,
 }
 
@@ -74,7 +74,10 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "refused at {}: {}", self.stage, self.cause)?;
+        match self.state() {
+            RevisionState::NeedsApproval => write!(f, "needs approval: {}", self.cause)?,
+            _ => write!(f, "refused at {}: {}", self.stage, self.cause)?,
+        }
         if !self.offer.is_empty() {
             write!(f, "; this host offers {}", self.offer)?;
         }
@@ -161,8 +164,7 @@ impl fmt::Display for PluginState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Active => f.write_str("active"),
-            Self::Refused { refusal, .. } => refusal.fmt(f),
-            Self::NeedsApproval { refusal, .. } => write!(f, "needs approval: {}", refusal.cause),
+            Self::Refused { refusal, .. } | Self::NeedsApproval { refusal, .. } => refusal.fmt(f),
             Self::OutOfService { reason } => f.write_str(reason),
         }
     }

@@ -68,6 +68,7 @@ fn pool(settings: &EngineSettings) -> PoolingAllocationConfig {
         .table_keep_resident(TABLE_KEPT_RESIDENT)
         .max_memory_size(MAX_MEMORY)
         .table_elements(TABLE_ELEMENTS)
+        .max_memories_per_module(MEMORIES)
         .max_tables_per_module(TABLES)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Digest;
-use crate::cache::write_beside;
+use crate::cache::{is_unfinished, write_beside};
 use crate::life::Life;
 
 /// A revision as it came: what its digest names.
@@ -146,18 +146,20 @@ impl Shelf {
         Err(io::Error::new(io::ErrorKind::InvalidData, "the kept revision is not what its digest says"))
     }
 
-    /// Forgets every revision that no life needs.
+    /// Forgets every revision that no life needs, and what a host left unfinished that died. Only in this host's turn:
+    /// nobody else is writing.
     pub(crate) fn prune(&self) -> io::Result<()> {
         let needed: BTreeSet<Digest> =
             self.lives()?.values().flat_map(|life| life.needed().collect::<Vec<_>>()).collect();
         match self {
             Self::Memory(memory) => locked(memory).stored.retain(|digest, _| needed.contains(digest)),
             Self::Folder(dir) => {
-                for entry in fs::read_dir(revisions_dir(dir))? {
+                for entry in fs::read_dir(revisions_dir(dir))?.chain(fs::read_dir(lives_dir(dir))?) {
                     let path = entry?.path();
                     let digest = path.file_stem().and_then(|stem| Digest::parse(stem.to_str()?));
-                    if digest.is_some_and(|digest| !needed.contains(&digest)) {
+                    if is_unfinished(&path) || digest.is_some_and(|digest| !needed.contains(&digest)) {
                         fs::remove_file(path)?;
+                        wharf_failpoint::pass("revision.forgotten");
                     }
                 }
             }

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -9,8 +9,14 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 /// that does not fit, and a guest that only talks too much would be ended by its own standard library.
 #[derive(Clone)]
 pub(crate) struct Stderr {
-    kept: Arc<Mutex<Vec<u8>>>,
+    kept: Arc<Mutex<Kept>>,
     most: usize,
+}
+
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    dropped: usize,
 }
 
 /// What is taken at once.
@@ -21,9 +27,14 @@ impl Stderr {
         Self { kept: Arc::default(), most }
     }
 
-    /// What was kept, as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.kept.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    /// What was kept, as text, and how many bytes were not.
+    pub(crate) fn text(&self) -> (String, usize) {
+        let kept = self.kept();
+        (String::from_utf8_lossy(&kept.bytes).into_owned(), kept.dropped)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,9 +62,10 @@ impl Pollable for Stderr {
 #[async_trait]
 impl OutputStream for Stderr {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.most.saturating_sub(kept.len());
-        kept.extend_from_slice(&bytes[..bytes.len().min(left)]);
+        let mut kept = self.kept();
+        let taken = bytes.len().min(self.most.saturating_sub(kept.bytes.len()));
+        kept.bytes.extend_from_slice(&bytes[..taken]);
+        kept.dropped += bytes.len() - taken;
         Ok(())
     }
 

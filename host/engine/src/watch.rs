@@ -41,6 +41,8 @@ pub(crate) async fn follow(registry: Arc<Registry>, watched: Watched, ready: one
     scan(&registry, &watched).await;
     // Nobody waits if the start was given up.
     let _ = ready.send(());
+    let retained = registry.clone();
+    tokio::spawn(async move { retained.load_retained().await });
     loop {
         if timeout(RESCAN, hint.notified()).await.is_ok() {
             for _ in 0..QUIETS {
@@ -149,13 +151,26 @@ fn read_file(dir: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     if !target.starts_with(dir.canonicalize()?) {
         return Err(io::Error::other("it is a link that leads out of the folder"));
     }
-    if !fs::metadata(&target)?.is_file() {
+    let file = open(&target)?;
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(target)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > most {
         return Err(io::Error::other(format!("it is larger than {} KiB", most / 1024)));
     }
     Ok(bytes)
+}
+
+/// Somebody may have put a link or a pipe in its place meanwhile: the one is not followed, the other not waited for.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<fs::File> {
+    fs::File::open(path)
 }

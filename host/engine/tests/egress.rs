@@ -23,7 +23,11 @@ struct Upstream {
 
 impl Upstream {
     async fn answering(answer: impl Into<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::answering_at("127.0.0.1:0", answer).await
+    }
+
+    async fn answering_at(address: &str, answer: impl Into<String>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (heard, answer) = (Arc::<Mutex<Vec<String>>>::default(), answer.into());
         let told = heard.clone();
@@ -153,31 +157,50 @@ async fn addresses_are_refused_in_every_spelling_and_never_connected() {
     assert_eq!(upstream.heard(), Vec::<String>::new(), "nobody was connected");
 }
 
-/// A name service that first says something harmless, and then leads inside.
+/// A name service that first says what is allowed, and then leads inside.
 struct Flipping {
     asked: AtomicUsize,
 }
 
 impl Resolver for Flipping {
     fn resolve(&self, _: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
-        let first = self.asked.fetch_add(1, Ordering::SeqCst) == 0;
-        // TEST-NET is not reachable, so the first request fails; the second would reach the listener.
-        let addresses = if first { vec![] } else { vec![[1, 1, 1, 1].into(), [127, 0, 0, 1].into()] };
+        let addresses = match self.asked.fetch_add(1, Ordering::SeqCst) {
+            0 => vec![[127, 0, 0, 1].into()],
+            1 => vec![[127, 0, 0, 2].into()],
+            // One that is allowed does not make up for one that is not.
+            _ => vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into()],
+        };
         Box::pin(std::future::ready(Ok(addresses)))
     }
 }
 
 #[tokio::test]
 async fn a_name_that_flips_to_an_inner_address_is_not_followed() {
-    let upstream = Upstream::answering(accepted()).await;
+    let allowed = Upstream::answering(accepted()).await;
+    let inner = Upstream::answering_at(&format!("127.0.0.2:{}", allowed.address.port()), accepted()).await;
     let resolver = Arc::new(Flipping { asked: AtomicUsize::new(0) });
-    let origin = format!("http://flip.example:{}", upstream.address.port());
-    let engine = engine_with(&grants(&origin, "", ""), Some(resolver.clone())).await;
-    for _ in 0..3 {
+    let origin = format!("http://flip.example:{}", allowed.address.port());
+    let engine = engine_with(&grants(&origin, "private_networks = ['127.0.0.1/32']", ""), Some(resolver.clone())).await;
+    assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Accepted(_))), "at first it leads where it may");
+    for _ in 0..2 {
         assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))));
     }
-    assert!(resolver.asked.load(Ordering::SeqCst) >= 3, "asked anew for every connection");
-    assert_eq!(upstream.heard(), Vec::<String>::new());
+    assert_eq!(resolver.asked.load(Ordering::SeqCst), 3, "asked anew for every connection");
+    assert_eq!((allowed.heard().len(), inner.heard().len()), (1, 0));
+}
+
+/// A credential goes where its grant says, though the plugin may ask elsewhere, too.
+#[tokio::test]
+async fn a_credential_is_sent_to_its_own_origins_alone() {
+    let (theirs, other) = (Upstream::answering(accepted()).await, Upstream::answering(accepted()).await);
+    for (asked, of_credential, is_sent) in [(&theirs, &theirs, true), (&other, &theirs, false)] {
+        let grants =
+            asked.grants().replace("scheme =", &format!("origins = ['http://{}']\nscheme =", of_credential.address));
+        let engine = engine_with(&grants, None).await;
+        assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Accepted(_))));
+        let [heard] = &asked.heard()[..] else { panic!("one request") };
+        assert_eq!(heard.contains("s3cret-token"), is_sent, "{heard}");
+    }
 }
 
 #[tokio::test]
@@ -185,7 +208,16 @@ async fn redirects_are_not_followed_and_floods_are_cut() {
     let target = Upstream::answering(accepted()).await;
     let redirect = format!("HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", target.address);
     let endless = format!("HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n{}", "x".repeat(100_000));
-    for answer in [redirect, endless, "garbage\r\n\r\n".into(), json("500 Oops", "{}"), json("200 OK", "not json")] {
+    let metadata =
+        "HTTP/1.1 307 Elsewhere\r\nlocation: http://169.254.169.254/latest/meta-data/\r\ncontent-length: 0\r\n\r\n";
+    for answer in [
+        redirect,
+        metadata.into(),
+        endless,
+        "garbage\r\n\r\n".into(),
+        json("500 Oops", "{}"),
+        json("200 OK", "not json"),
+    ] {
         let upstream = Upstream::answering(answer.clone()).await;
         let limits = "http_body_bytes = 50000";
         let grants = upstream.grants().replace("[limits]\n", &format!("[limits]\n{limits}\n"));

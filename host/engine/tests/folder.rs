@@ -4,8 +4,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use support::{ask, component, until};
 use tempfile::TempDir;
@@ -95,7 +96,10 @@ fn a_bad_folder_never_stops_the_host() {
     fs::write(site.file("garbage"), b"not wasm at all").expect("written");
     fs::write(site.file("empty"), b"").expect("written");
     fs::create_dir(site.file("folder")).expect("created");
-    fs::write(site.file("UPPER"), component("amazon")).expect("written");
+    // Two names that a file system without case takes for one.
+    fs::write(site.file("Etsy"), component("amazon")).expect("written");
+    let made = Command::new("mkfifo").arg(site.file("pipe")).status().expect("mkfifo");
+    assert!(made.success());
     let outside = tempfile::tempdir().expect("a folder");
     fs::write(outside.path().join("amazon.wasm"), component("amazon")).expect("written");
     std::os::unix::fs::symlink(outside.path().join("amazon.wasm"), site.file("outside")).expect("linked");
@@ -110,7 +114,8 @@ fn a_bad_folder_never_stops_the_host() {
         ("garbage", Stage::Verify),
         ("empty", Stage::Verify),
         ("folder", Stage::Read),
-        ("UPPER", Stage::Read),
+        ("Etsy", Stage::Read),
+        ("pipe", Stage::Read),
         ("outside", Stage::Read),
     ] {
         assert_eq!(refused(&engine, plugin), Some(stage), "{plugin}");
@@ -146,6 +151,52 @@ async fn swaps_under_load_fail_no_call() {
         task.await.expect("no call failed");
     }
     eprintln!("{} calls during 20 swaps", calls.load(Ordering::Relaxed));
+}
+
+/// Whoever copies over a plugin's own file shows the host halves of it: they are refused, and never served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_swapped_while_it_is_read_is_served_whole_or_not_at_all() {
+    let site = Site::new(&["etsy"]);
+    let engine = site.start();
+    let versions = [component("etsy"), with_section(&component("etsy"))];
+    let whole = versions.clone().map(|bytes| Digest::of(&bytes));
+    let (file, parts) = (site.file("etsy"), versions.clone());
+    let (writing, is_writing) = (std::sync::Arc::new(AtomicBool::new(true)), AtomicU64::new(0));
+    let still = writing.clone();
+    let writer = std::thread::spawn(move || {
+        for bytes in parts.iter().cycle().take(41) {
+            let mut file = fs::File::create(&file).expect("emptied");
+            bytes.chunks(8 * 1024).for_each(|part| std::io::Write::write_all(&mut file, part).expect("written"));
+            // The operating system's hints come meanwhile, and the host reads what is there.
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        still.store(false, Ordering::Relaxed);
+    });
+    while writing.load(Ordering::Relaxed) {
+        let called = ask(&engine, "etsy", "order-101").await;
+        assert!(called.result.is_ok() && called.digest.is_some_and(|digest| whole.contains(&digest)), "{called:?}");
+        is_writing.fetch_add(1, Ordering::Relaxed);
+    }
+    writer.join().expect("written to the end");
+    until("the last one serves", || digest(&engine, "etsy") == Some(whole[0]) && refused(&engine, "etsy").is_none())
+        .await;
+    assert!(is_writing.load(Ordering::Relaxed) > 0);
+}
+
+/// A link may come into the place of a file at any time, and lead anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_becomes_a_link_is_not_followed_outside() {
+    let site = Site::new(&["etsy"]);
+    let engine = site.start();
+    let before = digest(&engine, "etsy");
+    let outside = tempfile::tempdir().expect("a folder");
+    fs::write(outside.path().join("other.wasm"), component("shopify")).expect("written");
+    let link = site.folder.path().join(".link");
+    std::os::unix::fs::symlink(outside.path().join("other.wasm"), &link).expect("linked");
+    fs::rename(link, site.file("etsy")).expect("renamed");
+    until("the link is refused", || refused(&engine, "etsy") == Some(Stage::Read)).await;
+    assert_eq!(digest(&engine, "etsy"), before, "the old revision serves on");
+    assert_eq!(engine.marketplaces(), ["etsy"]);
 }
 
 #[test]
@@ -186,6 +237,31 @@ fn compiled_code_is_kept_and_never_believed_blindly() {
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("changed");
     assert_eq!(site.start().marketplaces(), ["etsy", "shopify"]);
     assert_ne!(fs::read(&key).expect("a key"), before, "a key that others could read is replaced");
+}
+
+/// A host that ran for months starts again: what could serve must not wait for a compiler.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_retained_revisions_is_kept_however_old() {
+    let site = Site::new(&["etsy"]);
+    let versions = [component("etsy"), with_section(&component("etsy"))];
+    {
+        let engine = site.start();
+        site.put("etsy", &versions[1]);
+        until("the swap", || digest(&engine, "etsy") == Some(Digest::of(&versions[1]))).await;
+    }
+    let compiled = site.state.path().join("compiled");
+    let unneeded = compiled.join("of-nobody.code");
+    fs::write(&unneeded, b"code").expect("written");
+    let long_ago = SystemTime::now() - Duration::from_secs(90 * 24 * 60 * 60);
+    let files = || fs::read_dir(&compiled).expect("a folder").map(|entry| entry.expect("an entry").path());
+    for file in files() {
+        fs::File::options().write(true).open(file).and_then(|file| file.set_modified(long_ago)).expect("aged");
+    }
+    let engine = site.start();
+    until("code that nobody needs is gone", || !unneeded.exists()).await;
+    assert_eq!(files().count(), 2, "of the active revision and of the retained one");
+    assert_eq!(engine.rollback("etsy", "operator").await.expect("one before"), Digest::of(&versions[0]));
+    assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
 }
 
 #[tokio::test]

@@ -48,6 +48,33 @@ async fn what_is_no_component_is_named() {
     }
 }
 
+/// Compiled code runs when it is loaded, so it is taken from this host's own cache alone, never from anybody who sends it.
+#[tokio::test]
+async fn compiled_code_is_no_plugin() {
+    let state = tempfile::tempdir().expect("a folder");
+    let mut settings = support::settings();
+    settings.state_dir = Some(state.path().into());
+    let engine = Engine::start(settings).expect("an engine");
+    engine.load("etsy", component("etsy")).await.expect("a good adapter");
+    let kept = std::fs::read_dir(state.path().join("compiled")).expect("a folder").next().expect("a file");
+    let kept = std::fs::read(kept.expect("an entry").path()).expect("compiled code");
+    // As it lies there, and as the runtime itself would take it, without the code before it.
+    for compiled in [&kept[..], &kept[32..]] {
+        let refusal = engine.load("etsy", compiled).await.expect_err("it was sent in");
+        assert_eq!(refusal.stage, Stage::Verify, "{refusal}");
+    }
+    assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
+}
+
+#[tokio::test]
+async fn compiling_has_its_limit() {
+    let mut settings = support::settings();
+    settings.compile_limit = std::time::Duration::from_micros(1);
+    let engine = Engine::start(settings).expect("an engine");
+    let refusal = engine.load("etsy", component("etsy")).await.expect_err("it takes longer");
+    assert!(refusal.stage == Stage::Compile && refusal.fix.contains("PLUGIN_COMPILE_LIMIT"), "{refusal}");
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

@@ -96,7 +96,8 @@ fn install_missing(postgres: bool, redis: bool) -> Result<()> {
     if redis && redis::program().is_none() {
         missing.push("redis-server");
     }
-    if missing.is_empty() { Ok(()) } else { install::packages(&missing) }
+    let installed = if missing.is_empty() { Ok(()) } else { install::packages(&missing) };
+    installed.context("servers are missing; or set DATABASE_URL and REDIS_URL")
 }
 
 /// A port on loopback that nobody listens on. The system hands them out in turn, so it is not soon given to another.

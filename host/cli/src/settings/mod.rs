@@ -123,6 +123,17 @@ pub(crate) struct PluginsArgs {
     /// Threads that plugins run on [default: one for each processor]
     #[arg(long, env = "PLUGIN_THREADS", value_name = "PLUGIN_THREADS", value_parser = parse::concurrency)]
     pub(crate) plugin_threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) compiling: CompileArgs,
+}
+
+/// Compiling plugins.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct CompileArgs {
+    /// How long one plugin may take to compile
+    #[arg(long, env = "PLUGIN_COMPILE_LIMIT", value_name = "PLUGIN_COMPILE_LIMIT", default_value = "60s",
+          value_parser = parse::duration)]
+    pub(crate) plugin_compile_limit: Duration,
 }
 
 /// Where the API listens.

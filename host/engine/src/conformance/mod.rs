@@ -23,7 +23,7 @@ use crate::{Refusal, Stage};
 
 pub(crate) use laws::{event, inputs, request};
 pub use report::{Conformance, Failure, Law, LawReport};
-pub(crate) use vectors::{CONFORMANCE_SECTION, read as read_vectors, sections as vector_sections};
+pub(crate) use vectors::{read as read_vectors, sections as vector_sections};
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use wasmparser::{Parser, Payload};
 use wharf_domain::{Currency, Event, EventId, ExternalStoreId, OrganizationId, Receipt, StoreId, Time};
+use wharf_pack::CONFORMANCE_SECTION;
 
 use crate::ValidateRequest;
 use crate::outbound::Reply;
-
-/// The custom section that holds them.
-pub(crate) const CONFORMANCE_SECTION: &str = "wharf:conformance";
 
 const MOST_CASES: usize = 1_000;
 

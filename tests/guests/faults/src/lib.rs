@@ -6,7 +6,13 @@
 mod table;
 mod world;
 
+use wharf_pack::PackFacts;
+
 pub use table::FAULTS;
+
+/// Grants under which a fault is told for what it is on a busy machine, too: time on the processor runs out long before
+/// patience does.
+pub const LIMITS: &str = "[limits]\ncpu_ms = 250\nwall_ms = 30000\n";
 
 /// The vectors of the fault [`Source::WrongVectors`]: no adapter with the mock rules answers like this.
 pub const WRONG_VECTORS: &str = include_str!("../wrong-vectors.json");
@@ -37,6 +43,19 @@ pub enum Stage {
     Describe,
     /// Asking it as the laws and vectors of conformance say.
     Conformance,
+}
+
+impl Stage {
+    /// The host's own word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Compile => "compile",
+            Self::Instantiate => "instantiate",
+            Self::Describe => "describe",
+            Self::Conformance => "conform",
+        }
+    }
 }
 
 /// What a faulty plugin is made from.
@@ -71,7 +90,10 @@ impl Fault {
             Source::World(world) => world.component(),
             Source::Text(text) => world::adapter_from_text(text),
             Source::Bytes(change) => change(compiled("etsy")),
-            Source::WrongVectors => compiled("etsy"),
+            Source::WrongVectors => {
+                let vectors = vec![WRONG_VECTORS.to_owned()];
+                wharf_pack::pack(&compiled("etsy"), &PackFacts { vectors, ..PackFacts::default() })
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Every fault that shows before conformance is stopped by the real engine, at its stage and with its reason.
+//! Every faulty plugin is stopped by the real engine, at its stage and with its reason, and serves nothing.
 //! Needs the compiled guests: `cargo xtask plugins --guests`.
 
 use std::{collections::BTreeSet, path::Path};
 
-use faults::{FAULTS, Stage};
-use wharf_engine::{Engine, EngineSettings};
+use faults::{FAULTS, LIMITS};
+use wharf_engine::{Engine, EngineSettings, OperationError};
 
 fn compiled(name: &str) -> Vec<u8> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/wasm32-wasip2/plugin");
@@ -19,22 +19,23 @@ fn names_are_unique() {
 }
 
 #[tokio::test]
-async fn what_shows_before_conformance_is_stopped_at_its_stage() {
+async fn every_fault_is_stopped_at_its_stage_with_its_reason() {
+    assert!(FAULTS.len() >= 30 && FAULTS.iter().all(|fault| !fault.reason.is_empty()));
     let engine = Engine::start(EngineSettings::in_memory()).expect("an engine");
     let mut wrong = Vec::new();
     for fault in FAULTS {
-        let outcome = engine.load("faulty", fault.build(compiled)).await;
-        match outcome {
-            Err(refusal) => {
-                let stage = format!("{:?}", refusal.stage);
-                let told = refusal.cause.to_lowercase().contains(fault.reason);
-                if !format!("{:?}", fault.stage).starts_with(&stage) || !told {
-                    wrong.push(format!("{}: {refusal}", fault.name));
+        match engine.upload("faulty", fault.build(compiled), Some(LIMITS), "test").await {
+            Ok(_) => wrong.push(format!("{}: it was let in", fault.name)),
+            Err(OperationError::Refused(refusal)) => {
+                let told = refusal.cause.to_lowercase().contains(fault.reason) && !refusal.fix.is_empty();
+                if refusal.stage.to_string() != fault.stage.word() || !told {
+                    wrong.push(format!("{} (to be stopped at {:?}): {refusal}", fault.name, fault.stage));
                 }
             }
-            Ok(_) if fault.stage == Stage::Conformance => {}
-            Ok(_) => wrong.push(format!("{}: was let in", fault.name)),
+            Err(other) => wrong.push(format!("{}: {other}", fault.name)),
         }
+        let serving = (engine.marketplaces(), engine.shapers());
+        assert!(serving.0.is_empty() && serving.1.is_empty(), "{} serves: {serving:?}", fault.name);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -13,6 +13,7 @@ use wharf_engine::{BenchReport, Digest, Engine, EngineSettings, PackFacts, Sprea
 
 use crate::{
     output::{self, Format},
+    settings::CompileArgs,
     usage::{UsageError, read, read_text},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct FileArgs {
     pub(super) file: PathBuf,
     #[command(flatten)]
     grants: GrantsArgs,
+    #[command(flatten)]
+    pub(super) compiling: CompileArgs,
 }
 
 #[derive(Args)]
@@ -51,8 +54,9 @@ impl FileArgs {
 }
 
 /// A sandbox with nothing in it.
-pub(super) fn sandbox() -> anyhow::Result<Engine> {
-    Ok(Engine::start(EngineSettings::in_memory())?)
+pub(super) fn sandbox(compiling: CompileArgs) -> anyhow::Result<Engine> {
+    let settings = EngineSettings { compile_limit: compiling.plugin_compile_limit, ..EngineSettings::in_memory() };
+    Ok(Engine::start(settings)?)
 }
 
 /// `wharf plugin check`.
@@ -70,11 +74,13 @@ pub(super) struct CheckArgs {
     files: Vec<PathBuf>,
     #[command(flatten)]
     grants: GrantsArgs,
+    #[command(flatten)]
+    compiling: CompileArgs,
 }
 
 /// Tries components as a host would.
 pub(super) async fn check(args: CheckArgs, format: Format) -> anyhow::Result<()> {
-    let engine = sandbox()?;
+    let engine = sandbox(args.compiling)?;
     let (mut reports, mut failed) = (Vec::new(), Vec::new());
     for file in &args.files {
         let (component, grants) = (read(file)?, args.grants.read(file)?);
@@ -109,7 +115,7 @@ pub(super) struct BenchArgs {
 /// Measures calls of a component.
 pub(super) async fn bench(args: BenchArgs, format: Format) -> anyhow::Result<()> {
     let (component, grants) = args.component.read()?;
-    let report = sandbox()?.bench(component, grants.as_deref()).await?;
+    let report = sandbox(args.component.compiling)?.bench(component, grants.as_deref()).await?;
     match format {
         Format::Json => output::json(&report)?,
         Format::Text => output::line(&format!("{} calls, a fresh instance each\n{}", report.calls, costs(&report))),
@@ -174,7 +180,8 @@ pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
     write_beside(&args.out, &packed)?;
     let (files, size) = (facts.vectors.len(), packed.len().div_ceil(1024));
     let digest = Digest::of(&packed).short();
-    output::line(&format!("{}: {size} KiB, {files} files of vectors, digest {digest}", args.out.display()));
+    let of = if files == 1 { "file" } else { "files" };
+    output::line(&format!("{}: {size} KiB, {files} {of} of vectors, digest {digest}", args.out.display()));
     Ok(())
 }
 
@@ -187,18 +194,13 @@ fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
     Ok(manifest.get("package").and_then(|package| package.as_table()).cloned().unwrap_or_default())
 }
 
-/// The texts of all files of vectors, in the order of their names.
-fn vectors(dir: Option<&Path>) -> anyhow::Result<Vec<String>> {
-    let dir = match dir {
-        Some(dir) => dir,
-        None if Path::new("conformance").is_dir() => Path::new("conformance"),
-        None => return Ok(Vec::new()),
-    };
-    let entries = fs::read_dir(dir).map_err(|error| UsageError::new(format!("{}: {error}", dir.display())))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort_unstable();
-    files.iter().map(|file| Ok(read_text(file)?)).collect()
+/// The texts of all files of vectors.
+fn vectors(dir: Option<&Path>) -> Result<Vec<String>, UsageError> {
+    let usual = Path::new("conformance");
+    match dir.or(usual.is_dir().then_some(usual)) {
+        Some(dir) => wharf_engine::vectors(dir).map_err(|error| UsageError::new(error.to_string())),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Written beside its place and renamed, so that a host that watches the folder never reads half a file.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     output::{self, Format},
+    settings::CompileArgs,
     usage::{read, read_text},
 };
 
@@ -27,6 +28,8 @@ pub(super) struct InspectArgs {
     /// A file: what it is granted
     #[arg(long, value_name = "FILE")]
     grants: Option<PathBuf>,
+    #[command(flatten)]
+    compiling: CompileArgs,
     #[command(flatten)]
     host: HostArgs,
 }
@@ -50,7 +53,7 @@ async fn of_file(args: &InspectArgs) -> anyhow::Result<Value> {
     let component = read(args.plugin.as_ref())?;
     let grants = args.grants.as_deref().map(read_text).transpose()?;
     let size = component.len();
-    let report = sandbox()?.check(component, grants.as_deref()).await;
+    let report = sandbox(args.compiling)?.check(component, grants.as_deref()).await;
     let state = match (&report.refusal, report.passed()) {
         (Some(_), _) => "refused",
         (None, true) => "conformant",
@@ -95,7 +98,7 @@ fn line(name: &str, value: &str) {
     }
 }
 
-/// A value in a line: lists with commas, nothing for nothing.
+/// A value in a line: nothing for nothing.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -112,7 +115,8 @@ fn section(name: &str, members: &Value) {
     let Some(members) = members.as_object() else { return };
     output::line(&format!("\n{name}"));
     for (name, value) in members.iter().filter(|(_, value)| !plain(value).is_empty()) {
-        output::line(&format!("  {name:<16}{}", plain(value)));
+        let lines = value.as_array().map_or_else(|| vec![plain(value)], |list| list.iter().map(plain).collect());
+        output::line(&format!("  {name:<16}{}", lines.join(&format!("\n  {:16}", ""))));
     }
 }
 
@@ -120,6 +124,7 @@ fn rows(name: &str, rows: &Value, columns: &[&str]) {
     let Some(rows) = rows.as_array().filter(|rows| !rows.is_empty()) else { return };
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(columns.iter().map(|column| column.to_uppercase()));
     for row in rows {
         table.add_row(columns.iter().map(|column| match (*column, plain(&row[*column])) {
             ("digest", digest) => digest.chars().take(12).collect(),

@@ -209,8 +209,9 @@ fn show(plugin: &Value, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return Ok(output::json(plugin)?);
     }
+    let is_out = plugin["state"] == "out-of-service";
     let serves = match (plugin["serves"].as_str(), plugin["digest"].as_str()) {
-        (Some(name), Some(digest)) => format!(", serves {name} with revision {:.12}", digest),
+        (Some(name), Some(digest)) if !is_out => format!(", serves {name} with revision {:.12}", digest),
         _ => String::new(),
     };
     output::line(&format!("{}: {}{serves}", text(&plugin["plugin"]), state(plugin)));

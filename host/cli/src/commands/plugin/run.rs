@@ -67,7 +67,7 @@ fn time(text: &str) -> Result<Time, String> {
 /// Asks once and prints what it said.
 pub(super) async fn run(args: RunArgs, format: Format) -> anyhow::Result<()> {
     let (component, grants) = args.component.read()?;
-    let engine = sandbox()?;
+    let engine = sandbox(args.component.compiling)?;
     match inspect(&component)?.kind {
         Kind::Adapter => {
             let answer = engine.validate_once(component, grants.as_deref(), args.request()?).await??;

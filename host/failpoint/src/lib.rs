@@ -1,10 +1,10 @@
 //! Named places where a fault test ends this process, as a power cut would, or pauses it. Nothing of this is in a
-//! release build. `tests/tests/crash.rs` holds that every name here is in its matrix.
+//! release build. `tests/tests/crash.rs` kills at each place of `host/app`, `host/engine/tests/crash.rs` at each of the engine's.
 
 /// Passes the place `name`. In a debug build started with `WHARF_FAILPOINT=name:N` the process ends itself by SIGKILL
 /// at the N-th passage; with `WHARF_FAILPOINT=name:N:stop` it pauses itself by SIGSTOP and goes on after SIGCONT.
 #[cfg(debug_assertions)]
-pub(crate) fn pass(name: &'static str) {
+pub fn pass(name: &'static str) {
     use std::sync::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -38,4 +38,4 @@ pub(crate) fn pass(name: &'static str) {
 
 /// Nothing, in a release build.
 #[cfg(not(debug_assertions))]
-pub(crate) const fn pass(_name: &'static str) {}
+pub const fn pass(_name: &'static str) {}

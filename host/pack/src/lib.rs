@@ -1,0 +1,79 @@
+//! What a plugin's component carries besides its code: version, licence, description and conformance vectors, as custom
+//! sections at its end.
+//!
+//! The first three have the names of the WebAssembly tool conventions, so `wasm-tools metadata show` reads them. A crate of
+//! its own, so that the repository's chores pack its plugins as `wharf plugin pack` packs those of others, and are built
+//! without the sandbox. Leaves out: whether the component is a plugin and its vectors make sense, which the engine says.
+
+use std::{fs, io, path::Path};
+
+use wasm_encoder::{CustomSection, Section};
+
+/// The custom section that holds vectors.
+pub const CONFORMANCE_SECTION: &str = "wharf:conformance";
+
+/// What is packed into a component besides its code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackFacts {
+    /// A semantic version.
+    pub version: Option<String>,
+    /// An SPDX expression.
+    pub licenses: Option<String>,
+    /// One line for people.
+    pub description: Option<String>,
+    /// Files of vectors, each `{"cases": [...]}`.
+    pub vectors: Vec<String>,
+}
+
+/// The component with these facts. Whatever it carries already stays.
+pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
+    let texts = [("version", &facts.version), ("licenses", &facts.licenses), ("description", &facts.description)];
+    let named = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
+    let vectors = facts.vectors.iter().map(|text| (CONFORMANCE_SECTION, text.as_str()));
+    let mut packed = component.to_vec();
+    for (name, text) in named.chain(vectors) {
+        CustomSection { name: name.into(), data: text.as_bytes().into() }.append_to(&mut packed);
+    }
+    packed
+}
+
+/// The texts of a folder's files of vectors, `*.json`, in the order of their names.
+///
+/// # Errors
+/// If the folder or a file cannot be read; the error names it.
+pub fn vectors(dir: &Path) -> io::Result<Vec<String>> {
+    let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let entries = fs::read_dir(dir).map_err(|error| named(dir, error))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort_unstable();
+    files.iter().map(|file| fs::read_to_string(file).map_err(|error| named(file, error))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_and_vectors_become_sections() {
+        let facts = PackFacts {
+            version: Some("1.2.3".into()),
+            vectors: vec![r#"{"cases":[1]}"#.into(), r#"{"cases":[2]}"#.into()],
+            ..PackFacts::default()
+        };
+        let packed = pack(b"wasm", &facts);
+        let expected = b"wasm\0\x0d\x07version1.2.3\0\x1f\x11wharf:conformance{\"cases\":[1]}\0\x1f\x11wharf:conformance{\"cases\":[2]}";
+        assert_eq!(packed, expected);
+    }
+
+    #[test]
+    fn vectors_are_read_in_order_and_a_missing_folder_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (file, text) in [("b.json", "2"), ("a.json", "1"), ("notes.txt", "3")] {
+            fs::write(dir.path().join(file), text).expect("written");
+        }
+        assert_eq!(vectors(dir.path()).expect("vectors"), ["1", "2"]);
+        let error = vectors(&dir.path().join("nowhere")).expect_err("no folder");
+        assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+}
