@@ -24,6 +24,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: String) -> Rout
     let document: Arc<str> = document.into();
     let page = Arc::new(
         Config::from("/openapi.json")
+            .use_base_layout()
             .validator_url("none")
             .display_request_duration(true)
             .try_it_out_enabled(true)

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn an_optional_field_may_be_absent_but_not_wrong() {
         let mut fields = fields(json!({"good": "eur", "null": null, "bad": ["EUR"], "worse": "EURO"}));
-        let mut take = |name| Option::<Currency>::take(&mut fields, name);
+        let mut take = |name| <Option<Currency> as Field>::take(&mut fields, name);
         assert_eq!(take("good").flatten().map(|c| c.to_string()).as_deref(), Some("EUR"));
         assert_eq!(take("null"), Some(None));
         assert_eq!(take("absent"), Some(None));

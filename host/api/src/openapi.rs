@@ -1,11 +1,14 @@
 //! What the description says of the API as a whole, and of every route alike: how all of them refuse.
 
+use std::collections::BTreeMap;
+
 use utoipa::openapi::{
-    Components, Content, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+    Components, Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
     header::HeaderBuilder,
     info::{InfoBuilder, LicenseBuilder},
     path::{Operation, ParameterIn, PathItem},
-    schema::{ObjectBuilder, Type},
+    request_body::RequestBody,
+    schema::{ObjectBuilder, Schema, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     tag::TagBuilder,
 };
@@ -65,12 +68,25 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     }
     components.add_security_scheme("mock", scheme(HttpAuthScheme::Basic, "`MOCK_<MARKETPLACE>_USER` and `_PASS`"));
     components.add_security_scheme("admin", scheme(HttpAuthScheme::Bearer, "`WHARF_ADMIN_TOKEN`"));
+    let schemas = components.schemas.clone();
     for (path, item) in &mut api.paths.paths {
         for operation in operations(item) {
             refuse(operation, path.starts_with("/admin/"));
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                body.required = Some(if is_optional(body, &schemas) { Required::False } else { Required::True });
+            }
         }
     }
     api
+}
+
+/// A request without a body counts as an empty object, which is enough where no field is required.
+fn is_optional(body: &RequestBody, schemas: &BTreeMap<String, RefOr<Schema>>) -> bool {
+    body.content.values().any(|content| {
+        let RefOr::T(Content { schema: Some(RefOr::Ref(reference)), .. }) = content else { return false };
+        let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+        matches!(schemas.get(name), Some(RefOr::T(Schema::Object(object))) if object.required.is_empty())
+    })
 }
 
 fn scheme(kind: HttpAuthScheme, about: &str) -> SecurityScheme {

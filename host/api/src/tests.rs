@@ -35,7 +35,7 @@ async fn echo(JsonBody(request): JsonBody<Echo>) -> Json<Value> {
 }
 
 async fn token(Query(request): Query<Token>) -> String {
-    request.sync_token.to_string()
+    request.sync_token.0.to_string()
 }
 
 async fn panics() -> StatusCode {

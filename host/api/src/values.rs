@@ -118,9 +118,24 @@ impl Field for Time {
     }
 }
 
-/// The schema of one of these names.
-pub(crate) fn names<const N: usize>(names: [&'static str; N]) -> Object {
-    string().enum_values(Some(names)).build()
+/// The schema of an answer's member that has one of these names.
+pub(crate) fn names<const N: usize>(about: &str, names: [&'static str; N]) -> Object {
+    string().description(Some(about)).enum_values(Some(names)).build()
+}
+
+/// Tells two answers apart.
+fn always(value: bool) -> Object {
+    bool::schema().enum_values(Some([value])).build()
+}
+
+/// Of what succeeded.
+pub(crate) fn always_true() -> Object {
+    always(true)
+}
+
+/// Of what did not.
+pub(crate) fn always_false() -> Object {
+    always(false)
 }
 
 /// One of a few names.

@@ -25,7 +25,6 @@ pub(super) struct Delivery {
     event_id: Uuid,
     event: String,
     webhook_id: Uuid,
-    /// `pending`: to be sent. `success`: accepted by the receiver. `failed`: given up, a dead letter.
     #[schema(schema_with = delivery_states)]
     state: &'static str,
     /// How often it was sent.
@@ -62,7 +61,8 @@ struct Attempt {
 }
 
 fn delivery_states() -> Object {
-    names(DeliveryState::ALL.map(DeliveryState::as_str))
+    let about = "`pending`: to be sent. `success`: accepted by the receiver. `failed`: given up, a dead letter.";
+    names(about, DeliveryState::ALL.map(DeliveryState::as_str))
 }
 
 impl From<AppDelivery> for Delivery {

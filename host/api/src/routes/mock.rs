@@ -15,6 +15,7 @@ use crate::{
     error::{ApiError, Refusal},
     fields::Fields,
     request::{FromFields, request},
+    values::{always_false, always_true},
 };
 
 /// The marketplace that a request asks and may ask: checked before its body is looked at.
@@ -56,7 +57,7 @@ pub(super) enum MockJudgement {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AcceptedReceipt {
-    #[schema(example = true)]
+    #[schema(schema_with = always_true)]
     status: bool,
     order_id: String,
     #[serde(serialize_with = "exact_number")]
@@ -72,7 +73,7 @@ pub(super) struct AcceptedReceipt {
 /// A receipt that names none.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RejectedReceipt {
-    #[schema(example = false)]
+    #[schema(schema_with = always_false)]
     status: bool,
 }
 

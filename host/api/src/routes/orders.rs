@@ -9,6 +9,7 @@ use crate::{
     body::JsonBody,
     error::{ApiError, Refusal},
     request::request,
+    values::{always_false, always_true},
 };
 
 request! {
@@ -33,7 +34,7 @@ pub(super) enum ImportAnswer {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImportedOrder {
-    #[schema(example = true)]
+    #[schema(schema_with = always_true)]
     success: bool,
     #[schema(example = "order-1b90c1")]
     order_id: String,
@@ -50,7 +51,7 @@ pub(super) struct ImportedOrder {
 /// An order that was not imported, or not yet.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NotImported {
-    #[schema(example = false)]
+    #[schema(schema_with = always_false)]
     success: bool,
     error: ImportTrouble,
 }

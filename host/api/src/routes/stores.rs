@@ -82,8 +82,6 @@ pub(super) struct StoreStatus {
     last_sync_at: Option<String>,
     #[schema(minimum = 0)]
     imported_orders: i64,
-    /// Over the latest 20 logs. `pending`: there are none. `success`: the last is a success and none failed or was
-    /// rate-limited. `failed`: the last failed and none succeeded. `partial`: everything else.
     #[schema(schema_with = sync_statuses)]
     sync_status: &'static str,
     #[schema(minimum = 0)]
@@ -91,7 +89,9 @@ pub(super) struct StoreStatus {
 }
 
 fn sync_statuses() -> Object {
-    names(SyncStatus::ALL.map(SyncStatus::as_str))
+    let about = "Over the latest 20 logs. `pending`: there are none. `success`: the last is a success and none failed or \
+        was rate-limited. `failed`: the last failed and none succeeded. `partial`: everything else.";
+    names(about, SyncStatus::ALL.map(SyncStatus::as_str))
 }
 
 /// Read a store's status
