@@ -18,7 +18,7 @@ use crate::{
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
     section("Building the host", || run_ok(cargo().arg("build")))?;
-    if arguments.is_empty() {
+    if arguments.is_empty() || arguments.iter().any(|argument| argument == "schemathesis") {
         python::install_loudly("schemathesis", "tests/schemathesis/requirements.txt");
     }
     let servers = Servers::start(Durability::Skipped)?;
