@@ -156,7 +156,7 @@ fn wrong(schema: &Value, in_query: bool) -> Vec<Value> {
     let kind = kind(schema);
     match kind {
         "string" => values.push(json!("a\u{0}b")),
-        "integer" => values.extend([json!(1.5), json!("many")]),
+        "integer" => values.extend([json!(1.5), json!("many"), json!("+5")]),
         _ => values.push(json!("perhaps")),
     }
     if !in_query {
@@ -284,8 +284,10 @@ async fn the_page_asks_nobody_else(backend: Backend) -> Result<()> {
     }
     let starter = unpacked(&host, "/docs/swagger-initializer.js").await?;
     assert!(starter.contains("/openapi.json") && !is_elsewhere(&starter), "{starter}");
-    let missing = host.get("/docs/nothing.js").await?;
-    assert_eq!((missing.status, missing.get("error")), (404, json!("Not found")));
+    for path in ["/docs/nothing.js", "/docs/..%2f..%2fetc%2fpasswd", "/docs/%ff", "/docs/%00"] {
+        let missing = host.get(path).await?;
+        assert_eq!((missing.status, missing.get("error")), (404, json!("Not found")), "{path}");
+    }
     Ok(())
 }
 

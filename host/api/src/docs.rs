@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{HeaderName, header},
     response::{IntoResponse, Redirect, Response},
     routing::get,
@@ -39,7 +39,13 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: String) -> Rout
         .route("/openapi.json", get(async move || (JSON, document.to_string())))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(move || index(String::new())))
-        .route("/docs/{*file}", get(move |Path(path): Path<String>| file(path)))
+        .route(
+            "/docs/{*file}",
+            get(async move |path: Result<Path<String>, PathRejection>| match path {
+                Ok(Path(path)) => file(path).await,
+                Err(_) => Err(ApiError::NotFound),
+            }),
+        )
 }
 
 fn file(path: &str, page: Arc<Config<'static>>) -> Result<Response, ApiError> {

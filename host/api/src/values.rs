@@ -186,8 +186,8 @@ impl<const LEAST: i64, const MOST: i64> Field for Number<LEAST, MOST> {
     fn read(given: &Given) -> Result<Self, Invalid> {
         let number = match given {
             Given::Json(value) => value.as_i64().or_else(|| value.as_f64().and_then(whole)),
-            Given::Text(text) => text.parse().ok(),
-            Given::Wrong(_) => None,
+            Given::Text(text) if !text.starts_with('+') => text.parse().ok(),
+            Given::Text(_) | Given::Wrong(_) => None,
         };
         let number = number.filter(|number| (LEAST..=MOST).contains(number));
         number.map(Self).ok_or_else(|| Invalid(format!("must be a whole number from {LEAST} to {MOST}")))
