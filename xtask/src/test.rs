@@ -19,8 +19,10 @@ use crate::{
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
     section("Building the host", || run_ok(cargo().arg("build")))?;
-    if arguments.is_empty() || arguments.iter().any(|argument| argument == "schemathesis") {
-        python::install_loudly("schemathesis", "tests/schemathesis/requirements.txt");
+    for (tool, suite) in [("schemathesis", "schemathesis"), ("receivers", "signatures")] {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == suite) {
+            python::install_loudly(tool, &format!("tests/{tool}/requirements.txt"));
+        }
     }
     let servers = Servers::start(Durability::Skipped)?;
     heading("Running the suites");

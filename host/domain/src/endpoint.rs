@@ -48,7 +48,8 @@ impl Health {
     }
 }
 
-/// The pace of an endpoint: deliveries per minute, in small bursts, because workers look about once a second.
+/// The pace of an endpoint: deliveries per minute, in bursts of two seconds' worth and one, because workers look about
+/// once a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     interval: Duration,
@@ -64,7 +65,8 @@ impl Pace {
         const BURST: Duration = Duration::from_secs(2);
         let rate = u32::try_from(rate.clamp(1, Self::MOST_PER_MINUTE)).unwrap_or(1);
         let interval = Duration::from_secs(60) / rate;
-        Self { interval, burst: BURST.max(interval) }
+        // One more than the burst's worth: a worker that comes by a little late must not lose the fraction.
+        Self { interval, burst: BURST + interval }
     }
 
     /// How long after one delivery the next may begin.
