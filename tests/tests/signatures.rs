@@ -1,13 +1,17 @@
 //! Signatures as receivers see them: by secrets that are replaced under load, and by a key pair.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
-use wharf_tests::{Answer, Backend, Host, Receiver, Request, on_every_backend};
+use tokio::{io::AsyncWriteExt, process::Command};
+use wharf_tests::{Answer, Backend, Host, Receiver, Request, on_every_backend, repository, tool};
 
 async fn register(host: &Host, url: &str, more: Value) -> Result<(String, String)> {
     let mut body = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": url});
@@ -107,4 +111,39 @@ async fn a_key_pair_signs_where_it_is_wanted(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-on_every_backend!(a_slow_receiver_misses_nothing_while_secrets_are_rotated, a_key_pair_signs_where_it_is_wanted,);
+/// With the library that Standard Webhooks has for Python; `cargo xtask test` installs it where Python can be had, and
+/// says so where not.
+async fn a_receiver_in_python_verifies_what_was_sent_and_nothing_else(backend: Backend) -> Result<()> {
+    let Some(python) = tool("receivers/bin/python") else { return Ok(()) };
+    let host = Host::start(backend).await?;
+    let receiver = Receiver::start().await?;
+    let (webhook, old) = register(&host, receiver.url(), json!({"asymmetric": true})).await?;
+    let rotated = post(&host, &webhook, "secret/rotate").await?;
+    let new = rotated.get("secret").as_str().map(str::to_owned).context(rotated.text)?;
+    post(&host, &webhook, "test").await?;
+    let request = receiver.wait_for(1).await?.remove(0);
+    let pairs = request.headers.iter();
+    let pairs = pairs.filter_map(|(name, value)| Some((name.as_str().to_owned(), json!(value.to_str().ok()?))));
+    let headers: Value = pairs.collect::<serde_json::Map<_, _>>().into();
+    let body = String::from_utf8(request.body.to_vec())?;
+    let other = format!("whsec_{}", STANDARD.encode([7; 32]));
+    let case = |secret: &str, body: &str| json!({"secret": secret, "headers": headers, "body": body});
+    let cases = [case(&old, &body), case(&new, &body), case(&other, &body), case(&new, &body.replace(':', ": "))];
+    let mut child = Command::new(python)
+        .arg(repository().join("tests/receivers/verify.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    child.stdin.take().context("stdin")?.write_all(serde_json::to_string(&cases)?.as_bytes()).await?;
+    let said = String::from_utf8(child.wait_with_output().await?.stdout)?;
+    let refused = "No matching signature found";
+    ensure!(said.lines().eq(["valid", "valid", refused, refused]), "{said}");
+    Ok(())
+}
+
+on_every_backend!(
+    a_slow_receiver_misses_nothing_while_secrets_are_rotated,
+    a_key_pair_signs_where_it_is_wanted,
+    a_receiver_in_python_verifies_what_was_sent_and_nothing_else,
+);
