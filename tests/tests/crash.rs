@@ -275,9 +275,16 @@ fn nothing_is_lost_by_the_embedded_process() -> Result<()> {
 
 #[test]
 fn every_failpoint_of_the_code_is_in_the_matrix() -> Result<()> {
-    let mut in_code = Vec::new();
-    for entry in std::fs::read_dir(repository().join("host/app/src"))? {
-        let text = std::fs::read_to_string(entry?.path())?;
+    let (mut in_code, mut folders) = (Vec::new(), vec![repository().join("host/app/src")]);
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    for file in files {
+        let text = std::fs::read_to_string(file)?;
         let names = text.split("failpoint::pass(\"").skip(1).filter_map(|rest| rest.split('"').next());
         in_code.extend(names.map(str::to_owned));
     }
