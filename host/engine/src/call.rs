@@ -7,9 +7,9 @@ use wharf_domain::{Answer, Event};
 use crate::bindings::adapter_types;
 use crate::convert::{self, Message, ValidateRequest, for_people};
 use crate::guest::GuestState;
+use crate::processor::ProcessorTime;
 use crate::revision::{Callable, Guest};
-use crate::sandbox::TICK;
-use crate::{Fault, Limits, Manifest};
+use crate::{Fault, Manifest};
 
 /// What the runtime says when a guest hands out more than its hostcall fuel; the error has no public type.
 const HOSTCALL_FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls";
@@ -102,8 +102,16 @@ impl Callable {
         &self,
         work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
     ) -> (Result<T, Fault>, Usage) {
-        let mut store = self.store();
-        let ended = tokio::time::timeout(self.limits.wall, work(&mut store)).await;
+        let processor = ProcessorTime::default();
+        let mut store = self.store(processor.clone());
+        let ended = {
+            let mut call = std::pin::pin!(work(&mut store));
+            let measured = std::future::poll_fn(|context| {
+                processor.resume();
+                call.as_mut().poll(context)
+            });
+            tokio::time::timeout(self.limits.wall, measured).await
+        };
         let last_words = store.data_mut().finish_log();
         let usage = Usage {
             memory_bytes: store.data().memory.peak(),
@@ -119,7 +127,7 @@ impl Callable {
         (result, usage)
     }
 
-    fn store(&self) -> Store<GuestState> {
+    fn store(&self, processor: ProcessorTime) -> Store<GuestState> {
         let mut store = Store::new(self.guest.engine(), self.state());
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes);
@@ -127,11 +135,10 @@ impl Callable {
         if self.metering.counts_fuel() {
             store.set_fuel(ALL_FUEL).expect("this engine counts fuel");
         }
-        let mut ticks_left = ticks(&self.limits);
+        let most = self.limits.cpu;
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
-            ticks_left -= 1;
-            Ok(if ticks_left == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+            Ok(if processor.is_spent(most) { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
         });
         store
     }
@@ -154,10 +161,6 @@ pub(crate) type Judged = Result<adapter_types::Verdict, adapter_types::Fault>;
 
 /// Handles that a component may hold towards others.
 const MOST_COMPONENT_HANDLES: usize = 1_000;
-
-fn ticks(limits: &Limits) -> u128 {
-    limits.cpu.as_millis().div_ceil(TICK.as_millis()).max(1)
-}
 
 fn fault(error: &wasmtime::Error, state: &GuestState, last_words: Option<String>) -> Fault {
     if error.is::<PoolConcurrencyLimitError>() {

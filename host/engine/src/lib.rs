@@ -30,6 +30,7 @@ mod limiter;
 mod load;
 mod operations;
 mod outbound;
+mod processor;
 mod registry;
 mod report;
 mod revision;

@@ -43,6 +43,8 @@ pub(crate) struct Registry {
     pub(crate) loader: Loader,
     pub(crate) shelf: Shelf,
     known: Mutex<Known>,
+    /// Held by whoever changes a life here or follows a change; the shelf's turn is between hosts.
+    turn: Mutex<()>,
     transitions: UnboundedSender<Transition>,
     max_in_flight: usize,
 }
@@ -71,26 +73,42 @@ impl Registry {
         transitions: UnboundedSender<Transition>,
         max_in_flight: usize,
     ) -> Self {
-        Self { now: ArcSwap::default(), loader, shelf, known: Mutex::default(), transitions, max_in_flight }
+        Self {
+            now: ArcSwap::default(),
+            loader,
+            shelf,
+            known: Mutex::default(),
+            turn: Mutex::default(),
+            transitions,
+            max_in_flight,
+        }
     }
 
     /// Changes a plugin's life in this host's turn, and lets this host serve accordingly. What `change` returns is told
-    /// to the audit; if it fails, nothing is changed.
+    /// to the audit; if it fails, nothing is changed. This host serves first and writes down then: no disk, however slow,
+    /// may hold up a rollback. If it cannot be written down, all is as before.
     pub(crate) fn change(
         &self,
         plugin: &str,
         change: impl FnOnce(&mut Life) -> Result<Vec<Step>, OperationError>,
     ) -> Result<(), OperationError> {
-        let _turn = self.shelf.turn()?;
+        let _of_this_host = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _of_all_hosts = self.shelf.turn()?;
         let mut life = self.shelf.life(plugin)?;
         let before = life.clone();
         let steps = change(&mut life)?;
+        let replaced = self.adopt(plugin, life.clone());
         if life != before {
-            self.shelf.save(plugin, &life)?;
-            self.shelf.prune()?;
+            if let Err(error) = self.shelf.save(plugin, &life) {
+                drop(self.adopt(plugin, before));
+                return Err(error.into());
+            }
+            if let Err(error) = self.shelf.prune() {
+                tracing::warn!(%error, "revisions that nobody needs could not be removed");
+            }
         }
         steps.into_iter().for_each(|step| self.tell(plugin, step));
-        self.adopt(plugin, life, Audit::Tell);
+        replaced.into_iter().for_each(|replaced| self.drain(replaced));
         Ok(())
     }
 
@@ -106,7 +124,17 @@ impl Registry {
                 tracing::error!(plugin, %digest, %refusal, "the active revision cannot be loaded");
                 continue;
             }
-            self.adopt(&plugin, life, Audit::Silent);
+            self.follow(&plugin, life)?;
+        }
+        Ok(())
+    }
+
+    /// Serves what a life says, if that is still what it says: a change may have come between. The host that changed it
+    /// tells the audit.
+    fn follow(&self, plugin: &str, life: Life) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shelf.life(plugin)? == life {
+            drop(self.adopt(plugin, life));
         }
         Ok(())
     }
@@ -190,8 +218,8 @@ impl Registry {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes this host serve what a life says. The revision must be loaded.
-    fn adopt(&self, name: &str, life: Life, audit: Audit) {
+    /// Makes this host serve what a life says, and returns what it replaced. The revision must be loaded.
+    fn adopt(&self, name: &str, life: Life) -> Option<Arc<Revision>> {
         let mut known = self.known();
         let plugin = known.plugin(name, self.max_in_flight);
         plugin.life = life;
@@ -199,10 +227,7 @@ impl Registry {
         let needed: Vec<Digest> = plugin.life.needed().collect();
         plugin.loaded.retain(|digest, _| needed.contains(digest));
         self.publish(&known);
-        drop(known);
-        if let (Some(replaced), Audit::Tell) = (replaced, audit) {
-            self.drain(replaced);
-        }
+        replaced
     }
 
     /// Tells the audit when the last call of a replaced revision has ended.
@@ -252,13 +277,6 @@ impl Registry {
         }
         self.now.store(Arc::new(snapshot));
     }
-}
-
-/// Whether the audit hears of a replaced revision: only the host that changed a life tells.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Audit {
-    Tell,
-    Silent,
 }
 
 /// A transition that is still to be given its time and plugin.

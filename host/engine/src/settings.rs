@@ -11,7 +11,7 @@ const KIB: usize = 1024;
 /// What one call of a plugin may use. Every limit is enforced, and a call that meets one fails with its typed fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Limits {
-    /// Time on a processor, counted in ticks of 10 ms.
+    /// Time on a processor, looked at every 10 ms.
     #[serde(rename = "cpu_ms", serialize_with = "millis")]
     #[schema(value_type = u64)]
     pub cpu: Duration,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::fs::{Mode, OFlags};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
@@ -164,13 +165,7 @@ fn read_file(dir: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Somebody may have put a link or a pipe in its place meanwhile: the one is not followed, the other not waited for.
-#[cfg(unix)]
 fn open(path: &Path) -> io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<fs::File> {
-    fs::File::open(path)
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }

@@ -1,0 +1,119 @@
+//! The processor time of one call.
+//!
+//! A guest is interrupted at every tick, and what it used since it was resumed is read from clocks, because ticks come
+//! late on a busy machine. Its time is spent when it has been running, or ready to run, for as long as it may; so a guest
+//! that spins ends when it should, however many others want the processor. But one that is never let run must not be
+//! blamed: by its thread's own clock it must have used half of it. Most calls end before their first tick and are never
+//! measured.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::sandbox::TICK;
+
+/// Shared by whoever resumes a call and the callback that interrupts it, which take turns.
+#[derive(Clone, Default)]
+pub(crate) struct ProcessorTime(Arc<Mutex<Used>>);
+
+#[derive(Default)]
+struct Used {
+    total: Clocks,
+    resumed_at: Clocks,
+    /// It was interrupted and waits for its turn: it is ready to run. Else it waits for the host, which costs it nothing.
+    is_ready: bool,
+}
+
+/// What passed, and what the thread used of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Clocks {
+    passed: Duration,
+    of_thread: Duration,
+}
+
+impl Clocks {
+    fn now() -> Self {
+        Self { passed: read(ClockId::Monotonic), of_thread: read(ClockId::ThreadCPUTime) }
+    }
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+impl ProcessorTime {
+    /// The call goes on, on this thread.
+    pub(crate) fn resume(&self) {
+        let mut used = self.used();
+        if used.total.passed.is_zero() {
+            return;
+        }
+        let now = Clocks::now();
+        let passed = if std::mem::take(&mut used.is_ready) { used.resumed_at.passed } else { now.passed };
+        used.resumed_at = Clocks { passed, ..now };
+    }
+
+    /// The call is interrupted, on this thread. Whether it has used up its time; all before the first tick is one tick.
+    pub(crate) fn is_spent(&self, most: Duration) -> bool {
+        let Used { total, resumed_at, is_ready } = &mut *self.used();
+        let now = Clocks::now();
+        if total.passed.is_zero() {
+            *total = Clocks { passed: TICK, of_thread: TICK };
+        } else {
+            total.passed += now.passed.saturating_sub(resumed_at.passed);
+            total.of_thread += now.of_thread.saturating_sub(resumed_at.of_thread);
+        }
+        (*resumed_at, *is_ready) = (now, true);
+        total.passed >= most && total.of_thread >= most / 2
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_millis(60);
+
+    fn begun() -> ProcessorTime {
+        let time = ProcessorTime::default();
+        time.resume();
+        assert!(!time.is_spent(MOST), "the first tick is one tick");
+        time.resume();
+        time
+    }
+
+    #[test]
+    fn a_call_that_is_not_let_run_is_not_to_blame() {
+        let time = begun();
+        std::thread::sleep(2 * MOST);
+        assert!(!time.is_spent(MOST));
+    }
+
+    #[test]
+    fn waiting_for_its_turn_counts_and_waiting_for_the_host_does_not() {
+        let (waits_for_its_turn, waits_for_the_host) = (begun(), begun());
+        assert!(!waits_for_its_turn.is_spent(MOST));
+        std::thread::sleep(2 * MOST);
+        for time in [&waits_for_its_turn, &waits_for_the_host] {
+            time.resume();
+            assert!(!time.is_spent(MOST), "neither has used the processor");
+        }
+        assert!(waits_for_its_turn.used().total.passed >= 2 * MOST);
+        assert!(waits_for_the_host.used().total.passed < 2 * MOST);
+    }
+
+    #[test]
+    fn a_call_that_spins_has_spent_its_time() {
+        let time = begun();
+        let began = Clocks::now();
+        while read(ClockId::ThreadCPUTime) - began.of_thread < MOST {}
+        assert!(time.is_spent(MOST));
+        assert!(ProcessorTime::default().is_spent(TICK / 10), "a limit below a tick is a tick");
+    }
+}
