@@ -37,15 +37,19 @@ pub(crate) async fn drive(
         connections.push(Messages::of(TcpStream::connect(address).await?)?);
     }
     let (began, cpu_before) = (Instant::now(), usage::own_cpu()?);
-    let mut running: FuturesUnordered<_> =
-        connections.into_iter().map(|connection| client(connection, began + span, expected, &request)).collect();
+    let mut running: FuturesUnordered<_> = connections
+        .into_iter()
+        .map(|connection| client(connection, began + span, expected, &request))
+        .collect();
     let mut latencies = Vec::new();
     while let Some(seen) = running.next().await {
         latencies.extend(seen?);
     }
     let elapsed = began.elapsed().as_secs_f64();
     latencies.sort_unstable();
-    let p99 = latencies.get(latencies.len() * 99 / 100).context("no request was answered")?;
+    let p99 = latencies
+        .get(latencies.len() * 99 / 100)
+        .context("no request was answered")?;
     Ok(Load {
         rate: latencies.len() as f64 / elapsed,
         p99_ms: p99.as_secs_f64() * 1e3,
@@ -67,10 +71,17 @@ async fn client(
         request(&mut bytes);
         let sent = Instant::now();
         connection.stream.write_all(&bytes).await?;
-        let answer = connection.next().await?.context("the connection was closed")?;
+        let answer = connection
+            .next()
+            .await?
+            .context("the connection was closed")?;
         latencies.push(sent.elapsed());
         let body = std::str::from_utf8(answer.body)?;
-        ensure!(answer.status()? == status && body.contains(text), "unexpected answer: {}{body}", answer.head);
+        ensure!(
+            answer.status()? == status && body.contains(text),
+            "unexpected answer: {}{body}",
+            answer.head
+        );
     }
     Ok(latencies)
 }

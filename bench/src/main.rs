@@ -26,7 +26,11 @@ use crate::{report::Figure, rounds::Plan};
 
 /// Measures Wharf beside what limits it.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", max_term_width = 100)]
+#[command(
+    name = "cargo xtask bench",
+    bin_name = "cargo xtask bench",
+    max_term_width = 100
+)]
 struct Arguments {
     /// Only the benchmarks whose name contains this
     filter: Option<String>,
@@ -50,36 +54,57 @@ fn main() -> Result<ExitCode> {
         return bare::serve().map(|()| ExitCode::SUCCESS);
     }
     // One thread: what the load generator uses of the machine, Wharf cannot.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            done = run(&arguments) => done,
-            // Returning drops the processes that were started.
-            _ = interrupt.recv() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("told to stop"),
-        }
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                done = run(&arguments) => done,
+                // Returning drops the processes that were started.
+                _ = interrupt.recv() => bail!("interrupted"),
+                _ = terminate.recv() => bail!("told to stop"),
+            }
+        })
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     // sqlx and the Redis client want it set, also for connections without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let chosen: Vec<_> = benchmarks::ALL.iter().filter(|benchmark| benchmark.name.contains(filter)).collect();
-    ensure!(!chosen.is_empty(), "no benchmark's name contains {filter:?}; --list names them");
+    let chosen: Vec<_> = benchmarks::ALL
+        .iter()
+        .filter(|benchmark| benchmark.name.contains(filter))
+        .collect();
+    ensure!(
+        !chosen.is_empty(),
+        "no benchmark's name contains {filter:?}; --list names them"
+    );
     if arguments.list {
         for benchmark in chosen {
             print(&format!("{:<16} {}", benchmark.name, benchmark.about))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = if arguments.quick { Plan::QUICK } else { Plan::FULL };
+    let plan = if arguments.quick {
+        Plan::QUICK
+    } else {
+        Plan::FULL
+    };
     let mut figures: Vec<Figure> = Vec::new();
     for benchmark in chosen {
         let began = Instant::now();
-        eprintln!("{} {}", console::style("==>").cyan().bold().for_stderr(), benchmark.about);
-        figures.extend((benchmark.run)(&plan).await.with_context(|| benchmark.name)?);
+        eprintln!(
+            "{} {}",
+            console::style("==>").cyan().bold().for_stderr(),
+            benchmark.about
+        );
+        figures.extend(
+            (benchmark.run)(&plan)
+                .await
+                .with_context(|| benchmark.name)?,
+        );
         eprintln!("    {:.1} s", began.elapsed().as_secs_f64());
     }
     if arguments.json {

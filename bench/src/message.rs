@@ -20,7 +20,11 @@ pub(crate) struct Message<'a> {
 impl Messages {
     pub(crate) fn of(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(8 * 1024), begin: 0 })
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(8 * 1024),
+            begin: 0,
+        })
     }
 
     /// The next message; `None` if the other side has closed the connection in between.
@@ -32,19 +36,28 @@ impl Messages {
                 break lengths;
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                ensure!(self.buffer.is_empty(), "the connection ended within a message");
+                ensure!(
+                    self.buffer.is_empty(),
+                    "the connection ended within a message"
+                );
                 return Ok(None);
             }
         };
         self.begin = end;
-        Ok(Some(Message { head: std::str::from_utf8(&self.buffer[..head])?, body: &self.buffer[head..end] }))
+        Ok(Some(Message {
+            head: std::str::from_utf8(&self.buffer[..head])?,
+            body: &self.buffer[head..end],
+        }))
     }
 }
 
 impl Message<'_> {
     /// The status of an answer.
     pub(crate) fn status(&self) -> Result<u16> {
-        self.head.get(9..12).and_then(|status| status.parse().ok()).context("an answer without a status")
+        self.head
+            .get(9..12)
+            .and_then(|status| status.parse().ok())
+            .context("an answer without a status")
     }
 
     /// A header's value.
@@ -55,11 +68,18 @@ impl Message<'_> {
 
 /// The length of the head and of the whole message, if it is all there.
 fn lengths(buffer: &[u8]) -> Result<Option<(usize, usize)>> {
-    let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4) else {
+    let Some(head) = buffer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 4)
+    else {
         return Ok(None);
     };
     let length = header(std::str::from_utf8(&buffer[..head])?, "content-length");
-    let end = head + length.context("a message without a length")?.parse::<usize>()?;
+    let end = head
+        + length
+            .context("a message without a length")?
+            .parse::<usize>()?;
     Ok((buffer.len() >= end).then_some((head, end)))
 }
 

@@ -33,7 +33,11 @@ impl Receiver {
         let (address, received) = (listener.local_addr()?, Rc::<RefCell<Received>>::default());
         let tasks = LocalSet::new();
         tasks.spawn_local(accept(listener, Rc::clone(&received)));
-        Ok(Self { address, received, tasks })
+        Ok(Self {
+            address,
+            received,
+            tasks,
+        })
     }
 }
 
@@ -52,14 +56,22 @@ async fn accept(listener: TcpListener, received: Rc<RefCell<Received>>) {
 async fn answer(stream: TcpStream, received: &RefCell<Received>) -> Result<()> {
     let mut messages = Messages::of(stream)?;
     while let Some(message) = messages.next().await? {
-        message.header("webhook-signature").context("a webhook without a signature")?;
-        let id = message.header("x-event-id").context("a webhook without an id")?.to_owned();
+        message
+            .header("webhook-signature")
+            .context("a webhook without a signature")?;
+        let id = message
+            .header("x-event-id")
+            .context("a webhook without an id")?
+            .to_owned();
         {
             let mut received = received.borrow_mut();
             received.requests += 1;
             received.ids.insert(id);
         }
-        messages.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        messages
+            .stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .await?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What was measured, for people and for programs.
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{
+    Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED,
+};
 use serde::{Serialize, Serializer};
 
 use crate::rounds::Pairs;
@@ -54,9 +56,23 @@ pub(crate) enum Direction {
 
 impl Figure {
     /// A figure without a baseline.
-    pub(crate) fn alone(name: impl Into<String>, value: f64, unit: &'static str, direction: Direction) -> Self {
+    pub(crate) fn alone(
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        direction: Direction,
+    ) -> Self {
         let met = direction.met(value, None);
-        Self { name: name.into(), value, unit, baseline: None, ratio: None, direction, met, note: String::new() }
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            baseline: None,
+            ratio: None,
+            direction,
+            met,
+            note: String::new(),
+        }
     }
 
     /// A figure beside its baseline.
@@ -69,7 +85,10 @@ impl Figure {
     ) -> Self {
         let ratio = pairs.ratio();
         Self {
-            baseline: Some(Baseline { name: baseline, value: pairs.baseline() }),
+            baseline: Some(Baseline {
+                name: baseline,
+                value: pairs.baseline(),
+            }),
             ratio: Some(ratio),
             met: direction.met(pairs.ours(), Some(ratio)),
             ..Self::alone(name, pairs.ours(), unit, direction)
@@ -79,7 +98,10 @@ impl Figure {
     /// Adds what else there is to know.
     #[must_use]
     pub(crate) fn with_note(self, note: impl Into<String>) -> Self {
-        Self { note: note.into(), ..self }
+        Self {
+            note: note.into(),
+            ..self
+        }
     }
 }
 
@@ -112,10 +134,23 @@ fn as_text<S: Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok,
 /// All figures as a table that fits the terminal.
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["benchmark", "figure", "baseline", "ratio", "direction", "met?", "note"]);
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header([
+        "benchmark",
+        "figure",
+        "baseline",
+        "ratio",
+        "direction",
+        "met?",
+        "note",
+    ]);
     for figure in figures {
-        let baseline = figure.baseline.as_ref().map(|baseline| format!("{} {}", number(baseline.value), baseline.name));
+        let baseline = figure
+            .baseline
+            .as_ref()
+            .map(|baseline| format!("{} {}", number(baseline.value), baseline.name));
         let met = match figure.met {
             Some(true) => Cell::new("yes").fg(Color::Green),
             Some(false) => Cell::new("no").fg(Color::Red),
@@ -123,9 +158,15 @@ pub(crate) fn table(figures: &[Figure]) -> String {
         };
         table.add_row([
             Cell::new(&figure.name),
-            Cell::new(format!("{} {}", number(figure.value), figure.unit)).set_alignment(CellAlignment::Right),
+            Cell::new(format!("{} {}", number(figure.value), figure.unit))
+                .set_alignment(CellAlignment::Right),
             Cell::new(baseline.unwrap_or_default()),
-            Cell::new(figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default()),
+            Cell::new(
+                figure
+                    .ratio
+                    .map(|ratio| format!("{ratio:.2}"))
+                    .unwrap_or_default(),
+            ),
             Cell::new(figure.direction.text()),
             met,
             Cell::new(&figure.note),
@@ -159,7 +200,12 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, text) in [(4.567, "4.57"), (45.67, "45.7"), (456.7, "457"), (1_234_567.0, "1,234,567")] {
+        for (value, text) in [
+            (4.567, "4.57"),
+            (45.67, "45.7"),
+            (456.7, "457"),
+            (1_234_567.0, "1,234,567"),
+        ] {
             assert_eq!(number(value), text);
         }
     }
@@ -169,7 +215,13 @@ mod tests {
         assert_eq!(Direction::Open.met(1.0, None), None);
         assert_eq!(Direction::AtLeast(5.0).met(5.0, None), Some(true));
         assert_eq!(Direction::AtMost(5.0).met(5.1, None), Some(false));
-        assert_eq!(Direction::RatioAtLeast(0.8).met(1.0, Some(0.79)), Some(false));
-        assert_eq!(Direction::RatioAtMost(1.5).met(100.0, Some(1.4)), Some(true));
+        assert_eq!(
+            Direction::RatioAtLeast(0.8).met(1.0, Some(0.79)),
+            Some(false)
+        );
+        assert_eq!(
+            Direction::RatioAtMost(1.5).met(100.0, Some(1.4)),
+            Some(true)
+        );
     }
 }

@@ -13,8 +13,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) const FULL: Self = Self { rounds: 3, turn: Duration::from_secs(3), work: 10_000 };
-    pub(crate) const QUICK: Self = Self { rounds: 1, turn: Duration::from_secs(1), work: 2_000 };
+    pub(crate) const FULL: Self = Self {
+        rounds: 3,
+        turn: Duration::from_secs(3),
+        work: 10_000,
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 1,
+        turn: Duration::from_secs(1),
+        work: 2_000,
+    };
 }
 
 /// Pairs of measurements that were taken one right after the other.

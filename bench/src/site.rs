@@ -10,12 +10,13 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use uuid::Uuid;
 use wharf_domain::{
-    AccessToken, Clock, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId, MarketplaceName,
-    OrganizationId, ShaperName, StoreId, StoreName, SyncToken, SystemClock, TargetUrl,
+    AccessToken, Clock, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId,
+    MarketplaceName, OrganizationId, ShaperName, StoreId, StoreName, SyncToken, SystemClock,
+    TargetUrl,
 };
 use wharf_queue::Doorbell;
 use wharf_store::{
-    Conn, EncryptionKey, Store, StoreSettings,
+    Conn, EncryptionKey, Ledger, LedgerSettings,
     endpoints::{self, NewEndpoint},
     stores::{self, NewStore},
 };
@@ -27,7 +28,7 @@ const KEY: [u8; 32] = [7; 32];
 pub(crate) struct Site {
     dir: TempDir,
     /// The ledger.
-    pub(crate) store: Store,
+    pub(crate) ledger: Ledger,
     /// Rings for its workers.
     pub(crate) doorbell: Doorbell,
     database_url: String,
@@ -37,17 +38,33 @@ pub(crate) struct Site {
 impl Site {
     /// Makes a migrated, empty database of this name.
     pub(crate) async fn open(name: &str) -> Result<Self> {
-        let server_url = env::var("DATABASE_URL").context("DATABASE_URL is not set: `cargo xtask bench` sets it")?;
-        let redis_url = env::var("REDIS_URL").context("REDIS_URL is not set: `cargo xtask bench` sets it")?;
+        let server_url = env::var("DATABASE_URL")
+            .context("DATABASE_URL is not set: `cargo xtask bench` sets it")?;
+        let redis_url =
+            env::var("REDIS_URL").context("REDIS_URL is not set: `cargo xtask bench` sets it")?;
         let database = format!("wharf_bench_{name}_{}", Uuid::now_v7().simple());
-        let server = Store::open(&StoreSettings::new(&server_url)).await?;
-        server.write().await?.run_raw(&format!("create database {database}")).await?;
+        let server = Ledger::open(&LedgerSettings::new(&server_url)).await?;
+        server
+            .write()
+            .await?
+            .run_raw(&format!("create database {database}"))
+            .await?;
         server.close().await;
         let database_url = on_database(&server_url, &database)?;
-        let store = Store::open(&StoreSettings { pool_size: 2, ..StoreSettings::new(&database_url) }).await?;
-        store.migrate().await?;
+        let ledger = Ledger::open(&LedgerSettings {
+            pool_size: 2,
+            ..LedgerSettings::new(&database_url)
+        })
+        .await?;
+        ledger.migrate().await?;
         let doorbell = Doorbell::connect(&redis_url, wharf_queue::Settings::default())?;
-        Ok(Self { dir: TempDir::new()?, store, doorbell, database_url, redis_url })
+        Ok(Self {
+            dir: TempDir::new()?,
+            ledger,
+            doorbell,
+            database_url,
+            redis_url,
+        })
     }
 
     /// The folder.
@@ -66,8 +83,14 @@ impl Site {
             ("PORT", "0".to_owned()),
             ("DATABASE_URL", self.database_url.clone()),
             ("REDIS_URL", self.redis_url.clone()),
-            ("WHARF_ENCRYPTION_KEY", KEY.iter().map(|byte| format!("{byte:02x}")).collect()),
-            ("WHARF_DATA_DIR", self.dir().join("data").display().to_string()),
+            (
+                "WHARF_ENCRYPTION_KEY",
+                KEY.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ),
+            (
+                "WHARF_DATA_DIR",
+                self.dir().join("data").display().to_string(),
+            ),
             ("WHARF_PLUGINS_DIR", plugins_dir().display().to_string()),
             ("WEBHOOK_ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
             ("MOCK_ETSY_USER", "etsy_user".to_owned()),
@@ -79,7 +102,7 @@ impl Site {
 
     /// Registers stores 1 to `count` of the marketplace `etsy`, ten of them to an organization.
     pub(crate) async fn register_stores(&self, count: usize) -> Result<()> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.ledger.begin().await?;
         for number in 1..=count {
             let new = NewStore {
                 id: store_id(number),
@@ -98,7 +121,11 @@ impl Site {
     }
 
     /// Registers an endpoint of an organization for `sync.completed`.
-    pub(crate) async fn register_endpoint(&self, organization: &OrganizationId, url: &str) -> Result<()> {
+    pub(crate) async fn register_endpoint(
+        &self,
+        organization: &OrganizationId,
+        url: &str,
+    ) -> Result<()> {
         let now = SystemClock.now();
         let new = NewEndpoint {
             id: EndpointId(Uuid::now_v7()),
@@ -127,7 +154,7 @@ impl Site {
 
     /// A connection past the processes.
     pub(crate) async fn conn(&self) -> Result<Conn> {
-        Ok(self.store.write().await?)
+        Ok(self.ledger.write().await?)
     }
 }
 
@@ -152,7 +179,9 @@ pub(crate) const STORE_ID: &str = "00000000-0000-7000-8000-";
 pub(crate) const SYNC_TOKEN: &str = "00000000-0000-4000-8000-";
 
 fn numbered(beginning: &str, number: usize) -> Uuid {
-    format!("{beginning}{number:012}").parse().expect("a UUID's digits")
+    format!("{beginning}{number:012}")
+        .parse()
+        .expect("a UUID's digits")
 }
 
 /// The plugins of this repository.
@@ -163,13 +192,17 @@ pub(crate) fn plugins_dir() -> &'static Path {
 /// A hostile guest of the tests, compiled.
 pub(crate) fn guest(package: &str) -> PathBuf {
     let target = plugins_dir().with_file_name("target");
-    target.join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_")))
+    target
+        .join("wasm32-wasip2/plugin")
+        .join(format!("{}.wasm", package.replace('-', "_")))
 }
 
 /// The URL with another database in its path.
 fn on_database(url: &str, database: &str) -> Result<String> {
     let authority = url.find("://").context("DATABASE_URL is not a URL")? + 3;
-    let path = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
+    let path = url[authority..]
+        .find(['/', '?'])
+        .map_or(url.len(), |at| authority + at);
     let query = url[path..].find('?').map_or("", |at| &url[path + at..]);
     Ok(format!("{}/{database}{query}", &url[..path]))
 }
@@ -182,7 +215,10 @@ mod tests {
     fn urls_get_another_database() {
         for (url, expected) in [
             ("postgres://u@h:1/postgres", "postgres://u@h:1/x"),
-            ("postgres://u@h:1/postgres?sslmode=disable", "postgres://u@h:1/x?sslmode=disable"),
+            (
+                "postgres://u@h:1/postgres?sslmode=disable",
+                "postgres://u@h:1/x?sslmode=disable",
+            ),
             ("postgres://h", "postgres://h/x"),
         ] {
             assert_eq!(on_database(url, "x").expect("a URL"), expected);

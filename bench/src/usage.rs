@@ -20,8 +20,16 @@ pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
 /// Fields 14 and 15. The second is the program's name in parentheses and may hold anything.
 fn cpu_in(stat: &str) -> Result<Duration> {
     let after_name = stat.rsplit_once(')').context("no name in /proc/*/stat")?.1;
-    let mut ticks = after_name.split_ascii_whitespace().skip(11).map(str::parse::<u32>);
-    let mut next = || ticks.next().context("too few fields in /proc/*/stat")?.context("no number in /proc/*/stat");
+    let mut ticks = after_name
+        .split_ascii_whitespace()
+        .skip(11)
+        .map(str::parse::<u32>);
+    let mut next = || {
+        ticks
+            .next()
+            .context("too few fields in /proc/*/stat")?
+            .context("no number in /proc/*/stat")
+    };
     Ok(TICK * (next()? + next()?))
 }
 

@@ -39,9 +39,19 @@ impl Process {
     ) -> Result<Self> {
         let log = dir.join(format!("{}.log", words.join("-")));
         let mut command = Command::new(built("wharf")?);
-        command.args(words).env_clear().envs(settings).current_dir(dir);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
-        let mut process = Self { child: spawn(&mut command)?, address: None };
+        command
+            .args(words)
+            .env_clear()
+            .envs(settings)
+            .current_dir(dir);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
+        let mut process = Self {
+            child: spawn(&mut command)?,
+            address: None,
+        };
         process.wait_until_up(&log).await?;
         Ok(process)
     }
@@ -49,10 +59,22 @@ impl Process {
     /// Starts the bare handler.
     pub(crate) async fn bare() -> Result<Self> {
         let mut command = Command::new(built("wharf-bench")?);
-        let mut child = spawn(command.arg("--bare").stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        let mut child = spawn(
+            command
+                .arg("--bare")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped()),
+        )?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let address = lines.next_line().await?.context("the bare handler ended")?.parse()?;
-        Ok(Self { child, address: Some(address) })
+        let address = lines
+            .next_line()
+            .await?
+            .context("the bare handler ended")?
+            .parse()?;
+        Ok(Self {
+            child,
+            address: Some(address),
+        })
     }
 
     /// Where it listens.
@@ -69,7 +91,10 @@ impl Process {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let text = fs::read_to_string(log)?;
-            let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            let lines: Vec<Value> = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect();
             let line = |message| lines.iter().find(|line| line["message"] == message);
             if line("running").is_some() {
                 let address = line("listening").and_then(|line| line["address"].as_str());
@@ -85,14 +110,20 @@ impl Process {
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {
-    command.kill_on_drop(true).spawn().with_context(|| format!("{command:?} cannot be started"))
+    command
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("{command:?} cannot be started"))
 }
 
 /// A program that was built with this one.
 fn built(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.is_file() {
-        bail!("{} is missing: `cargo xtask bench` builds it", path.display());
+        bail!(
+            "{} is missing: `cargo xtask bench` builds it",
+            path.display()
+        );
     }
     Ok(path)
 }

@@ -16,7 +16,9 @@ pub struct Admin<'a>(pub(crate) &'a Host);
 impl Admin<'_> {
     /// A request to a path below `/admin/plugins`, with the token.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
-        self.0.request(method, &format!("/admin/plugins{path}")).bearer_auth(ADMIN_TOKEN)
+        self.0
+            .request(method, &format!("/admin/plugins{path}"))
+            .bearer_auth(ADMIN_TOKEN)
     }
 
     /// One plugin with everything that is known of it.
@@ -25,7 +27,12 @@ impl Admin<'_> {
     /// If the host does not know it.
     pub async fn plugin(&self, name: &str) -> Result<Value> {
         let answer = Answer::to(self.request("GET", &format!("/{name}"))).await?;
-        ensure!(answer.status == 200, "{name}: {} {}", answer.status, answer.text);
+        ensure!(
+            answer.status == 200,
+            "{name}: {} {}",
+            answer.status,
+            answer.text
+        );
         Ok(answer.json())
     }
 
@@ -35,7 +42,9 @@ impl Admin<'_> {
     /// If no answer comes.
     pub async fn push(&self, name: &str, component: &[u8], grants: Option<&str>) -> Result<Answer> {
         const BOUNDARY: &str = "a-boundary-that-stands-in-no-component";
-        let part = |part: &str| format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{part}\"\r\n\r\n");
+        let part = |part: &str| {
+            format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{part}\"\r\n\r\n")
+        };
         let mut form = [part("component").as_bytes(), component].concat();
         if let Some(grants) = grants {
             form.extend([part("grants").as_bytes(), grants.as_bytes()].concat());
@@ -51,8 +60,14 @@ impl Admin<'_> {
     /// # Errors
     /// If the host refuses.
     pub async fn change(&self, name: &str, what: &str, body: Value) -> Result<Value> {
-        let answer = Answer::to(self.request("POST", &format!("/{name}/{what}")).json(&body)).await?;
-        ensure!(answer.status == 200, "{what} {name} {body}: {} {}", answer.status, answer.text);
+        let answer =
+            Answer::to(self.request("POST", &format!("/{name}/{what}")).json(&body)).await?;
+        ensure!(
+            answer.status == 200,
+            "{what} {name} {body}: {} {}",
+            answer.status,
+            answer.text
+        );
         Ok(answer.json())
     }
 

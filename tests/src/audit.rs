@@ -35,7 +35,15 @@ pub struct Account {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { promised, logs, runs, deliveries, duplicates, received, troubles: (refused, broken) } = self;
+        let Self {
+            promised,
+            logs,
+            runs,
+            deliveries,
+            duplicates,
+            received,
+            troubles: (refused, broken),
+        } = self;
         write!(
             f,
             "{promised} imports promised, {logs} logs, {runs} runs, {deliveries} deliveries, {received} webhooks received \
@@ -51,7 +59,12 @@ impl Traffic {
     /// Names the first thing that is not as promised.
     pub async fn audit(&self) -> Result<Account> {
         let wrong = lock(&self.inner().wrong).clone();
-        ensure!(wrong.is_empty(), "{} wrong answers, such as {}", wrong.len(), wrong[0]);
+        ensure!(
+            wrong.is_empty(),
+            "{} wrong answers, such as {}",
+            wrong.len(),
+            wrong[0]
+        );
         let logs = self.logs_keep_their_promises().await?;
         self.counters_are_sums().await?;
         let runs = self.runs_began_and_ended().await?;
@@ -60,7 +73,15 @@ impl Traffic {
         let (deliveries, duplicates) = self.events_arrived(&received).await?;
         let promised = lock(&self.inner().promises).len();
         let (received, troubles) = (received.len(), self.troubles());
-        Ok(Account { promised, logs, runs, deliveries, duplicates, received, troubles })
+        Ok(Account {
+            promised,
+            logs,
+            runs,
+            deliveries,
+            duplicates,
+            received,
+            troubles,
+        })
     }
 
     async fn logs_keep_their_promises(&self) -> Result<usize> {
@@ -71,10 +92,18 @@ impl Traffic {
             by_key.insert((text(row, "store_id"), text(row, "receipt")), row);
         }
         for (key, answer) in lock(&self.inner().promises).iter() {
-            let row = by_key.get(key).with_context(|| format!("the promised import {key:?} is lost"))?;
+            let row = by_key
+                .get(key)
+                .with_context(|| format!("the promised import {key:?} is lost"))?;
             if answer["success"] == true {
-                ensure!(row["status"] == "success", "{key:?} was {answer} and is {row}");
-                ensure!(row["order_id"] == answer["orderId"], "{key:?} was {answer} and is {row}");
+                ensure!(
+                    row["status"] == "success",
+                    "{key:?} was {answer} and is {row}"
+                );
+                ensure!(
+                    row["order_id"] == answer["orderId"],
+                    "{key:?} was {answer} and is {row}"
+                );
             }
         }
         let Seen { logs, .. } = &mut *lock(&self.inner().seen);
@@ -88,27 +117,40 @@ impl Traffic {
                 (select count(*) from sync_logs l where l.store_id = s.id and l.status = 'rate_limited') as limited
             from stores s";
         for row in self.inner().ledger.rows(counters).await? {
-            ensure!(row["imported_orders"] == row["imported"], "imported_orders is no sum: {row}");
-            ensure!(row["rate_limited_count"] == row["limited"], "rate_limited_count is no sum: {row}");
+            ensure!(
+                row["imported_orders"] == row["imported"],
+                "imported_orders is no sum: {row}"
+            );
+            ensure!(
+                row["rate_limited_count"] == row["limited"],
+                "rate_limited_count is no sum: {row}"
+            );
             let latest = format!(
                 "select status from sync_logs where store_id = {} order by created_at desc, id desc limit 20",
                 self.inner().ledger.id(&text(&row, "id"))
             );
             let latest = self.inner().ledger.rows(&latest).await?;
             let status = status_by_the_rule(&latest);
-            ensure!(row["sync_status"] == status, "sync_status should be {status}: {row}");
+            ensure!(
+                row["sync_status"] == status,
+                "sync_status should be {status}: {row}"
+            );
         }
         Ok(())
     }
 
     /// Every run told of its beginning once and of its end once, and its sums are its logs' attempts.
     async fn runs_began_and_ended(&self) -> Result<usize> {
-        let runs = "select store_id, sum(case when event = 'sync.started' then 1 else 0 end) as began,
+        let runs =
+            "select store_id, sum(case when event = 'sync.started' then 1 else 0 end) as began,
                 sum(case when event <> 'sync.started' then 1 else 0 end) as ended
             from callback_outbox group by store_id";
         let mut count = 0;
         for row in self.inner().ledger.rows(runs).await? {
-            ensure!(row["began"] == row["ended"], "a run began without end: {row}");
+            ensure!(
+                row["began"] == row["ended"],
+                "a run began without end: {row}"
+            );
             count += usize::try_from(row["began"].as_u64().unwrap_or_default())?;
         }
         Ok(count)
@@ -118,12 +160,22 @@ impl Traffic {
         let mut bodies = HashMap::new();
         for request in received {
             let path = request.uri.path().to_owned();
-            let secret = self.inner().secrets.get(&path).with_context(|| format!("who registered {path}?"))?;
+            let secret = self
+                .inner()
+                .secrets
+                .get(&path)
+                .with_context(|| format!("who registered {path}?"))?;
             let verifier = Webhook::new(secret)?;
-            verifier.verify(&request.body, &request.headers).with_context(|| format!("{path}: forged"))?;
+            verifier
+                .verify(&request.body, &request.headers)
+                .with_context(|| format!("{path}: forged"))?;
             let id = request.header("x-event-id").to_owned();
             let first = bodies.entry((path, id)).or_insert(&request.body);
-            ensure!(*first == &request.body, "two bodies under one id: {first:?} and {:?}", request.body);
+            ensure!(
+                *first == &request.body,
+                "two bodies under one id: {first:?} and {:?}",
+                request.body
+            );
         }
         Ok(())
     }
@@ -131,7 +183,12 @@ impl Traffic {
     async fn events_arrived(&self, received: &[Request]) -> Result<(usize, usize)> {
         let mut arrivals = BTreeMap::<(String, String), usize>::new();
         for request in received {
-            *arrivals.entry((request.uri.path().to_owned(), request.header("x-event-id").to_owned())).or_default() += 1;
+            *arrivals
+                .entry((
+                    request.uri.path().to_owned(),
+                    request.header("x-event-id").to_owned(),
+                ))
+                .or_default() += 1;
         }
         let select = "select d.id, d.outbox_id, d.state, d.attempt, e.target_url, o.status,
                 (select count(*) from callback_attempts a where a.delivery_id = d.id) as attempts,
@@ -143,17 +200,35 @@ impl Traffic {
         for row in &rows {
             let url = text(row, "target_url");
             let path = url.find("/webhook").map_or("", |at| &url[at..]).to_owned();
-            let arrived = arrivals.remove(&(path, text(row, "outbox_id"))).unwrap_or_default();
-            ensure!(row["state"] == "success" && row["status"] == "success", "an event was not delivered: {row}");
-            ensure!(row["accepted"] == 1 && row["attempts"] == row["attempt"], "attempts are missing: {row}");
+            let arrived = arrivals
+                .remove(&(path, text(row, "outbox_id")))
+                .unwrap_or_default();
+            ensure!(
+                row["state"] == "success" && row["status"] == "success",
+                "an event was not delivered: {row}"
+            );
+            ensure!(
+                row["accepted"] == 1 && row["attempts"] == row["attempt"],
+                "attempts are missing: {row}"
+            );
             let attempts = usize::try_from(row["attempts"].as_u64().unwrap_or_default())?;
-            ensure!(arrived >= attempts, "{attempts} attempts were written and {arrived} arrived: {row}");
+            ensure!(
+                arrived >= attempts,
+                "{attempts} attempts were written and {arrived} arrived: {row}"
+            );
             duplicates += arrived - attempts;
         }
-        ensure!(arrivals.is_empty(), "webhooks came of events that are not stored: {arrivals:?}");
+        ensure!(
+            arrivals.is_empty(),
+            "webhooks came of events that are not stored: {arrivals:?}"
+        );
         let events = "select count(*) as number from callback_outbox";
         let events = self.inner().ledger.row(events).await?;
-        ensure!(events["number"] == rows.len(), "{events} events and {} deliveries", rows.len());
+        ensure!(
+            events["number"] == rows.len(),
+            "{events} events and {} deliveries",
+            rows.len()
+        );
         let Seen { deliveries, .. } = &mut *lock(&self.inner().seen);
         never_less(deliveries, &rows, "state", "success")?;
         Ok((rows.len(), duplicates))
@@ -161,11 +236,22 @@ impl Traffic {
 }
 
 /// What was final stays so, and attempts only grow.
-fn never_less(seen: &mut BTreeMap<String, (String, i64)>, rows: &[Value], state: &str, last: &str) -> Result<()> {
+fn never_less(
+    seen: &mut BTreeMap<String, (String, i64)>,
+    rows: &[Value],
+    state: &str,
+    last: &str,
+) -> Result<()> {
     for row in rows {
-        let now = (text(row, state), row["attempt"].as_i64().unwrap_or_default());
+        let now = (
+            text(row, state),
+            row["attempt"].as_i64().unwrap_or_default(),
+        );
         if let Some(before) = seen.insert(text(row, "id"), now.clone()) {
-            ensure!(before.0 != last || before == now, "it was {before:?} and is {row}");
+            ensure!(
+                before.0 != last || before == now,
+                "it was {before:?} and is {row}"
+            );
             ensure!(before.1 <= now.1, "it was {before:?} and is {row}");
         }
     }
@@ -175,7 +261,9 @@ fn never_less(seen: &mut BTreeMap<String, (String, i64)>, rows: &[Value], state:
 /// The contract's rule, read literally.
 fn status_by_the_rule(latest: &[Value]) -> &'static str {
     let count = |wanted: &str| latest.iter().filter(|row| row["status"] == wanted).count();
-    let Some(last) = latest.first() else { return "pending" };
+    let Some(last) = latest.first() else {
+        return "pending";
+    };
     let bad = count("failed") + count("rate_limited");
     match last["status"].as_str().unwrap_or_default() {
         "success" if bad == 0 => "success",

@@ -7,7 +7,9 @@ use std::{
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the repository's root")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests lie in the repository's root")
 }
 
 /// The `wharf` program that was built with these tests; `WHARF_BINARY` names another.
@@ -19,7 +21,11 @@ pub fn wharf_binary() -> PathBuf {
         return path.into();
     }
     let path = profile_dir().join("wharf");
-    assert!(path.is_file(), "{} is missing: `cargo xtask test` builds it first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: `cargo xtask test` builds it first",
+        path.display()
+    );
     path
 }
 
@@ -36,7 +42,11 @@ pub fn built_plugin(name: &str) -> PathBuf {
 /// # Panics
 /// If it is not built.
 pub fn guest(package: &str) -> PathBuf {
-    built(target_dir().join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_"))))
+    built(
+        target_dir()
+            .join("wasm32-wasip2/plugin")
+            .join(format!("{}.wasm", package.replace('-', "_"))),
+    )
 }
 
 /// A program that `cargo xtask test` installs below `target/tools`, if it could.
@@ -46,16 +56,26 @@ pub fn tool(path: &str) -> Option<PathBuf> {
 
 /// Where cargo builds.
 pub(crate) fn target_dir() -> PathBuf {
-    profile_dir().parent().expect("a profile's directory lies in the target directory").to_owned()
+    profile_dir()
+        .parent()
+        .expect("a profile's directory lies in the target directory")
+        .to_owned()
 }
 
 fn built(path: PathBuf) -> PathBuf {
-    assert!(path.is_file(), "{} is missing: `cargo xtask plugins --guests` builds it", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: `cargo xtask plugins --guests` builds it",
+        path.display()
+    );
     path
 }
 
 /// Tests run from `target/<profile>/deps/`.
 fn profile_dir() -> PathBuf {
     let test = env::current_exe().expect("this program's own path");
-    test.ancestors().nth(2).expect("tests run in target/<profile>/deps").to_owned()
+    test.ancestors()
+        .nth(2)
+        .expect("tests run in target/<profile>/deps")
+        .to_owned()
 }

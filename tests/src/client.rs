@@ -47,7 +47,11 @@ impl Answer {
     pub async fn to(request: RequestBuilder) -> Result<Self> {
         let response = request.send().await.context("no answer")?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self { status, headers, text: response.text().await.context("half an answer")? })
+        Ok(Self {
+            status,
+            headers,
+            text: response.text().await.context("half an answer")?,
+        })
     }
 
     /// The body as JSON; `null` if it is none, so that a comparison shows what came.
@@ -62,6 +66,9 @@ impl Answer {
 
     /// A header's value, empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }

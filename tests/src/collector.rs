@@ -67,9 +67,16 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let collected = Arc::<Mutex<Collected>>::default();
-        let router = Router::new().route("/v1/traces", post(collect)).with_state(collected.clone());
-        let server = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
-        Ok(Self { url, collected, server })
+        let router = Router::new()
+            .route("/v1/traces", post(collect))
+            .with_state(collected.clone());
+        let server =
+            tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
+        Ok(Self {
+            url,
+            collected,
+            server,
+        })
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` names.
@@ -82,15 +89,24 @@ impl Collector {
     /// # Panics
     /// If something came that is no export of spans.
     pub fn spans(&self) -> Vec<Span> {
-        let collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        let collected = self
+            .collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         assert_eq!(collected.problems, [""; 0]);
         collected.spans.clone()
     }
 
     /// Whether a text was among all that came.
     pub fn has_seen(&self, text: &str) -> bool {
-        let collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
-        collected.bytes.windows(text.len()).any(|bytes| bytes == text.as_bytes())
+        let collected = self
+            .collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        collected
+            .bytes
+            .windows(text.len())
+            .any(|bytes| bytes == text.as_bytes())
     }
 
     /// Waits for the spans of a trace, sorted by name, until they have these names.
@@ -102,20 +118,30 @@ impl Collector {
             let mut spans = self.spans();
             spans.retain(|span| span.trace_id == trace_id);
             spans.sort_by(|a, b| a.name.cmp(&b.name));
-            spans.iter().map(|span| &*span.name).eq(names.iter().copied()).then_some(spans)
+            spans
+                .iter()
+                .map(|span| &*span.name)
+                .eq(names.iter().copied())
+                .then_some(spans)
         };
         let found = eventually(&format!("{names:?} in trace {trace_id}"), PATIENCE, look).await;
         found.map_err(|error| error.context(format!("{:#?}", self.spans())))
     }
 }
 
-async fn collect(State(collected): State<Arc<Mutex<Collected>>>, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn collect(
+    State(collected): State<Arc<Mutex<Collected>>>,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
     collected.bytes.extend_from_slice(&body);
     match ExportTraceServiceRequest::decode(body) {
         Ok(export) => {
             collected.spans.extend(spans(export));
-            (StatusCode::OK, ExportTraceServiceResponse::default().encode_to_vec())
+            (
+                StatusCode::OK,
+                ExportTraceServiceResponse::default().encode_to_vec(),
+            )
         }
         Err(error) => {
             collected.problems.push(error.to_string());
@@ -129,7 +155,11 @@ fn spans(export: ExportTraceServiceRequest) -> Vec<Span> {
     for resource in export.resource_spans {
         let about = attributes(resource.resource.unwrap_or_default().attributes);
         let service = about.get("service.name").cloned().unwrap_or_default();
-        for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+        for span in resource
+            .scope_spans
+            .into_iter()
+            .flat_map(|scope| scope.spans)
+        {
             found.push(Span {
                 service: service.clone(),
                 name: span.name,
@@ -146,7 +176,10 @@ fn spans(export: ExportTraceServiceRequest) -> Vec<Span> {
 }
 
 fn attributes(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|pair| (pair.key, text(pair.value))).collect()
+    pairs
+        .into_iter()
+        .map(|pair| (pair.key, text(pair.value)))
+        .collect()
 }
 
 fn text(value: Option<AnyValue>) -> String {

@@ -16,7 +16,8 @@ use tokio::process::{Child, Command};
 pub use rustix::process::Signal;
 
 use crate::{
-    ADMIN_TOKEN, Admin, Answer, Backend, LogLine, PATIENCE, Scrape, Site, client, eventually, log::Log, wharf_binary,
+    ADMIN_TOKEN, Admin, Answer, Backend, LogLine, PATIENCE, Scrape, Site, client, eventually,
+    log::Log, wharf_binary,
 };
 
 /// Shared by all hosts with PostgreSQL, as it must be in production.
@@ -36,11 +37,20 @@ impl HostBuilder {
             ("HOST".to_owned(), "127.0.0.1".to_owned()),
             ("PORT".to_owned(), "0".to_owned()),
             ("LOG_FORMAT".to_owned(), "json".to_owned()),
-            ("WEBHOOK_ALLOW_NETWORKS".to_owned(), "127.0.0.0/8,::1/128".to_owned()),
+            (
+                "WEBHOOK_ALLOW_NETWORKS".to_owned(),
+                "127.0.0.0/8,::1/128".to_owned(),
+            ),
             ("WHARF_ADMIN_TOKEN".to_owned(), ADMIN_TOKEN.to_owned()),
             ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
-            ("WHARF_DATA_DIR".to_owned(), site.data_dir().display().to_string()),
-            ("WHARF_PLUGINS_DIR".to_owned(), site.plugins_dir().display().to_string()),
+            (
+                "WHARF_DATA_DIR".to_owned(),
+                site.data_dir().display().to_string(),
+            ),
+            (
+                "WHARF_PLUGINS_DIR".to_owned(),
+                site.plugins_dir().display().to_string(),
+            ),
         ]);
         for marketplace in ["etsy", "shopify", "amazon"] {
             let prefix = format!("MOCK_{}", marketplace.to_uppercase());
@@ -52,7 +62,11 @@ impl HostBuilder {
             environment.insert("REDIS_URL".to_owned(), site.redis().url().to_owned());
             environment.insert("WHARF_ENCRYPTION_KEY".to_owned(), ENCRYPTION_KEY.to_owned());
         }
-        Self { site, arguments: vec!["serve".to_owned()], environment }
+        Self {
+            site,
+            arguments: vec!["serve".to_owned()],
+            environment,
+        }
     }
 
     /// Adds a role (`api`, `sync-worker`, ...); without any the host has all.
@@ -104,11 +118,21 @@ impl HostBuilder {
     /// # Errors
     /// If the program cannot be run.
     pub fn spawn(self) -> Result<Host> {
-        let mut child = self.to_command().kill_on_drop(true).spawn().context("wharf cannot be started")?;
+        let mut child = self
+            .to_command()
+            .kill_on_drop(true)
+            .spawn()
+            .context("wharf cannot be started")?;
         let log = Log::default();
         log.follow(child.stdout.take().context("no stdout")?);
         log.follow(child.stderr.take().context("no stderr")?);
-        Ok(Host { site: self.site, child, log, base_url: String::new(), client: client() })
+        Ok(Host {
+            site: self.site,
+            child,
+            log,
+            base_url: String::new(),
+            client: client(),
+        })
     }
 
     /// Runs a command that ends by itself, and returns its status and all that it printed.
@@ -117,7 +141,9 @@ impl HostBuilder {
     /// If the program cannot be run or takes longer than a minute.
     pub async fn run(self) -> Result<(ExitStatus, String)> {
         let output = self.to_command().kill_on_drop(true).output();
-        let output = tokio::time::timeout(Duration::from_secs(60), output).await.context("wharf does not end")??;
+        let output = tokio::time::timeout(Duration::from_secs(60), output)
+            .await
+            .context("wharf does not end")??;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status, String::from_utf8_lossy(&text).into_owned()))
     }
@@ -125,8 +151,14 @@ impl HostBuilder {
     fn to_command(&self) -> Command {
         let mut command = Command::new(wharf_binary());
         command.args(&self.arguments).current_dir(self.site.dir());
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.environment);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&self.environment);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 }
@@ -170,7 +202,10 @@ impl Host {
     /// # Panics
     /// If the method is none.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
-        self.client.request(method.parse().expect("a method"), format!("{}{path}", self.base_url))
+        self.client.request(
+            method.parse().expect("a method"),
+            format!("{}{path}", self.base_url),
+        )
     }
 
     /// Sends these bytes as `application/json` to a path.
@@ -178,7 +213,12 @@ impl Host {
     /// # Errors
     /// If no answer comes.
     pub async fn post_bytes(&self, path: &str, body: impl Into<Vec<u8>>) -> Result<Answer> {
-        Answer::to(self.request("POST", path).header("content-type", "application/json").body(body.into())).await
+        Answer::to(
+            self.request("POST", path)
+                .header("content-type", "application/json")
+                .body(body.into()),
+        )
+        .await
     }
 
     /// Asks for a path.
@@ -194,7 +234,12 @@ impl Host {
     /// # Errors
     /// If no answer comes.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
-        Answer::to(self.client.post(format!("{}{path}", self.base_url)).json(body)).await
+        Answer::to(
+            self.client
+                .post(format!("{}{path}", self.base_url))
+                .json(body),
+        )
+        .await
     }
 
     /// What an operator does with its plugins.
@@ -225,7 +270,10 @@ impl Host {
             self.base_url = format!("http://{address}");
             return true;
         }
-        self.log.lines().iter().any(|line| line.message() == "running")
+        self.log
+            .lines()
+            .iter()
+            .any(|line| line.message() == "running")
     }
 
     /// Where the host serves its metrics, if it was told to by `METRICS_ADDR`: `http://127.0.0.1:<port>`.
@@ -234,7 +282,12 @@ impl Host {
     /// If it does not say so.
     pub async fn metrics_url(&self) -> Result<String> {
         let line = self.logged_message("metrics are served").await?;
-        Ok(format!("http://{}", line.field("metricsAddress").as_str().context("an address")?))
+        Ok(format!(
+            "http://{}",
+            line.field("metricsAddress")
+                .as_str()
+                .context("an address")?
+        ))
     }
 
     /// What it tells Prometheus at its API.
@@ -255,13 +308,23 @@ impl Host {
     /// # Errors
     /// If it does not come.
     pub async fn logged_message(&self, message: &str) -> Result<LogLine> {
-        let found = || async { self.log.lines().iter().find(|line| line.message() == message).cloned() };
+        let found = || async {
+            self.log
+                .lines()
+                .iter()
+                .find(|line| line.message() == message)
+                .cloned()
+        };
         eventually(&format!("the host logs {message}"), PATIENCE, found).await
     }
 
     /// All that the host has logged so far, as text.
     pub fn logged(&self) -> String {
-        self.log.lines().iter().map(|line| format!("{}\n", line.text)).collect()
+        self.log
+            .lines()
+            .iter()
+            .map(|line| format!("{}\n", line.text))
+            .collect()
     }
 
     /// The process id.
@@ -269,7 +332,9 @@ impl Host {
     /// # Panics
     /// If the process has been waited for.
     pub fn pid(&self) -> u32 {
-        self.child.id().expect("the host was waited for and has no process id any more")
+        self.child
+            .id()
+            .expect("the host was waited for and has no process id any more")
     }
 
     /// Sends a signal: `TERM` asks it to stop, `STOP` and `CONT` pause it.
@@ -329,12 +394,21 @@ mod tests {
         host.signal(Signal::STOP).expect("paused");
         host.signal(Signal::CONT).expect("resumed");
         assert_eq!(host.get("/readyz").await.expect("an answer").status, 200);
-        assert!(host.stop().await.expect("stopped").success(), "{}", host.logged());
+        assert!(
+            host.stop().await.expect("stopped").success(),
+            "{}",
+            host.logged()
+        );
     }
 
     async fn tells_why_it_does_not_start(backend: Backend) {
         let site = Site::open(backend).await.expect("a site");
-        let error = site.host().env("REDIS_URL", "nonsense").start().await.expect_err("a wrong setting");
+        let error = site
+            .host()
+            .env("REDIS_URL", "nonsense")
+            .start()
+            .await
+            .expect_err("a wrong setting");
         assert!(error.to_string().contains("REDIS_URL"), "{error}");
     }
 
@@ -346,15 +420,37 @@ mod tests {
             let site = Site::open(Backend::Postgres).await.expect("a site");
             let mut one = site.host().role("api").start().await.expect("a host");
             let two = site.host().role("api").start().await.expect("another");
-            let worker = site.host().command(&["worker", "sync"]).start().await.expect("a worker");
+            let worker = site
+                .host()
+                .command(&["worker", "sync"])
+                .start()
+                .await
+                .expect("a worker");
             assert_eq!(worker.base_url(), "", "it has no API");
             let store = serde_json::json!({"organizationId": "o", "marketplace": "etsy", "externalStoreId": "e",
                 "storeName": "s", "accessToken": "t", "currency": "USD"});
-            let answer = one.post("/stores/register", &store).await.expect("an answer");
+            let answer = one
+                .post("/stores/register", &store)
+                .await
+                .expect("an answer");
             one.kill().await.expect("killed");
-            assert_eq!(two.post("/stores/register", &store).await.expect("an answer").json(), answer.json());
-            let (status, printed) = site.host().command(&["schema"]).run().await.expect("the schema");
-            assert!(status.success() && printed.contains("create table"), "{printed}");
+            assert_eq!(
+                two.post("/stores/register", &store)
+                    .await
+                    .expect("an answer")
+                    .json(),
+                answer.json()
+            );
+            let (status, printed) = site
+                .host()
+                .command(&["schema"])
+                .run()
+                .await
+                .expect("the schema");
+            assert!(
+                status.success() && printed.contains("create table"),
+                "{printed}"
+            );
         })
     }
 }

@@ -31,8 +31,13 @@ impl Ledger {
         if site.backend() == Backend::Postgres {
             return Ok(Self(Pool::Postgres(site.database().pool().await?)));
         }
-        let options = SqliteConnectOptions::new().filename(site.data_dir().join("wharf.db")).busy_timeout(PATIENCE);
-        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await;
+        let options = SqliteConnectOptions::new()
+            .filename(site.data_dir().join("wharf.db"))
+            .busy_timeout(PATIENCE);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(2)
+            .connect_with(options)
+            .await;
         Ok(Self(Pool::Sqlite(pool.context("the embedded database")?)))
     }
 
@@ -44,12 +49,20 @@ impl Ledger {
         match &self.0 {
             Pool::Postgres(pool) => {
                 let statement = trusted(format!("select to_json(r)::text from ({select}) r"));
-                let texts: Vec<String> =
-                    sqlx::query_scalar(statement).fetch_all(pool).await.context(select.to_owned())?;
-                texts.iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
+                let texts: Vec<String> = sqlx::query_scalar(statement)
+                    .fetch_all(pool)
+                    .await
+                    .context(select.to_owned())?;
+                texts
+                    .iter()
+                    .map(|text| Ok(serde_json::from_str(text)?))
+                    .collect()
             }
             Pool::Sqlite(pool) => {
-                let rows = sqlx::query(trusted(select.to_owned())).fetch_all(pool).await.context(select.to_owned())?;
+                let rows = sqlx::query(trusted(select.to_owned()))
+                    .fetch_all(pool)
+                    .await
+                    .context(select.to_owned())?;
                 rows.iter().map(object).collect()
             }
         }
@@ -81,8 +94,14 @@ impl Ledger {
     pub async fn execute(&self, statement: &str) -> Result<u64> {
         let text = trusted(statement.to_owned());
         let done = match &self.0 {
-            Pool::Postgres(pool) => sqlx::query(text).execute(pool).await.map(|done| done.rows_affected()),
-            Pool::Sqlite(pool) => sqlx::query(text).execute(pool).await.map(|done| done.rows_affected()),
+            Pool::Postgres(pool) => sqlx::query(text)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected()),
+            Pool::Sqlite(pool) => sqlx::query(text)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected()),
         };
         done.with_context(|| statement.to_owned())
     }
@@ -91,7 +110,12 @@ impl Ledger {
     ///
     /// # Errors
     /// If the database refuses it.
-    pub async fn put_event(&self, organization: &str, event: &str, payload: &str) -> Result<String> {
+    pub async fn put_event(
+        &self,
+        organization: &str,
+        event: &str,
+        payload: &str,
+    ) -> Result<String> {
         let id = Uuid::new_v4().to_string();
         let (key, text) = (self.id(&id), |text: &str| text.replace('\'', "''"));
         let statement = format!(
@@ -129,7 +153,9 @@ impl Ledger {
     /// The seconds from now to the time in a column, as an expression.
     pub fn seconds(&self, column: &str) -> String {
         match &self.0 {
-            Pool::Postgres(_) => format!("cast(extract(epoch from {column} - clock_timestamp()) as double precision)"),
+            Pool::Postgres(_) => format!(
+                "cast(extract(epoch from {column} - clock_timestamp()) as double precision)"
+            ),
             Pool::Sqlite(_) => format!("({column} / 1000000.0 - unixepoch('subsec'))"),
         }
     }
@@ -158,7 +184,9 @@ fn value(row: &SqliteRow, at: usize) -> Result<Value> {
         "REAL" => row.try_get::<f64, _>(at)?.into(),
         "BLOB" => {
             let bytes: Vec<u8> = row.try_get(at)?;
-            Uuid::from_slice(&bytes).map_or_else(|_| format!("{bytes:02x?}"), |id| id.to_string()).into()
+            Uuid::from_slice(&bytes)
+                .map_or_else(|_| format!("{bytes:02x?}"), |id| id.to_string())
+                .into()
         }
         _ => row.try_get::<String, _>(at)?.into(),
     })

@@ -18,9 +18,15 @@ pub enum Verdict {
 impl Verdict {
     /// By the contract's receipt rules.
     pub fn of(receipt: &str) -> Self {
-        let digits: Vec<Option<usize>> = receipt.chars().rev().map(|c| "0123456789".find(c)).collect();
+        let digits: Vec<Option<usize>> = receipt
+            .chars()
+            .rev()
+            .map(|c| "0123456789".find(c))
+            .collect();
         match digits[..] {
-            [Some(last), Some(before), ..] if [0, 6, 12, 18].contains(&(last + before)) => Self::RateLimited,
+            [Some(last), Some(before), ..] if [0, 6, 12, 18].contains(&(last + before)) => {
+                Self::RateLimited
+            }
             [Some(1 | 3 | 5 | 7 | 9), ..] => Self::Imported,
             _ => Self::Refused,
         }
@@ -40,7 +46,10 @@ impl Verdict {
 pub fn sync_status(verdicts: &[Verdict]) -> &'static str {
     let recent = &verdicts[verdicts.len().saturating_sub(20)..];
     let any = |wanted| recent.contains(&wanted);
-    let (good, bad) = (any(Verdict::Imported), any(Verdict::Refused) || any(Verdict::RateLimited));
+    let (good, bad) = (
+        any(Verdict::Imported),
+        any(Verdict::Refused) || any(Verdict::RateLimited),
+    );
     match (recent.last(), good, bad) {
         (None, ..) => "pending",
         (Some(Verdict::Imported), _, false) => "success",
@@ -53,9 +62,16 @@ pub fn sync_status(verdicts: &[Verdict]) -> &'static str {
 /// Whether a value is a time as the API writes it, such as `2024-01-01T12:00:00.000Z`, of the last minute.
 pub fn is_recent_time(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
-    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    let Ok(time) = text.parse::<jiff::Timestamp>() else { return false };
-    let age = SystemTime::now().duration_since(time.into()).unwrap_or_default();
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    let Ok(time) = text.parse::<jiff::Timestamp>() else {
+        return false;
+    };
+    let age = SystemTime::now()
+        .duration_since(time.into())
+        .unwrap_or_default();
     shape == "0000-00-00T00:00:00.000Z" && age < Duration::from_secs(60)
 }
 
@@ -77,8 +93,14 @@ mod tests {
             assert_eq!(Verdict::of(receipt), verdict, "{receipt}");
         }
         assert_eq!(sync_status(&[]), "pending");
-        assert_eq!(sync_status(&[Verdict::Imported, Verdict::Refused]), "partial");
+        assert_eq!(
+            sync_status(&[Verdict::Imported, Verdict::Refused]),
+            "partial"
+        );
         assert_eq!(sync_status(&[Verdict::RateLimited]), "partial");
-        assert_eq!(sync_status(&[Verdict::RateLimited, Verdict::Refused]), "failed");
+        assert_eq!(
+            sync_status(&[Verdict::RateLimited, Verdict::Refused]),
+            "failed"
+        );
     }
 }

@@ -21,7 +21,10 @@ impl Database {
     pub async fn create() -> Result<Self> {
         let name = format!("wharf_test_{}", Uuid::new_v4().simple());
         administer(format!("create database {name}")).await?;
-        Ok(Self { url: url_of(&name)?, name })
+        Ok(Self {
+            url: url_of(&name)?,
+            name,
+        })
     }
 
     /// Its URL, for `DATABASE_URL`.
@@ -39,7 +42,10 @@ impl Database {
     /// # Errors
     /// If the server does not answer.
     pub async fn pool(&self) -> Result<PgPool> {
-        Ok(PgPoolOptions::new().max_connections(4).connect(&self.url).await?)
+        Ok(PgPoolOptions::new()
+            .max_connections(4)
+            .connect(&self.url)
+            .await?)
     }
 
     /// Ends every connection to it, as a restart of the server would.
@@ -47,8 +53,11 @@ impl Database {
     /// # Errors
     /// If the server does not answer.
     pub async fn terminate_connections(&self) -> Result<()> {
-        administer(format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'", self.name))
-            .await
+        administer(format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'",
+            self.name
+        ))
+        .await
     }
 }
 
@@ -57,7 +66,10 @@ impl Drop for Database {
         let statement = format!("drop database if exists {} with (force)", self.name);
         // A thread of its own: this may run inside a runtime, which must not be blocked on from within.
         let dropped = std::thread::spawn(|| {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(administer(statement))
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(administer(statement))
         });
         if !matches!(dropped.join(), Ok(Ok(()))) {
             eprintln!("the test database {} could not be dropped", self.name);
@@ -72,7 +84,8 @@ fn server_url() -> Result<String> {
 
 /// The server's URL with another database in its path. Parameters stay.
 fn url_of(database: &str) -> Result<String> {
-    let mut url = reqwest::Url::parse(&server_url()?).context("WHARF_TEST_DATABASE_URL is not a URL")?;
+    let mut url =
+        reqwest::Url::parse(&server_url()?).context("WHARF_TEST_DATABASE_URL is not a URL")?;
     url.set_path(database);
     Ok(url.into())
 }
@@ -80,8 +93,9 @@ fn url_of(database: &str) -> Result<String> {
 /// Runs one statement on the server's own database.
 async fn administer(statement: String) -> Result<()> {
     crate::standard_tls();
-    let mut connection =
-        PgConnection::connect(&server_url()?).await.context("the tests' PostgreSQL does not answer")?;
+    let mut connection = PgConnection::connect(&server_url()?)
+        .await
+        .context("the tests' PostgreSQL does not answer")?;
     // Made of constants and of names that this module generates.
     connection.execute(sqlx::AssertSqlSafe(statement)).await?;
     Ok(connection.close().await?)
@@ -94,19 +108,30 @@ mod tests {
     #[test]
     fn databases_are_separate_and_go_with_their_value() {
         crate::run(async {
-            let (one, two) =
-                (Database::create().await.expect("a database"), Database::create().await.expect("another"));
+            let (one, two) = (
+                Database::create().await.expect("a database"),
+                Database::create().await.expect("another"),
+            );
             let pool = one.pool().await.expect("a pool");
-            sqlx::query("create table t (x integer)").execute(&pool).await.expect("a table");
+            sqlx::query("create table t (x integer)")
+                .execute(&pool)
+                .await
+                .expect("a table");
             let other = two.pool().await.expect("a pool");
-            assert!(sqlx::query("select x from t").execute(&other).await.is_err());
+            assert!(
+                sqlx::query("select x from t")
+                    .execute(&other)
+                    .await
+                    .is_err()
+            );
             let name = one.name().to_owned();
             drop(one);
-            let count: i64 = sqlx::query_scalar("select count(*) from pg_database where datname = $1")
-                .bind(name)
-                .fetch_one(&other)
-                .await
-                .expect("a count");
+            let count: i64 =
+                sqlx::query_scalar("select count(*) from pg_database where datname = $1")
+                    .bind(name)
+                    .fetch_one(&other)
+                    .await
+                    .expect("a count");
             assert_eq!(count, 0, "dropped, also while a pool is open");
         })
     }

@@ -40,10 +40,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let refused = "the URL takes no other host or port";
         parsed.set_host(Some("127.0.0.1")).context(refused)?;
-        parsed.set_port(Some(listener.local_addr()?.port())).ok().context(refused)?;
+        parsed
+            .set_port(Some(listener.local_addr()?.port()))
+            .ok()
+            .context(refused)?;
         let wire = Arc::new(watch::Sender::new(Wire::Open));
         let server = tokio::spawn(serve(listener, target, wire.clone())).abort_handle();
-        Ok(Self { url: parsed.into(), wire, server })
+        Ok(Self {
+            url: parsed.into(),
+            wire,
+            server,
+        })
     }
 
     /// The server's URL by way of this wire.
@@ -81,7 +88,9 @@ async fn serve(listener: TcpListener, target: (String, u16), wire: Arc<watch::Se
         }
         let (target, wire) = (target.clone(), wire.subscribe());
         tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(target).await else { return };
+            let Ok(server) = TcpStream::connect(target).await else {
+                return;
+            };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
@@ -94,7 +103,11 @@ async fn serve(listener: TcpListener, target: (String, u16), wire: Arc<watch::Se
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut wire: watch::Receiver<Wire>) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut wire: watch::Receiver<Wire>,
+) {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
@@ -111,5 +124,7 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
 }
 
 async fn until(wire: &mut watch::Receiver<Wire>, condition: impl Fn(Wire) -> bool) -> Wire {
-    wire.wait_for(|wire| condition(*wire)).await.map_or(Wire::Cut, |wire| *wire)
+    wire.wait_for(|wire| condition(*wire))
+        .await
+        .map_or(Wire::Cut, |wire| *wire)
 }

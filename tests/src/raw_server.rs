@@ -32,7 +32,10 @@ impl RawServer {
     ///
     /// # Errors
     /// If it cannot be bound.
-    pub async fn start<F>(host: &str, behave: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> Result<Self>
+    pub async fn start<F>(
+        host: &str,
+        behave: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> Result<Self>
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
@@ -60,7 +63,11 @@ impl RawServer {
                 tokio::spawn(behave(stream));
             }
         });
-        Ok(Self { address, connections, server: server.abort_handle() })
+        Ok(Self {
+            address,
+            connections,
+            server: server.abort_handle(),
+        })
     }
 
     /// Where it listens.
@@ -90,7 +97,9 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<V
         let head = request.windows(4).position(|window| window == b"\r\n\r\n");
         if let Some(head) = head {
             let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let length = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             if request.len() >= head + 4 + length.unwrap_or(0) {
                 return Ok(request);
             }

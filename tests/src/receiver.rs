@@ -44,7 +44,10 @@ impl Request {
 
     /// A header's value, empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -64,7 +67,10 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shared").field("requests", &self.requests).finish_non_exhaustive()
+        formatter
+            .debug_struct("Shared")
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,10 +92,17 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/webhook", listener.local_addr()?);
         let answering: Arc<Answering> = Arc::new(|_| StatusCode::OK.into_response());
-        let shared = Arc::new(Shared { requests: Mutex::default(), answering: Mutex::new(answering) });
+        let shared = Arc::new(Shared {
+            requests: Mutex::default(),
+            answering: Mutex::new(answering),
+        });
         let router = Router::new().fallback(record).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { url, shared, _server: Arc::new(Server(server.abort_handle())) })
+        Ok(Self {
+            url,
+            shared,
+            _server: Arc::new(Server(server.abort_handle())),
+        })
     }
 
     /// Where it takes webhooks: `http://127.0.0.1:<port>/webhook`. Every other path works too.
@@ -98,9 +111,16 @@ impl Receiver {
     }
 
     /// From now on, answers as this function says. It sees the request before it is listed.
-    pub fn answer_with<R: IntoResponse>(&self, answer: impl Fn(&Request) -> R + Send + Sync + 'static) {
+    pub fn answer_with<R: IntoResponse>(
+        &self,
+        answer: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) {
         let answering: Arc<Answering> = Arc::new(move |request| answer(request).into_response());
-        *self.shared.answering.lock().unwrap_or_else(PoisonError::into_inner) = answering;
+        *self
+            .shared
+            .answering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = answering;
     }
 
     /// From now on, answers with this status and an empty body.
@@ -111,7 +131,11 @@ impl Receiver {
 
     /// The requests so far, in the order in which they were read.
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits until at least so many requests have come, and returns them all.
@@ -120,7 +144,12 @@ impl Receiver {
     /// If they do not come.
     pub async fn wait_for(&self, count: usize) -> Result<Vec<Request>> {
         let enough = || async { Some(self.requests()).filter(|requests| requests.len() >= count) };
-        eventually(&format!("{count} webhooks at {}", self.url), PATIENCE, enough).await
+        eventually(
+            &format!("{count} webhooks at {}", self.url),
+            PATIENCE,
+            enough,
+        )
+        .await
     }
 
     /// Waits for a request whose JSON body names this event, and returns the first.
@@ -128,7 +157,11 @@ impl Receiver {
     /// # Errors
     /// If it does not come.
     pub async fn wait_for_event(&self, event: &str) -> Result<Request> {
-        let found = || async { self.requests().into_iter().find(|request| request.json()["event"] == event) };
+        let found = || async {
+            self.requests()
+                .into_iter()
+                .find(|request| request.json()["event"] == event)
+        };
         eventually(&format!("{event} at {}", self.url), PATIENCE, found).await
     }
 }
@@ -140,10 +173,24 @@ async fn record(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let request = Request { method, uri, headers, body, at: Instant::now() };
-    let answering = shared.answering.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let request = Request {
+        method,
+        uri,
+        headers,
+        body,
+        at: Instant::now(),
+    };
+    let answering = shared
+        .answering
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let answer = answering(&request);
-    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    shared
+        .requests
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(request);
     answer
 }
 
@@ -156,15 +203,45 @@ mod tests {
     fn keeps_requests_and_answers_as_told() {
         crate::run(async {
             let receiver = Receiver::start().await.expect("a receiver");
-            let send = |body| client().post(receiver.url()).header("x-event-id", "7").body(body).send();
-            assert_eq!(send(r#"{"event":"a"}"#).await.expect("an answer").status(), 200);
-            receiver.answer_with(|request| (if request.json()["event"] == "b" { 500 } else { 204 }).to_string());
-            assert_eq!(send(r#"{"event":"b"}"#).await.expect("an answer").text().await.expect("text"), "500");
+            let send = |body| {
+                client()
+                    .post(receiver.url())
+                    .header("x-event-id", "7")
+                    .body(body)
+                    .send()
+            };
+            assert_eq!(
+                send(r#"{"event":"a"}"#).await.expect("an answer").status(),
+                200
+            );
+            receiver.answer_with(|request| {
+                (if request.json()["event"] == "b" {
+                    500
+                } else {
+                    204
+                })
+                .to_string()
+            });
+            assert_eq!(
+                send(r#"{"event":"b"}"#)
+                    .await
+                    .expect("an answer")
+                    .text()
+                    .await
+                    .expect("text"),
+                "500"
+            );
             receiver.answer_status(410);
             assert_eq!(send("").await.expect("an answer").status(), 410);
             assert_eq!(receiver.wait_for(3).await.expect("three requests").len(), 3);
-            let request = receiver.wait_for_event("b").await.expect("the second request");
-            assert_eq!((request.header("x-event-id"), request.uri.path()), ("7", "/webhook"));
+            let request = receiver
+                .wait_for_event("b")
+                .await
+                .expect("the second request");
+            assert_eq!(
+                (request.header("x-event-id"), request.uri.path()),
+                ("7", "/webhook")
+            );
         })
     }
 }

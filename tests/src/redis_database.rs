@@ -22,14 +22,26 @@ impl RedisDatabase {
     /// If no server is named, it does not answer, or it has one database only.
     pub async fn create() -> Result<Self> {
         let mut server = connect(&server_url()?).await?;
-        let (_, count): (String, u64) =
-            redis::cmd("CONFIG").arg("GET").arg("databases").query_async(&mut server).await?;
-        ensure!(count > 1, "the tests' Redis has one database only: start it with --databases 512");
-        let turn: u64 = redis::cmd("INCR").arg(COUNTER).query_async(&mut server).await?;
-        let mut url = reqwest::Url::parse(&server_url()?).context("WHARF_TEST_REDIS_URL is not a URL")?;
+        let (_, count): (String, u64) = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("databases")
+            .query_async(&mut server)
+            .await?;
+        ensure!(
+            count > 1,
+            "the tests' Redis has one database only: start it with --databases 512"
+        );
+        let turn: u64 = redis::cmd("INCR")
+            .arg(COUNTER)
+            .query_async(&mut server)
+            .await?;
+        let mut url =
+            reqwest::Url::parse(&server_url()?).context("WHARF_TEST_REDIS_URL is not a URL")?;
         url.set_path(&format!("/{}", 1 + turn % (count - 1)));
         let database = Self { url: url.into() };
-        let () = redis::cmd("FLUSHDB").query_async(&mut database.connect().await?).await?;
+        let () = redis::cmd("FLUSHDB")
+            .query_async(&mut database.connect().await?)
+            .await?;
         Ok(database)
     }
 
@@ -48,12 +60,16 @@ impl RedisDatabase {
 }
 
 fn server_url() -> Result<String> {
-    env::var("WHARF_TEST_REDIS_URL")
-        .context("WHARF_TEST_REDIS_URL is not set: run the tests by `cargo xtask test`, which starts Redis")
+    env::var("WHARF_TEST_REDIS_URL").context(
+        "WHARF_TEST_REDIS_URL is not set: run the tests by `cargo xtask test`, which starts Redis",
+    )
 }
 
 async fn connect(url: &str) -> Result<MultiplexedConnection> {
-    Client::open(url)?.get_multiplexed_async_connection().await.context("the tests' Redis does not answer")
+    Client::open(url)?
+        .get_multiplexed_async_connection()
+        .await
+        .context("the tests' Redis does not answer")
 }
 
 #[cfg(test)]
@@ -67,8 +83,20 @@ mod tests {
         crate::run(async {
             let one = RedisDatabase::create().await.expect("a database");
             let two = RedisDatabase::create().await.expect("another");
-            let () = one.connect().await.expect("connected").set("key", 1).await.expect("set");
-            let there: bool = two.connect().await.expect("connected").exists("key").await.expect("asked");
+            let () = one
+                .connect()
+                .await
+                .expect("connected")
+                .set("key", 1)
+                .await
+                .expect("set");
+            let there: bool = two
+                .connect()
+                .await
+                .expect("connected")
+                .exists("key")
+                .await
+                .expect("asked");
             assert!(!there);
         })
     }

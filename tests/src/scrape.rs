@@ -34,8 +34,19 @@ impl Scrape {
     /// If nobody answers, or not in the text format.
     pub async fn from(base: &str) -> Result<Self> {
         let answer = Answer::to(client().get(format!("{base}/metrics"))).await?;
-        ensure!(answer.status == 200, "/metrics was answered {} {}", answer.status, answer.text);
-        ensure!(answer.header("content-type").starts_with("text/plain; version=0.0.4"), "{:?}", answer.headers);
+        ensure!(
+            answer.status == 200,
+            "/metrics was answered {} {}",
+            answer.status,
+            answer.text
+        );
+        ensure!(
+            answer
+                .header("content-type")
+                .starts_with("text/plain; version=0.0.4"),
+            "{:?}",
+            answer.headers
+        );
         Self::parse(&answer.text).with_context(|| answer.text.clone())
     }
 
@@ -57,17 +68,34 @@ impl Scrape {
                 let (helped, help) = help.take().with_context(|| format!("{name} has no help"))?;
                 ensure!(helped == name, "the help of {helped} stands at {name}");
                 ensure!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-                let new = Family { help, kind: kind.to_owned() };
-                ensure!(scrape.families.insert(name.to_owned(), new).is_none(), "{name} comes twice");
+                let new = Family {
+                    help,
+                    kind: kind.to_owned(),
+                };
+                ensure!(
+                    scrape.families.insert(name.to_owned(), new).is_none(),
+                    "{name} comes twice"
+                );
                 family = Some((name.to_owned(), kind.to_owned()));
             } else {
                 let (name, labels, value) = sample(line).with_context(|| line.to_owned())?;
-                let (family, kind) = family.as_ref().with_context(|| format!("{name} has no type"))?;
-                let suffix = name.strip_prefix(family.as_str()).with_context(|| format!("{name} among {family}"))?;
-                let right = if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
+                let (family, kind) = family
+                    .as_ref()
+                    .with_context(|| format!("{name} has no type"))?;
+                let suffix = name
+                    .strip_prefix(family.as_str())
+                    .with_context(|| format!("{name} among {family}"))?;
+                let right = if kind == "histogram" {
+                    &["_bucket", "_sum", "_count"][..]
+                } else {
+                    &[""]
+                };
                 ensure!(right.contains(&suffix), "{name} is no sample of a {kind}");
                 ensure!(labels.contains_key("le") == (suffix == "_bucket"), "{line}");
-                ensure!(scrape.samples.insert((name, labels), value).is_none(), "twice: {line}");
+                ensure!(
+                    scrape.samples.insert((name, labels), value).is_none(),
+                    "twice: {line}"
+                );
             }
         }
         ensure!(help.is_none(), "help without a metric");
@@ -77,21 +105,31 @@ impl Scrape {
 
     fn check_histograms(&self) -> Result<()> {
         for ((name, labels), count) in &self.samples {
-            let Some(family) = name.strip_suffix("_count").filter(|name| self.families.contains_key(*name)) else {
+            let Some(family) = name
+                .strip_suffix("_count")
+                .filter(|name| self.families.contains_key(*name))
+            else {
                 continue;
             };
             let mut buckets: Vec<(f64, f64)> = Vec::new();
             for ((sample, its), value) in &self.samples {
                 let mut others = its.clone();
-                if let (true, Some(bound)) = (*sample == format!("{family}_bucket"), others.remove("le"))
+                if let (true, Some(bound)) =
+                    (*sample == format!("{family}_bucket"), others.remove("le"))
                     && others == *labels
                 {
                     buckets.push((number(&bound)?, *value));
                 }
             }
             buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-            ensure!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{family}{labels:?} does not rise: {buckets:?}");
-            ensure!(buckets.last() == Some(&(f64::INFINITY, *count)), "{family}{labels:?}: {count} and {buckets:?}");
+            ensure!(
+                buckets.is_sorted_by(|a, b| a.1 <= b.1),
+                "{family}{labels:?} does not rise: {buckets:?}"
+            );
+            ensure!(
+                buckets.last() == Some(&(f64::INFINITY, *count)),
+                "{family}{labels:?}: {count} and {buckets:?}"
+            );
         }
         Ok(())
     }
@@ -101,14 +139,21 @@ impl Scrape {
     /// # Panics
     /// If there is no such series.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let labels: LabelSet = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let labels: LabelSet = labels
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect();
         let value = self.samples.get(&(name.to_owned(), labels.clone()));
         *value.unwrap_or_else(|| panic!("no {name} {labels:?} among {:?}", self.series_of(name)))
     }
 
     /// The series of one sample name: labels and value.
     pub fn series_of(&self, name: &str) -> Vec<(&LabelSet, f64)> {
-        self.samples.iter().filter(|((its, _), _)| its == name).map(|((_, labels), value)| (labels, *value)).collect()
+        self.samples
+            .iter()
+            .filter(|((its, _), _)| its == name)
+            .map(|((_, labels), value)| (labels, *value))
+            .collect()
     }
 
     /// Every series, without its value.
@@ -133,7 +178,8 @@ fn sample(line: &str) -> Result<(String, LabelSet, f64)> {
         None => (series, ""),
     };
     let is_name = |name: &str| {
-        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && !name.starts_with(|c: char| c.is_ascii_digit())
     };
     ensure!(!name.is_empty() && is_name(name), "{name:?} is no name");
     let mut labels = LabelSet::new();
@@ -144,7 +190,10 @@ fn sample(line: &str) -> Result<(String, LabelSet, f64)> {
         if value.contains('\\') {
             bail!("no value of ours needs escaping: {value}");
         }
-        ensure!(labels.insert(label.to_owned(), value.to_owned()).is_none(), "{label} comes twice");
+        ensure!(
+            labels.insert(label.to_owned(), value.to_owned()).is_none(),
+            "{label} comes twice"
+        );
         rest = match after.strip_prefix(',') {
             Some(more) if !more.is_empty() => more,
             None if after.is_empty() => after,
@@ -164,8 +213,7 @@ mod tests {
         let scrape = Scrape::parse(good).expect("right");
         assert_eq!(scrape.value("a_total", &[("y", "z"), ("x", "1")]), 3.0);
         assert_eq!(scrape.families["a_total"].help, "how many");
-        let histogram =
-            "# HELP h help\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 9\nh_count 3\n";
+        let histogram = "# HELP h help\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 9\nh_count 3\n";
         Scrape::parse(histogram).expect("right");
         for wrong in [
             good.trim_end().to_owned(),

@@ -37,9 +37,23 @@ impl Shop {
     /// If the host refuses.
     pub async fn register(host: &Host, registration: &Value) -> Result<Self> {
         let answer = host.post("/stores/register", registration).await?;
-        ensure!(answer.status == 200, "the registration was answered {} {}", answer.status, answer.text);
-        let id = |name| answer.get(name).as_str().map(str::to_owned).with_context(|| format!("no {name}"));
-        Ok(Self { store_id: id("storeId")?, sync_token: id("syncToken")? })
+        ensure!(
+            answer.status == 200,
+            "the registration was answered {} {}",
+            answer.status,
+            answer.text
+        );
+        let id = |name| {
+            answer
+                .get(name)
+                .as_str()
+                .map(str::to_owned)
+                .with_context(|| format!("no {name}"))
+        };
+        Ok(Self {
+            store_id: id("storeId")?,
+            sync_token: id("syncToken")?,
+        })
     }
 
     /// Imports a receipt: the whole answer.
@@ -47,7 +61,11 @@ impl Shop {
     /// # Errors
     /// If no answer comes.
     pub async fn try_import(&self, host: &Host, receipt: &str) -> Result<Answer> {
-        host.post("/orders/import", &json!({"syncToken": self.sync_token, "receipt": receipt})).await
+        host.post(
+            "/orders/import",
+            &json!({"syncToken": self.sync_token, "receipt": receipt}),
+        )
+        .await
     }
 
     /// Imports a receipt: the body of the answer, which is 200 whatever came of the receipt.
@@ -56,7 +74,12 @@ impl Shop {
     /// If the answer is another.
     pub async fn import(&self, host: &Host, receipt: &str) -> Result<Value> {
         let answer = self.try_import(host, receipt).await?;
-        ensure!(answer.status == 200, "the import was answered {} {}", answer.status, answer.text);
+        ensure!(
+            answer.status == 200,
+            "the import was answered {} {}",
+            answer.status,
+            answer.text
+        );
         Ok(answer.json())
     }
 
@@ -65,8 +88,18 @@ impl Shop {
     /// # Errors
     /// If the answer is not 200.
     pub async fn status(&self, host: &Host) -> Result<Value> {
-        let answer = host.get(&format!("/stores/sync-status?syncToken={}", self.sync_token)).await?;
-        ensure!(answer.status == 200, "the status was answered {} {}", answer.status, answer.text);
+        let answer = host
+            .get(&format!(
+                "/stores/sync-status?syncToken={}",
+                self.sync_token
+            ))
+            .await?;
+        ensure!(
+            answer.status == 200,
+            "the status was answered {} {}",
+            answer.status,
+            answer.text
+        );
         Ok(answer.json())
     }
 
@@ -75,8 +108,15 @@ impl Shop {
     /// # Errors
     /// If the answer is not 202.
     pub async fn request_sync(&self, host: &Host) -> Result<Value> {
-        let answer = host.post("/stores/sync", &json!({"syncToken": self.sync_token})).await?;
-        ensure!(answer.status == 202, "the request was answered {} {}", answer.status, answer.text);
+        let answer = host
+            .post("/stores/sync", &json!({"syncToken": self.sync_token}))
+            .await?;
+        ensure!(
+            answer.status == 202,
+            "the request was answered {} {}",
+            answer.status,
+            answer.text
+        );
         Ok(answer.json())
     }
 }

@@ -38,7 +38,11 @@ impl Site {
     pub async fn open(backend: Backend) -> Result<Arc<Self>> {
         let dir = tempfile::Builder::new().prefix("wharf-site-").tempdir()?;
         fs::create_dir(dir.path().join("plugins"))?;
-        let mut site = Self { dir, database: None, redis: None };
+        let mut site = Self {
+            dir,
+            database: None,
+            redis: None,
+        };
         site.copy_plugins()?;
         site.share_compiled_code()?;
         if backend == Backend::Postgres {
@@ -55,7 +59,11 @@ impl Site {
 
     /// What the hosts here keep their data in.
     pub fn backend(&self) -> Backend {
-        if self.database.is_some() { Backend::Postgres } else { Backend::Embedded }
+        if self.database.is_some() {
+            Backend::Postgres
+        } else {
+            Backend::Embedded
+        }
     }
 
     /// The PostgreSQL database.
@@ -63,7 +71,9 @@ impl Site {
     /// # Panics
     /// On the embedded backend.
     pub fn database(&self) -> &Database {
-        self.database.as_ref().expect("the embedded backend has no PostgreSQL database")
+        self.database
+            .as_ref()
+            .expect("the embedded backend has no PostgreSQL database")
     }
 
     /// The Redis database.
@@ -71,7 +81,9 @@ impl Site {
     /// # Panics
     /// On the embedded backend.
     pub fn redis(&self) -> &RedisDatabase {
-        self.redis.as_ref().expect("the embedded backend has no Redis")
+        self.redis
+            .as_ref()
+            .expect("the embedded backend has no Redis")
     }
 
     /// The folder that the hosts load plugins from. Tests may change it.
@@ -96,7 +108,10 @@ impl Site {
     pub fn install_plugin(&self, name: &str, component: &Path) -> Result<()> {
         let beside = self.plugins_dir().join(format!(".{name}.new"));
         fs::copy(component, &beside).with_context(|| component.display().to_string())?;
-        Ok(fs::rename(beside, self.plugins_dir().join(format!("{name}.wasm")))?)
+        Ok(fs::rename(
+            beside,
+            self.plugins_dir().join(format!("{name}.wasm")),
+        )?)
     }
 
     /// Compiling the plugins takes seconds in a debug build: the hosts of all tests keep compiled code in one place in
@@ -121,13 +136,23 @@ impl Site {
         let mut found = 0;
         for entry in fs::read_dir(repository().join("plugins"))? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "wasm") {
-                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "wasm")
+            {
+                let name = path
+                    .file_stem()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 self.install_plugin(&name, &path)?;
                 found += 1;
             }
         }
-        anyhow::ensure!(found > 0, "plugins/*.wasm are missing: `cargo xtask plugins` builds them");
+        anyhow::ensure!(
+            found > 0,
+            "plugins/*.wasm are missing: `cargo xtask plugins` builds them"
+        );
         Ok(())
     }
 }

@@ -77,9 +77,14 @@ impl Traffic {
             for event in EVENTS {
                 let path = format!("/webhook/{organization}/{event}");
                 let url = format!("{}/{organization}/{event}", receiver.url());
-                let endpoint = json!({"organizationId": organization, "event": event, "targetUrl": url});
+                let endpoint =
+                    json!({"organizationId": organization, "event": event, "targetUrl": url});
                 let answer = host.post("/webhooks/register", &endpoint).await?;
-                let secret = answer.get("secret").as_str().context("no signing secret")?.to_owned();
+                let secret = answer
+                    .get("secret")
+                    .as_str()
+                    .context("no signing secret")?
+                    .to_owned();
                 secrets.insert(path, secret);
             }
         }
@@ -161,7 +166,10 @@ impl Traffic {
             (select count(*) from callback_deliveries where state = 'pending') as deliveries";
         let finished = || async {
             let row = self.0.ledger.row(unfinished).await.ok()?;
-            ["jobs", "events", "deliveries"].iter().all(|name| row[*name] == 0).then_some(())
+            ["jobs", "events", "deliveries"]
+                .iter()
+                .all(|name| row[*name] == 0)
+                .then_some(())
         };
         let done = eventually("all work is finished", 3 * PATIENCE, finished).await;
         match done {
@@ -172,7 +180,10 @@ impl Traffic {
 
     /// Answers 503 and connections that broke, so far.
     pub fn troubles(&self) -> (u64, u64) {
-        (self.0.refused.load(Ordering::SeqCst), self.0.broken.load(Ordering::SeqCst))
+        (
+            self.0.refused.load(Ordering::SeqCst),
+            self.0.broken.load(Ordering::SeqCst),
+        )
     }
 
     async fn act_as_client(self, number: usize) {
@@ -187,12 +198,19 @@ impl Traffic {
             let shop = &self.0.shops[rng.usize(..self.0.shops.len())];
             if count.is_multiple_of(6) {
                 let body = json!({"syncToken": shop.sync_token});
-                self.until_answered(&client, &mut rng, "/stores/sync", &body, 202).await;
+                self.until_answered(&client, &mut rng, "/stores/sync", &body, 202)
+                    .await;
                 continue;
             }
-            let receipt = format!("{run}-{number}-{count}-{}", ENDINGS[rng.usize(..ENDINGS.len())]);
+            let receipt = format!(
+                "{run}-{number}-{count}-{}",
+                ENDINGS[rng.usize(..ENDINGS.len())]
+            );
             let body = json!({"syncToken": shop.sync_token, "receipt": receipt});
-            if let Some(answer) = self.until_answered(&client, &mut rng, "/orders/import", &body, 200).await {
+            if let Some(answer) = self
+                .until_answered(&client, &mut rng, "/orders/import", &body, 200)
+                .await
+            {
                 lock(&self.0.promises).insert((shop.store_id.clone(), receipt), answer.json());
             }
         }
@@ -233,7 +251,11 @@ impl Traffic {
 
     /// Each second, logs that wait for their next try are due. Rows that a worker is writing are left for later.
     async fn pass_time(self) {
-        let skip = if self.0.site.backend() == Backend::Postgres { "for update skip locked" } else { "" };
+        let skip = if self.0.site.backend() == Backend::Postgres {
+            "for update skip locked"
+        } else {
+            ""
+        };
         let statement = format!(
             "update sync_logs set next_retry_at = {} where id in
                 (select id from sync_logs where next_retry_at is not null and attempt < 4 {skip})",
@@ -251,7 +273,10 @@ impl Traffic {
 fn refuse_some_at_first(receiver: &Receiver) {
     let met = Mutex::new(std::collections::HashSet::new());
     receiver.answer_with(move |request| {
-        let key = (request.uri.path().to_owned(), request.header("x-event-id").to_owned());
+        let key = (
+            request.uri.path().to_owned(),
+            request.header("x-event-id").to_owned(),
+        );
         let unlucky = key.1.bytes().map(u32::from).sum::<u32>().is_multiple_of(8);
         if unlucky && lock(&met).insert(key) {
             reqwest::StatusCode::INTERNAL_SERVER_ERROR

@@ -89,9 +89,15 @@ fn setting(name: &str) -> Option<String> {
 
 /// One seed, or twenty in the long form.
 fn seeds() -> Vec<u64> {
-    let first =
-        setting("WHARF_TEST_SEED").map_or_else(|| fastrand::u64(..1_000_000), |seed| seed.parse().expect("a seed"));
-    let count = if setting("WHARF_TEST_LONG").is_some() { 20 } else { 1 };
+    let first = setting("WHARF_TEST_SEED").map_or_else(
+        || fastrand::u64(..1_000_000),
+        |seed| seed.parse().expect("a seed"),
+    );
+    let count = if setting("WHARF_TEST_LONG").is_some() {
+        20
+    } else {
+        1
+    };
     (first..first + count).collect()
 }
 
@@ -99,7 +105,11 @@ fn seeds() -> Vec<u64> {
 fn failpoints(victim: Victim) -> Vec<&'static str> {
     let alone = setting("WHARF_TEST_FAILPOINT");
     let wanted = |name: &str| alone.as_deref().is_none_or(|alone| alone == name);
-    MATRIX.iter().filter(|(name, of)| *of == victim && wanted(name)).map(|(name, _)| *name).collect()
+    MATRIX
+        .iter()
+        .filter(|(name, of)| *of == victim && wanted(name))
+        .map(|(name, _)| *name)
+        .collect()
 }
 
 fn host(site: &Arc<Site>) -> HostBuilder {
@@ -118,7 +128,10 @@ fn armed(site: &Arc<Site>, victim: Victim, failpoint: &str, rng: &mut Rng) -> Ho
         _ if failpoint.starts_with("requeue") => 1,
         _ => 5,
     };
-    let host = host(site).env("WHARF_FAILPOINT", &format!("{failpoint}:{}", rng.u32(1..=most)));
+    let host = host(site).env(
+        "WHARF_FAILPOINT",
+        &format!("{failpoint}:{}", rng.u32(1..=most)),
+    );
     match victim {
         Api => host.role("api"),
         Sync => host.role("sync-worker").role("sync-scheduler"),
@@ -146,7 +159,10 @@ async fn kill_at_every_failpoint(seed: u64) -> Result<()> {
     let (mut toll, mut recoveries) = (Toll::default(), JoinSet::new());
     while plans.iter().any(|(_, plan)| !plan.is_empty()) {
         let mut dying = JoinSet::new();
-        for (victim, failpoint) in plans.iter_mut().filter_map(|(victim, plan)| Some((*victim, plan.pop()?))) {
+        for (victim, failpoint) in plans
+            .iter_mut()
+            .filter_map(|(victim, plan)| Some((*victim, plan.pop()?)))
+        {
             let mut host = armed(&site, victim, failpoint, &mut rng).spawn()?;
             let (traffic, survivor) = (traffic.clone(), survivor.base_url().to_owned());
             dying.spawn(async move {
@@ -195,7 +211,11 @@ async fn await_death(
     if victim == Api {
         traffic.ask(&[survivor]);
     }
-    ensure!(status.signal() == Some(9), "{failpoint}: it ended with {status}:\n{}", host.logged());
+    ensure!(
+        status.signal() == Some(9),
+        "{failpoint}: it ended with {status}:\n{}",
+        host.logged()
+    );
     Ok(())
 }
 
@@ -215,20 +235,39 @@ async fn recovery(traffic: Traffic, failpoint: &'static str, pid: u32) -> Result
             + (select count(*) from callback_deliveries where claimed_by like '%-{pid}') as number"
     );
     let free = || async { (traffic.ledger().row(&held).await.ok()?["number"] == 0).then_some(()) };
-    eventually(&format!("the work of the dead process ({failpoint}) is taken over"), PATIENCE, free).await?;
+    eventually(
+        &format!("the work of the dead process ({failpoint}) is taken over"),
+        PATIENCE,
+        free,
+    )
+    .await?;
     let took = died.elapsed();
     println!("{failpoint}: recovered after {} ms", took.as_millis());
     let most = LEASE + Duration::from_secs(1) + BUSY;
-    ensure!(took <= most, "{failpoint}: {took:?} until the work was taken over, at most {most:?}");
+    ensure!(
+        took <= most,
+        "{failpoint}: {took:?} until the work was taken over, at most {most:?}"
+    );
     Ok(took)
 }
 
 async fn report(traffic: &Traffic, toll: &Toll) -> Result<()> {
     let account = traffic.audit().await?;
-    println!("{} kills, slowest recovery {:?}: {account}", toll.kills, toll.slowest_recovery);
+    println!(
+        "{} kills, slowest recovery {:?}: {account}",
+        toll.kills, toll.slowest_recovery
+    );
     let most = toll.senders * IN_FLIGHT;
-    ensure!(account.duplicates <= most, "{} duplicates by {} dead senders", account.duplicates, toll.senders);
-    ensure!(account.promised > 0 && account.deliveries > 0, "there was no load");
+    ensure!(
+        account.duplicates <= most,
+        "{} duplicates by {} dead senders",
+        account.duplicates,
+        toll.senders
+    );
+    ensure!(
+        account.promised > 0 && account.deliveries > 0,
+        "there was no load"
+    );
     Ok(())
 }
 
@@ -242,10 +281,23 @@ async fn kill_the_embedded_process(seed: u64) -> Result<()> {
     let mut toll = Toll::default();
     for failpoint in EMBEDDED {
         running.kill().await?;
-        running = host(&site).env("WHARF_FAILPOINT", &format!("{failpoint}:{}", rng.u32(1..=4))).start().await?;
+        running = host(&site)
+            .env(
+                "WHARF_FAILPOINT",
+                &format!("{failpoint}:{}", rng.u32(1..=4)),
+            )
+            .start()
+            .await?;
         traffic.ask(&[running.base_url()]);
-        let status = running.wait().await.with_context(|| format!("{failpoint} is never passed"))?;
-        ensure!(status.signal() == Some(9), "{failpoint}: it ended with {status}:\n{}", running.logged());
+        let status = running
+            .wait()
+            .await
+            .with_context(|| format!("{failpoint} is never passed"))?;
+        ensure!(
+            status.signal() == Some(9),
+            "{failpoint}: it ended with {status}:\n{}",
+            running.logged()
+        );
         running = host(&site).start().await?;
         traffic.ask(&[running.base_url()]);
         toll.kills += 2;
@@ -280,12 +332,19 @@ fn every_failpoint_of_the_code_is_in_the_matrix() -> Result<()> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     for file in files {
         let text = std::fs::read_to_string(file)?;
-        let names = text.split("failpoint::pass(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let names = text
+            .split("failpoint::pass(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
         in_code.extend(names.map(str::to_owned));
     }
     in_code.sort();

@@ -10,31 +10,57 @@ use tokio::{
 use wharf_tests::{Answer, Backend, Host, Shop, on_every_backend};
 
 const GETS: [&str; 4] = ["/stores/sync-status", "/webhooks", "/healthz", "/readyz"];
-const POSTS: [&str; 5] =
-    ["/stores/register", "/stores/sync", "/orders/import", "/webhooks/register", "/mock/etsy/validate"];
+const POSTS: [&str; 5] = [
+    "/stores/register",
+    "/stores/sync",
+    "/orders/import",
+    "/webhooks/register",
+    "/mock/etsy/validate",
+];
 const MIB: usize = 1024 * 1024;
 
 /// A request with the mock's credentials, which the other routes ignore.
 fn post(host: &Host, path: &str) -> RequestBuilder {
-    host.request("POST", path).basic_auth("etsy_user", Some("etsy_pass"))
+    host.request("POST", path)
+        .basic_auth("etsy_user", Some("etsy_pass"))
 }
 
 fn json_post(host: &Host, path: &str, body: impl Into<Body>) -> RequestBuilder {
-    post(host, path).header("content-type", "application/json").body(body)
+    post(host, path)
+        .header("content-type", "application/json")
+        .body(body)
 }
 
 /// Sends a request that must be refused so.
 async fn refused(request: RequestBuilder, status: u16, error: &str) -> Result<Answer> {
     let what = format!("{request:?}");
     let answer = Answer::to(request).await.with_context(|| what.clone())?;
-    assert_eq!((answer.status, answer.get("error")), (status, json!(error)), "{what}: {}", answer.text);
+    assert_eq!(
+        (answer.status, answer.get("error")),
+        (status, json!(error)),
+        "{what}: {}",
+        answer.text
+    );
     assert_eq!(answer.header("content-type"), "application/json");
     assert!(!answer.header("x-request-id").is_empty());
     let body = answer.json();
     let members = body.as_object().expect("an object");
-    assert!(members.keys().all(|name| ["error", "message", "details"].contains(&name.as_str())), "{body}");
-    let inside = ["sql", "wharf", "serde", "::", "/src/", "panicked", "line ", "column", "thread", "stores.", "insert"];
-    assert!(inside.iter().all(|word| !answer.text.to_lowercase().contains(word)), "{body}");
+    assert!(
+        members
+            .keys()
+            .all(|name| ["error", "message", "details"].contains(&name.as_str())),
+        "{body}"
+    );
+    let inside = [
+        "sql", "wharf", "serde", "::", "/src/", "panicked", "line ", "column", "thread", "stores.",
+        "insert",
+    ];
+    assert!(
+        inside
+            .iter()
+            .all(|word| !answer.text.to_lowercase().contains(word)),
+        "{body}"
+    );
     Ok(answer)
 }
 
@@ -42,14 +68,20 @@ async fn refused(request: RequestBuilder, status: u16, error: &str) -> Result<An
 async fn serves_on(host: &Host) -> Result<()> {
     let shop = Shop::open(host, "org-after", "etsy").await?;
     assert_eq!(shop.import(host, "order-101").await?["success"], true);
-    let defects: Vec<_> = host.log().into_iter().filter(|line| line.field("level") == "ERROR").collect();
+    let defects: Vec<_> = host
+        .log()
+        .into_iter()
+        .filter(|line| line.field("level") == "ERROR")
+        .collect();
     assert!(defects.is_empty(), "{defects:?}");
     Ok(())
 }
 
 async fn malformed_bodies_are_refused_everywhere(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
-    let nested = |open: &str, close: &str, depth: usize| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!("{}1{}", open.repeat(depth), close.repeat(depth))
+    };
     let malformed: Vec<Vec<u8>> = vec![
         b" ".to_vec(),
         b"{".to_vec(),
@@ -89,8 +121,17 @@ async fn malformed_bodies_are_refused_everywhere(backend: Backend) -> Result<()>
     ];
     for path in POSTS {
         for body in &malformed {
-            let answer = refused(json_post(&host, path, body.clone()), 400, "Validation error").await?;
-            assert!(answer.get("message").is_string(), "it says what is wrong: {}", answer.text);
+            let answer = refused(
+                json_post(&host, path, body.clone()),
+                400,
+                "Validation error",
+            )
+            .await?;
+            assert!(
+                answer.get("message").is_string(),
+                "it says what is wrong: {}",
+                answer.text
+            );
         }
     }
     serves_on(&host).await
@@ -99,27 +140,67 @@ async fn malformed_bodies_are_refused_everywhere(backend: Backend) -> Result<()>
 async fn types_and_sizes_of_bodies_are_checked_everywhere(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
     for path in POSTS {
-        let nothing_right = if path.starts_with("/mock") { "receipt is required" } else { "Validation error" };
-        for content_type in ["application/json", "APPLICATION/JSON;charset=UTF-8", "application/vnd.api+json"] {
-            refused(post(&host, path).header("content-type", content_type).body("{}"), 400, nothing_right).await?;
+        let nothing_right = if path.starts_with("/mock") {
+            "receipt is required"
+        } else {
+            "Validation error"
+        };
+        for content_type in [
+            "application/json",
+            "APPLICATION/JSON;charset=UTF-8",
+            "application/vnd.api+json",
+        ] {
+            refused(
+                post(&host, path)
+                    .header("content-type", content_type)
+                    .body("{}"),
+                400,
+                nothing_right,
+            )
+            .await?;
         }
         refused(post(&host, path), 400, nothing_right).await?;
         refused(post(&host, path).body("{}"), 415, "Unsupported media type").await?;
-        for content_type in ["text/plain", "application/x-www-form-urlencoded", "json", "text/json2", "", "\u{fc}"] {
-            let request = post(&host, path).header("content-type", content_type.as_bytes()).body("{}");
+        for content_type in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "json",
+            "text/json2",
+            "",
+            "\u{fc}",
+        ] {
+            let request = post(&host, path)
+                .header("content-type", content_type.as_bytes())
+                .body("{}");
             refused(request, 415, "Unsupported media type").await?;
         }
         let padded = |size: usize| format!("{{{}}}", " ".repeat(size - 2));
         refused(json_post(&host, path, padded(MIB)), 400, nothing_right).await?;
         for size in [MIB + 1, 2_000_000, 5 * MIB] {
-            refused(json_post(&host, path, padded(size)), 413, "Payload too large").await?;
+            refused(
+                json_post(&host, path, padded(size)),
+                413,
+                "Payload too large",
+            )
+            .await?;
         }
         // Without a length ahead.
         let chunks = vec![b' '; 64 * 1024];
-        let endless = futures::stream::iter((0..32).map(move |_| Ok::<_, std::io::Error>(chunks.clone())));
-        refused(json_post(&host, path, Body::wrap_stream(endless)), 413, "Payload too large").await?;
+        let endless =
+            futures::stream::iter((0..32).map(move |_| Ok::<_, std::io::Error>(chunks.clone())));
+        refused(
+            json_post(&host, path, Body::wrap_stream(endless)),
+            413,
+            "Payload too large",
+        )
+        .await?;
         let large = || post(&host, path).body(vec![b'x'; 2_000_000]);
-        refused(large().header("content-type", "text/plain"), 415, "Unsupported media type").await?;
+        refused(
+            large().header("content-type", "text/plain"),
+            415,
+            "Unsupported media type",
+        )
+        .await?;
     }
     // A refusal that needs no body arrives although the client is still sending one.
     for (method, path, status, error) in [
@@ -129,15 +210,37 @@ async fn types_and_sizes_of_bodies_are_checked_everywhere(backend: Backend) -> R
         ("POST", "/mock/ebay/validate", 400, "Invalid marketplace"),
         ("POST", "/mock/shopify/validate", 401, "Unauthorized"),
     ] {
-        refused(host.request(method, path).body(vec![b'x'; 2_000_000]), status, error).await?;
+        refused(
+            host.request(method, path).body(vec![b'x'; 2_000_000]),
+            status,
+            error,
+        )
+        .await?;
     }
     serves_on(&host).await
 }
 
 async fn unknown_routes_and_methods_are_refused(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
-    let unknown = ["/", "/stores", "/stores/", "/stores/register/", "/Stores/register", "/orders", "/mock", "/webhook"];
-    let odd = ["/%00", "/%ff", "/%2e%2e/etc/passwd", "/..;/healthz", "/healthz%2f", "/stores//register", "/ü"];
+    let unknown = [
+        "/",
+        "/stores",
+        "/stores/",
+        "/stores/register/",
+        "/Stores/register",
+        "/orders",
+        "/mock",
+        "/webhook",
+    ];
+    let odd = [
+        "/%00",
+        "/%ff",
+        "/%2e%2e/etc/passwd",
+        "/..;/healthz",
+        "/healthz%2f",
+        "/stores//register",
+        "/ü",
+    ];
     for path in unknown.into_iter().chain(odd) {
         for method in ["GET", "POST", "DELETE", "BREW"] {
             refused(host.request(method, path), 404, "Not found").await?;
@@ -147,12 +250,21 @@ async fn unknown_routes_and_methods_are_refused(backend: Backend) -> Result<()> 
         for path in paths {
             for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"] {
                 if method != right {
-                    let answer = refused(host.request(method, path), 405, "Method not allowed").await?;
-                    assert!(answer.header("allow").contains(right), "{:?}", answer.headers);
+                    let answer =
+                        refused(host.request(method, path), 405, "Method not allowed").await?;
+                    assert!(
+                        answer.header("allow").contains(right),
+                        "{:?}",
+                        answer.headers
+                    );
                 }
             }
             let asked = Answer::to(host.request("OPTIONS", path)).await?;
-            assert_eq!((asked.status, asked.header("allow").contains(right)), (204, true), "{path}");
+            assert_eq!(
+                (asked.status, asked.header("allow").contains(right)),
+                (204, true),
+                "{path}"
+            );
         }
     }
     for path in ["/healthz", "/readyz"] {
@@ -166,7 +278,8 @@ async fn unknown_fields_and_moderate_depth_are_ignored(backend: Backend) -> Resu
     let host = Host::start(backend).await?;
     let mut registration = Shop::registration("org-1", "etsy");
     let depth = 100;
-    registration["deep"] = serde_json::from_str::<Value>(&format!("{}1{}", "[".repeat(depth), "]".repeat(depth)))?;
+    registration["deep"] =
+        serde_json::from_str::<Value>(&format!("{}1{}", "[".repeat(depth), "]".repeat(depth)))?;
     registration["__proto__"] = json!({"storeName": "x"});
     registration[""] = json!(null);
     registration["\u{0}"] = json!(["\u{0}"]);
@@ -176,8 +289,16 @@ async fn unknown_fields_and_moderate_depth_are_ignored(backend: Backend) -> Resu
     let shop = Shop::register(&host, &registration).await?;
     assert_eq!(shop, Shop::open(&host, "org-1", "etsy").await?);
     // Of a name that comes twice the last counts, as in every common JSON library.
-    let twice = format!(r#"{{"syncToken":"x","receipt":"2","receipt":"1","syncToken":"{}"}}"#, shop.sync_token);
-    assert_eq!(host.post_bytes("/orders/import", twice).await?.get("success"), true);
+    let twice = format!(
+        r#"{{"syncToken":"x","receipt":"2","receipt":"1","syncToken":"{}"}}"#,
+        shop.sync_token
+    );
+    assert_eq!(
+        host.post_bytes("/orders/import", twice)
+            .await?
+            .get("success"),
+        true
+    );
     serves_on(&host).await
 }
 
@@ -193,7 +314,10 @@ async fn broken_connections_and_requests_harm_nobody(backend: Backend) -> Result
         format!("{head}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"),
         format!("{head}transfer-encoding: chunked\r\n\r\nnonsense\r\n"),
         format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000)),
-        format!("GET /healthz HTTP/1.1\r\nhost: x\r\nbig: {}\r\n\r\n", "x".repeat(1_000_000)),
+        format!(
+            "GET /healthz HTTP/1.1\r\nhost: x\r\nbig: {}\r\n\r\n",
+            "x".repeat(1_000_000)
+        ),
     ] {
         let mut connection = TcpStream::connect(&address).await?;
         // A host that has heard enough may close before all is written.
@@ -202,9 +326,15 @@ async fn broken_connections_and_requests_harm_nobody(backend: Backend) -> Result
         let mut answer = Vec::new();
         let _ = connection.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{request:.60} was answered {answer:.200}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{request:.60} was answered {answer:.200}"
+        );
     }
-    for half in [head.to_owned(), format!("{head}content-length: 100\r\n\r\n{{\"syncToken\":")] {
+    for half in [
+        head.to_owned(),
+        format!("{head}content-length: 100\r\n\r\n{{\"syncToken\":"),
+    ] {
         let mut connection = TcpStream::connect(&address).await?;
         connection.write_all(half.as_bytes()).await?;
     }

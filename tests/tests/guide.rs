@@ -16,7 +16,15 @@ use wharf_tests::{Backend, Host, repository, wharf_binary};
 fn commands(page: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(repository().join(page)).context(page.to_owned())?;
     let blocks = text.split("```sh\n").skip(1);
-    blocks.map(|rest| Ok(rest.split_once("```").context("a block that ends")?.0.to_owned())).collect()
+    blocks
+        .map(|rest| {
+            Ok(rest
+                .split_once("```")
+                .context("a block that ends")?
+                .0
+                .to_owned())
+        })
+        .collect()
 }
 
 /// A shell as an author has it: `wharf` and Rust in PATH. Cargo takes what this repository was built from, so nothing is
@@ -26,17 +34,34 @@ fn shell(script: &str, dir: &Path) -> Result<Output> {
     symlink(wharf_binary(), bin.path().join("wharf"))?;
     let path = format!("{}:{}", bin.path().display(), std::env::var("PATH")?);
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
+    shell
+        .args(["-euo", "pipefail", "-c", script])
+        .current_dir(dir);
     // What cargo tells this test of this repository is none of the author's business.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("CARGO_") && text != "CARGO_HOME" || text.starts_with("WHARF_") || text == "RUSTFLAGS" {
+        if text.starts_with("CARGO_") && text != "CARGO_HOME"
+            || text.starts_with("WHARF_")
+            || text == "RUSTFLAGS"
+        {
             shell.env_remove(&name);
         }
     }
-    let output = shell.env("PATH", path).env("CARGO_NET_OFFLINE", "true").output().context("bash")?;
-    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "the script ended with {}:\n{script}\n---\n{told}", output.status);
+    let output = shell
+        .env("PATH", path)
+        .env("CARGO_NET_OFFLINE", "true")
+        .output()
+        .context("bash")?;
+    let told = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(
+        output.status.success(),
+        "the script ended with {}:\n{script}\n---\n{told}",
+        output.status
+    );
     Ok(output)
 }
 
@@ -50,7 +75,9 @@ fn a_marketplace_in_ten_minutes() -> Result<()> {
         fs::write(dir.join(".wharf/admin-token"), wharf_tests::ADMIN_TOKEN)?;
         let blocks = commands("docs/plugins/ten-minutes.md")?;
         ensure!(blocks.len() >= 5, "the guide has its commands");
-        let script = blocks.join("\n").replace("http://localhost:3000", host.base_url());
+        let script = blocks
+            .join("\n")
+            .replace("http://localhost:3000", host.base_url());
         let output = tokio::task::spawn_blocking(move || shell(&script, &dir)).await??;
         let printed = String::from_utf8(output.stdout)?;
         for line in [
@@ -61,9 +88,20 @@ fn a_marketplace_in_ten_minutes() -> Result<()> {
             ensure!(printed.contains(line), "{line} is not in\n{printed}");
         }
         let corner = host.admin().plugin("corner").await?;
-        ensure!(corner["version"] == "0.1.0" && corner["state"] == "active", "rolled back to the first: {corner}");
-        ensure!(corner["revisions"].as_array().is_some_and(|revisions| revisions.len() == 2), "{corner}");
-        ensure!(host.pid() == pid && host.get("/readyz").await?.status == 200, "it was never restarted");
+        ensure!(
+            corner["version"] == "0.1.0" && corner["state"] == "active",
+            "rolled back to the first: {corner}"
+        );
+        ensure!(
+            corner["revisions"]
+                .as_array()
+                .is_some_and(|revisions| revisions.len() == 2),
+            "{corner}"
+        );
+        ensure!(
+            host.pid() == pid && host.get("/readyz").await?.status == 200,
+            "it was never restarted"
+        );
         Ok(())
     })
 }
@@ -81,6 +119,9 @@ fn a_shaper_passes_at_once() -> Result<()> {
     let output = shell(script, dir.path())?;
     let printed = String::from_utf8(output.stdout)?;
     ensure!(printed.contains(r#""passed": true"#), "{printed}");
-    ensure!(printed.contains("content-type: application/json\n"), "{printed}");
+    ensure!(
+        printed.contains("content-type: application/json\n"),
+        "{printed}"
+    );
     Ok(())
 }

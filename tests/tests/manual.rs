@@ -4,7 +4,8 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, HostBuilder, Ledger, LogLine, PATIENCE, Receiver, Shop, Site, eventually, on_every_backend,
+    Backend, Host, HostBuilder, Ledger, LogLine, PATIENCE, Receiver, Shop, Site, eventually,
+    on_every_backend,
 };
 
 /// Waits for a log line with this message and these values.
@@ -48,22 +49,33 @@ fn task_four() -> Result<()> {
             .find(|line| line.contains("scheduler_run"))
             .map(serde_json::from_str)
             .context("a line")??;
-        assert_eq!((&pass["scannedStores"], &pass["enqueuedJobs"]), (&json!(1), &json!(1)));
+        assert_eq!(
+            (&pass["scannedStores"], &pass["enqueuedJobs"]),
+            (&json!(1), &json!(1))
+        );
         // 5. Run the worker.
         let mut worker = site.host().command(&["worker", "sync"]).start().await?;
         let counts = json!({"storeId": shop.store_id, "processedCount": 1, "successCount": 0, "failedCount": 0, "rateLimitedCount": 1});
         logged(&worker, "sync_store_batch", &counts).await?;
         logged(&worker, "job_completed", &counts).await?;
         assert_eq!(worker.stop().await?.code(), Some(0));
-        let log =
-            "select status, attempt, extract(epoch from next_retry_at - now())::int / 60 as minutes from sync_logs";
+        let log = "select status, attempt, extract(epoch from next_retry_at - now())::int / 60 as minutes from sync_logs";
         let log = ledger.row(log).await?;
-        assert_eq!((&log["status"], &log["attempt"]), (&json!("rate_limited"), &json!(2)));
-        assert!([9, 10].iter().any(|minutes| log["minutes"] == *minutes), "{log}");
+        assert_eq!(
+            (&log["status"], &log["attempt"]),
+            (&json!("rate_limited"), &json!(2))
+        );
+        assert!(
+            [9, 10].iter().any(|minutes| log["minutes"] == *minutes),
+            "{log}"
+        );
         // 6. Verify by the status.
         let status = shop.status(&api).await?;
         assert!(status["lastSyncAt"].is_string(), "{status}");
-        assert_eq!((&status["rateLimitedCount"], &status["importedOrders"]), (&json!(1), &json!(0)));
+        assert_eq!(
+            (&status["rateLimitedCount"], &status["importedOrders"]),
+            (&json!(1), &json!(0))
+        );
         Ok(())
     })
 }
@@ -76,11 +88,20 @@ fn task_five() -> Result<()> {
         run(site.host().command(&["migrate"])).await?;
         let api = site.host().role("api").start().await?;
         let worker = site.host().command(&["worker", "callback"]).start().await?;
-        let mut scheduler = site.host().command(&["scheduler", "callback", "--loop"]).start().await?;
-        let mut mock = site.host().command(&["mock-webhook", "--port", "0"]).start().await?;
+        let mut scheduler = site
+            .host()
+            .command(&["scheduler", "callback", "--loop"])
+            .start()
+            .await?;
+        let mut mock = site
+            .host()
+            .command(&["mock-webhook", "--port", "0"])
+            .start()
+            .await?;
         let url = format!("{}/webhook", mock.base_url());
         // 6. Register a webhook.
-        let hook = json!({"organizationId": "org-manual", "event": "sync.completed", "targetUrl": url});
+        let hook =
+            json!({"organizationId": "org-manual", "event": "sync.completed", "targetUrl": url});
         let answer = api.post("/webhooks/register", &hook).await?;
         assert_eq!((answer.status, answer.get("isActive")), (200, json!(true)));
         // 7. Trigger a sync.
@@ -91,10 +112,30 @@ fn task_five() -> Result<()> {
         let sync = site.host().command(&["worker", "sync"]).start().await?;
         // 8. Verify: the row, the worker's log, the receiver's log.
         let received = logged(&mock, "webhook_received", &json!({"status": 200})).await?;
-        let names: Vec<_> = received.field("body").as_object().context("a body")?.keys().collect();
-        assert_eq!(names, ["data", "event", "eventId", "organizationId", "storeId", "timestamp"]);
+        let names: Vec<_> = received
+            .field("body")
+            .as_object()
+            .context("a body")?
+            .keys()
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "data",
+                "event",
+                "eventId",
+                "organizationId",
+                "storeId",
+                "timestamp"
+            ]
+        );
         let event = &received.field("body")["eventId"];
-        logged(&sync, "job_completed", &json!({"storeId": shop.store_id, "processedCount": 1})).await?;
+        logged(
+            &sync,
+            "job_completed",
+            &json!({"storeId": shop.store_id, "processedCount": 1}),
+        )
+        .await?;
         let delivery = json!({"event": "sync.completed", "outboxId": event, "organizationId": "org-manual",
             "storeId": shop.store_id, "attempt": 1, "endpointCount": 1, "successCount": 1, "failCount": 0});
         logged(&worker, "callback_delivery", &delivery).await?;
@@ -102,20 +143,27 @@ fn task_five() -> Result<()> {
         let ledger = Ledger::open(&site).await?;
         ledger.wait_for("select id from callback_outbox where event = 'sync.completed' and status = 'success'").await?;
         // The 500 case: a payload whose receipt ends in 5.
-        let failing = ledger.put_event("org-manual", "sync.completed", r#"{"receipt":"RL15"}"#).await?;
+        let failing = ledger
+            .put_event("org-manual", "sync.completed", r#"{"receipt":"RL15"}"#)
+            .await?;
         for attempt in 1..=3 {
-            let expected =
-                json!({"outboxId": failing, "attempt": attempt, "successCount": 0, "failCount": 1, "status": 500});
+            let expected = json!({"outboxId": failing, "attempt": attempt, "successCount": 0, "failCount": 1, "status": 500});
             let line = logged(&worker, "callback_delivery", &expected).await?;
             assert_eq!(line.field("nextRetryAt").is_null(), attempt == 3);
-            let (status, due) = if attempt < 3 { ("pending", "is not null") } else { ("failed", "is null") };
+            let (status, due) = if attempt < 3 {
+                ("pending", "is not null")
+            } else {
+                ("failed", "is null")
+            };
             ledger
                 .wait_for(&format!(
                     "select attempt from callback_outbox where id = '{failing}' and attempt = {attempt}
                 and status = '{status}' and next_retry_at {due}"
                 ))
                 .await?;
-            ledger.execute("update callback_deliveries set due_at = now() where state = 'pending'").await?;
+            ledger
+                .execute("update callback_deliveries set due_at = now() where state = 'pending'")
+                .await?;
         }
         for host in [&mut scheduler, &mut mock] {
             assert_eq!(host.stop().await?.code(), Some(0));
@@ -128,7 +176,11 @@ fn task_five() -> Result<()> {
 fn the_mock_receiver_fails_when_asked() -> Result<()> {
     wharf_tests::run(async {
         let site = Site::open(Backend::Embedded).await?;
-        let mock = site.host().command(&["mock-webhook", "--port", "0"]).start().await?;
+        let mock = site
+            .host()
+            .command(&["mock-webhook", "--port", "0"])
+            .start()
+            .await?;
         for (fail, body, status) in [
             ("", json!({"event": "a"}), 200),
             ("false", json!({"event": "b"}), 200),
@@ -138,9 +190,17 @@ fn the_mock_receiver_fails_when_asked() -> Result<()> {
             ("", json!({"receipt": "51"}), 200),
             ("", json!({"data": {"other": "5"}}), 200),
         ] {
-            let request = mock.request("POST", "/webhook").header("x-fail", fail).json(&body);
+            let request = mock
+                .request("POST", "/webhook")
+                .header("x-fail", fail)
+                .json(&body);
             assert_eq!(request.send().await?.status(), status, "{body}");
-            logged(&mock, "webhook_received", &json!({"status": status, "body": body})).await?;
+            logged(
+                &mock,
+                "webhook_received",
+                &json!({"status": status, "body": body}),
+            )
+            .await?;
         }
         Ok(())
     })
@@ -160,22 +220,44 @@ async fn the_demo_flow_runs(backend: Backend) -> Result<()> {
             &["worker", "callback"],
             &["scheduler", "sync", "--loop"],
             &["scheduler", "callback", "--loop"],
-            &["serve", "--role", "sync-worker", "--role", "callback-worker"],
+            &[
+                "serve",
+                "--role",
+                "sync-worker",
+                "--role",
+                "callback-worker",
+            ],
         ] {
             others.push(site.host().command(words).start().await?);
         }
         api
     };
-    let flow = site.host().command(&["flow", "--json"]).env("BASE_URL", api.base_url());
-    let flow = flow.env("ORG_ID", "org-flow").env("MARKETPLACE", "shopify").env("EXTERNAL_STORE_ID", "ext-7");
-    let flow = flow.env("STORE_NAME", "My Flow Store").env("ACCESS_TOKEN", "token-v2").env("CURRENCY", "EUR");
-    let flow = flow.env("WEBHOOK_URL", receiver.url()).env("RECEIPTS", "order-101, order-102,order-115");
+    let flow = site
+        .host()
+        .command(&["flow", "--json"])
+        .env("BASE_URL", api.base_url());
+    let flow = flow
+        .env("ORG_ID", "org-flow")
+        .env("MARKETPLACE", "shopify")
+        .env("EXTERNAL_STORE_ID", "ext-7");
+    let flow = flow
+        .env("STORE_NAME", "My Flow Store")
+        .env("ACCESS_TOKEN", "token-v2")
+        .env("CURRENCY", "EUR");
+    let flow = flow
+        .env("WEBHOOK_URL", receiver.url())
+        .env("RECEIPTS", "order-101, order-102,order-115");
     let printed = run(flow).await?;
     let printed: Value = serde_json::from_str(&printed).context(printed)?;
     assert_eq!(printed["ok"], true, "{printed}");
     let steps = printed["steps"].as_array().context("steps")?;
-    let paths: Vec<_> = steps.iter().map(|step| step["path"].as_str().unwrap_or_default()).collect();
-    let token = steps[0]["answer"]["syncToken"].as_str().context("a token")?;
+    let paths: Vec<_> = steps
+        .iter()
+        .map(|step| step["path"].as_str().unwrap_or_default())
+        .collect();
+    let token = steps[0]["answer"]["syncToken"]
+        .as_str()
+        .context("a token")?;
     let status = format!("/stores/sync-status?syncToken={token}");
     let list = "/webhooks?organizationId=org-flow";
     let expected = [
@@ -191,7 +273,13 @@ async fn the_demo_flow_runs(backend: Backend) -> Result<()> {
     ];
     assert_eq!(paths, expected);
     assert!(steps.iter().all(|step| step["status"] == 200), "{printed}");
-    assert_eq!((&steps[1]["answer"]["success"], &steps[1]["answer"]["currency"]), (&json!(true), &json!("EUR")));
+    assert_eq!(
+        (
+            &steps[1]["answer"]["success"],
+            &steps[1]["answer"]["currency"]
+        ),
+        (&json!(true), &json!("EUR"))
+    );
     assert_eq!(
         (&steps[2]["answer"]["error"], &steps[3]["answer"]["error"]),
         (&json!("invalid_receipt"), &json!("rate_limited"))
@@ -199,13 +287,25 @@ async fn the_demo_flow_runs(backend: Backend) -> Result<()> {
     assert_eq!(steps[4]["answer"]["syncStatus"], "partial");
     assert_eq!(steps[8]["answer"].as_array().map(Vec::len), Some(3));
 
-    let shop =
-        Shop { store_id: steps[0]["answer"]["storeId"].as_str().context("an id")?.into(), sync_token: token.into() };
+    let shop = Shop {
+        store_id: steps[0]["answer"]["storeId"]
+            .as_str()
+            .context("an id")?
+            .into(),
+        sync_token: token.into(),
+    };
     shop.request_sync(&api).await?;
     for event in ["sync.started", "sync.completed"] {
-        assert_eq!(receiver.wait_for_event(event).await?.json()["storeId"], shop.store_id);
+        assert_eq!(
+            receiver.wait_for_event(event).await?.json()["storeId"],
+            shop.store_id
+        );
     }
-    assert_eq!(receiver.requests().len(), 2, "each once, however many workers there are");
+    assert_eq!(
+        receiver.requests().len(),
+        2,
+        "each once, however many workers there are"
+    );
     for mut other in others {
         assert_eq!(other.stop().await?.code(), Some(0));
     }

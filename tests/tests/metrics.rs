@@ -7,16 +7,27 @@ use axum::{Router, http::StatusCode};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::Semaphore};
 use wharf_tests::{
-    Answer, Backend, Host, Ledger, PATIENCE, Proxy, Receiver, Scrape, Shop, Site, client, eventually, on_every_backend,
-    repository,
+    Answer, Backend, Host, Ledger, PATIENCE, Proxy, Receiver, Scrape, Shop, Site, client,
+    eventually, on_every_backend, repository,
 };
 
 /// No scheduler of syncs: the tests say when one runs.
-const ROLES: [&str; 4] = ["api", "sync-worker", "callback-worker", "callback-scheduler"];
+const ROLES: [&str; 4] = [
+    "api",
+    "sync-worker",
+    "callback-worker",
+    "callback-scheduler",
+];
 
 async fn start(site: &Arc<Site>, settings: &[(&str, &str)]) -> Result<Host> {
-    let host = ROLES.into_iter().fold(site.host(), |host, role| host.role(role));
-    settings.iter().fold(host, |host, (name, value)| host.env(name, value)).start().await
+    let host = ROLES
+        .into_iter()
+        .fold(site.host(), |host, role| host.role(role));
+    settings
+        .iter()
+        .fold(host, |host, (name, value)| host.env(name, value))
+        .start()
+        .await
 }
 
 async fn endpoint(host: &Host, organization: &str, url: &str) -> Result<()> {
@@ -28,21 +39,36 @@ async fn endpoint(host: &Host, organization: &str, url: &str) -> Result<()> {
 
 /// Scrapes until a series has this value.
 async fn until(base: &str, name: &str, labels: &[(&str, &str)], value: f64) -> Result<Scrape> {
-    let look = || async { Scrape::from(base).await.ok().filter(|scrape| scrape.value(name, labels) == value) };
+    let look = || async {
+        Scrape::from(base)
+            .await
+            .ok()
+            .filter(|scrape| scrape.value(name, labels) == value)
+    };
     match eventually(&format!("{name} {labels:?} is {value}"), PATIENCE, look).await {
         Ok(scrape) => Ok(scrape),
-        Err(error) => Err(error.context(format!("{:#?}", Scrape::from(base).await?.series_of(name)))),
+        Err(error) => {
+            Err(error.context(format!("{:#?}", Scrape::from(base).await?.series_of(name))))
+        }
     }
 }
 
 /// All series of a metric with one label, by its value; those that are 0 left out.
 fn by(scrape: &Scrape, name: &str, label: &str) -> BTreeMap<String, f64> {
-    let series = scrape.series_of(name).into_iter().filter(|(_, value)| *value != 0.0);
-    series.map(|(labels, value)| (labels[label].clone(), value)).collect()
+    let series = scrape
+        .series_of(name)
+        .into_iter()
+        .filter(|(_, value)| *value != 0.0);
+    series
+        .map(|(labels, value)| (labels[label].clone(), value))
+        .collect()
 }
 
 fn counts<const N: usize>(expected: [(&str, f64); N]) -> BTreeMap<String, f64> {
-    expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    expected
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Imports of every outcome, one sync run, and deliveries that end in every way.
@@ -59,8 +85,12 @@ async fn work(host: &Host) -> Result<Vec<Receiver>> {
     for receipt in ["order-101", "order-101", "order-102", "order-106"] {
         shop.import(host, receipt).await?;
     }
-    let unknown = json!({"syncToken": "00000000-0000-4000-8000-000000000000", "receipt": "order-101"});
-    ensure!(host.post("/orders/import", &unknown).await?.status == 404, "no such store");
+    let unknown =
+        json!({"syncToken": "00000000-0000-4000-8000-000000000000", "receipt": "order-101"});
+    ensure!(
+        host.post("/orders/import", &unknown).await?.status == 404,
+        "no such store"
+    );
     shop.request_sync(host).await?;
     Ok(receivers)
 }
@@ -69,10 +99,31 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = start(&site, &[("WEBHOOK_RETRY", "200ms")]).await?;
     let _receivers = work(&host).await?;
-    ensure!(host.get("/no/such/path?token=secret").await?.status == 404, "no route");
-    ensure!(Answer::to(host.request("BREW", "/stores/register")).await?.status == 405, "no method");
-    until(host.base_url(), "wharf_deliveries_total", &[("outcome", "dead")], 3.0).await?;
-    let scrape = until(host.base_url(), "wharf_sync_jobs_total", &[("outcome", "finished")], 1.0).await?;
+    ensure!(
+        host.get("/no/such/path?token=secret").await?.status == 404,
+        "no route"
+    );
+    ensure!(
+        Answer::to(host.request("BREW", "/stores/register"))
+            .await?
+            .status
+            == 405,
+        "no method"
+    );
+    until(
+        host.base_url(),
+        "wharf_deliveries_total",
+        &[("outcome", "dead")],
+        3.0,
+    )
+    .await?;
+    let scrape = until(
+        host.base_url(),
+        "wharf_sync_jobs_total",
+        &[("outcome", "finished")],
+        1.0,
+    )
+    .await?;
 
     let imports = [
         ("imported", 1.0),
@@ -81,36 +132,95 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
         ("repeated", 1.0),
         ("store_not_found", 1.0),
     ];
-    assert_eq!(by(&scrape, "wharf_imports_total", "outcome"), counts(imports));
-    assert_eq!(scrape.value("wharf_import_duration_seconds_count", &[]), 3.0);
-    assert_eq!(by(&scrape, "wharf_sync_runs_total", "outcome"), counts([("completed", 1.0)]));
-    assert_eq!(by(&scrape, "wharf_sync_receipts_total", "outcome"), counts([("failed", 1.0)]));
-    assert_eq!(by(&scrape, "wharf_sync_jobs_total", "outcome"), counts([("finished", 1.0)]));
-    let call = |plugin| scrape.value("wharf_plugin_calls_total", &[("plugin", plugin), ("outcome", "answered")]);
-    assert_eq!((call("etsy"), call("standard-payload")), (4.0, 1.0), "three imports and a sync; one event");
-    assert_eq!(scrape.value("wharf_plugin_call_duration_seconds_count", &[("plugin", "etsy")]), 4.0);
-    assert_eq!(by(&scrape, "wharf_events_total", "outcome"), counts([("fanned_out", 2.0)]));
+    assert_eq!(
+        by(&scrape, "wharf_imports_total", "outcome"),
+        counts(imports)
+    );
+    assert_eq!(
+        scrape.value("wharf_import_duration_seconds_count", &[]),
+        3.0
+    );
+    assert_eq!(
+        by(&scrape, "wharf_sync_runs_total", "outcome"),
+        counts([("completed", 1.0)])
+    );
+    assert_eq!(
+        by(&scrape, "wharf_sync_receipts_total", "outcome"),
+        counts([("failed", 1.0)])
+    );
+    assert_eq!(
+        by(&scrape, "wharf_sync_jobs_total", "outcome"),
+        counts([("finished", 1.0)])
+    );
+    let call = |plugin| {
+        scrape.value(
+            "wharf_plugin_calls_total",
+            &[("plugin", plugin), ("outcome", "answered")],
+        )
+    };
+    assert_eq!(
+        (call("etsy"), call("standard-payload")),
+        (4.0, 1.0),
+        "three imports and a sync; one event"
+    );
+    assert_eq!(
+        scrape.value(
+            "wharf_plugin_call_duration_seconds_count",
+            &[("plugin", "etsy")]
+        ),
+        4.0
+    );
+    assert_eq!(
+        by(&scrape, "wharf_events_total", "outcome"),
+        counts([("fanned_out", 2.0)])
+    );
     let became = [("delivered", 1.0), ("retry", 2.0), ("dead", 3.0)];
-    assert_eq!(by(&scrape, "wharf_deliveries_total", "outcome"), counts(became));
-    let attempts = [("accepted", 1.0), ("rejected", 2.0), ("gone", 1.0), ("no_answer", 2.0)];
-    assert_eq!(by(&scrape, "wharf_delivery_attempts_total", "outcome"), counts(attempts));
-    assert_eq!(scrape.value("wharf_delivery_attempt_duration_seconds_count", &[]), 6.0);
+    assert_eq!(
+        by(&scrape, "wharf_deliveries_total", "outcome"),
+        counts(became)
+    );
+    let attempts = [
+        ("accepted", 1.0),
+        ("rejected", 2.0),
+        ("gone", 1.0),
+        ("no_answer", 2.0),
+    ];
+    assert_eq!(
+        by(&scrape, "wharf_delivery_attempts_total", "outcome"),
+        counts(attempts)
+    );
+    assert_eq!(
+        scrape.value("wharf_delivery_attempt_duration_seconds_count", &[]),
+        6.0
+    );
     assert_eq!(scrape.value("wharf_delivery_retries_total", &[]), 2.0);
-    assert_eq!(by(&scrape, "wharf_dead_letters_total", "reason"), counts([("exhausted", 2.0), ("gone", 1.0)]));
+    assert_eq!(
+        by(&scrape, "wharf_dead_letters_total", "reason"),
+        counts([("exhausted", 2.0), ("gone", 1.0)])
+    );
 
     let request = |route, method, status| {
-        scrape.value("wharf_http_requests_total", &[("route", route), ("method", method), ("status", status)])
+        scrape.value(
+            "wharf_http_requests_total",
+            &[("route", route), ("method", method), ("status", status)],
+        )
     };
     assert_eq!(request("/orders/import", "POST", "2xx"), 4.0);
     assert_eq!(request("/orders/import", "POST", "4xx"), 1.0);
     assert_eq!(request("/webhooks/register", "POST", "2xx"), 4.0);
     assert_eq!(request("/stores/register", "other", "4xx"), 1.0);
     assert_eq!(request("(none)", "GET", "4xx"), 1.0);
-    assert_eq!(scrape.value("wharf_http_request_duration_seconds_count", &[("route", "/orders/import")]), 5.0);
+    assert_eq!(
+        scrape.value(
+            "wharf_http_request_duration_seconds_count",
+            &[("route", "/orders/import")]
+        ),
+        5.0
+    );
 
     assert_eq!(scrape.value("wharf_database_up", &[]), 1.0);
-    for lane in ["sync", "fan_out", "deliveries"] {
-        let at = &[("lane", lane)];
+    for endpoint_queue in ["sync", "fan_out", "deliveries"] {
+        let at = &[("endpoint_queue", endpoint_queue)];
         until(host.base_url(), "wharf_queue_depth", at, 0.0).await?;
         assert_eq!(scrape.value("wharf_stale_writes_refused_total", at), 0.0);
     }
@@ -120,7 +230,11 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
         Backend::Postgres => counts([("shared", 16.0)]),
     };
     assert_eq!(pools, expected);
-    let open: f64 = scrape.series_of("wharf_database_connections").iter().map(|(_, number)| number).sum();
+    let open: f64 = scrape
+        .series_of("wharf_database_connections")
+        .iter()
+        .map(|(_, number)| number)
+        .sum();
     assert!((1.0..=17.0).contains(&open), "{open}");
     the_documentation_lists(&scrape)
 }
@@ -135,16 +249,29 @@ fn the_documentation_lists(scrape: &Scrape) -> Result<()> {
         .collect();
     let mut listed = BTreeMap::new();
     for row in &rows {
-        let [name, kind, labels, help] = row[..] else { anyhow::bail!("not four columns: {row:?}") };
-        let labels: Vec<&str> = labels.split(", ").map(|label| label.trim_matches('`')).collect();
+        let [name, kind, labels, help] = row[..] else {
+            anyhow::bail!("not four columns: {row:?}")
+        };
+        let labels: Vec<&str> = labels
+            .split(", ")
+            .map(|label| label.trim_matches('`'))
+            .collect();
         listed.insert(name.trim_matches('`'), (kind, labels, help));
     }
     let names: Vec<&str> = scrape.families.keys().map(String::as_str).collect();
     assert_eq!(listed.keys().copied().collect::<Vec<_>>(), names);
     for (name, family) in &scrape.families {
         let (kind, labels, help) = &listed[name.as_str()];
-        assert_eq!((*kind, *help), (family.kind.as_str(), family.help.as_str()), "{name}");
-        let sample = if family.kind == "histogram" { format!("{name}_count") } else { name.clone() };
+        assert_eq!(
+            (*kind, *help),
+            (family.kind.as_str(), family.help.as_str()),
+            "{name}"
+        );
+        let sample = if family.kind == "histogram" {
+            format!("{name}_count")
+        } else {
+            name.clone()
+        };
         for (its, _) in scrape.series_of(&sample) {
             let its: Vec<&str> = its.keys().map(String::as_str).collect();
             let mut expected = labels.clone();
@@ -164,14 +291,34 @@ async fn labels_stay_bounded(backend: Backend) -> Result<()> {
     let receiver = Receiver::start().await?;
     let round = async |number: usize| -> Result<()> {
         let organization = format!("org-{number}");
-        endpoint(&host, &organization, &format!("{}/{number}", receiver.url())).await?;
+        endpoint(
+            &host,
+            &organization,
+            &format!("{}/{number}", receiver.url()),
+        )
+        .await?;
         let shop = Shop::open(&host, &organization, "etsy").await?;
         for receipt in ["order-101", "order-102"] {
             shop.import(&host, receipt).await?;
         }
-        ensure!(host.get(&format!("/webhooks?organizationId={organization}")).await?.status == 200, "listed");
-        ensure!(host.get(&format!("/nothing/{number}")).await?.status == 404, "no route");
-        ensure!(host.get(&format!("/admin/plugins/plugin-{number}")).await?.status >= 400, "no token");
+        ensure!(
+            host.get(&format!("/webhooks?organizationId={organization}"))
+                .await?
+                .status
+                == 200,
+            "listed"
+        );
+        ensure!(
+            host.get(&format!("/nothing/{number}")).await?.status == 404,
+            "no route"
+        );
+        ensure!(
+            host.get(&format!("/admin/plugins/plugin-{number}"))
+                .await?
+                .status
+                >= 400,
+            "no token"
+        );
         let mock = host.request("POST", &format!("/mock/market-{number}/validate"));
         ensure!(Answer::to(mock).await?.status >= 400, "no such marketplace");
         let odd = Answer::to(host.request(&format!("ODD{number}"), "/healthz")).await?;
@@ -186,9 +333,18 @@ async fn labels_stay_bounded(backend: Backend) -> Result<()> {
     for number in 1..=MANY {
         round(number).await?;
     }
-    let after = until(host.base_url(), "wharf_deliveries_total", delivered, 1.0 + MANY as f64).await?;
+    let after = until(
+        host.base_url(),
+        "wharf_deliveries_total",
+        delivered,
+        1.0 + MANY as f64,
+    )
+    .await?;
     assert_eq!(after.series(), before.series());
-    assert_eq!(after.value("wharf_imports_total", &[("outcome", "imported")]), 1.0 + MANY as f64);
+    assert_eq!(
+        after.value("wharf_imports_total", &[("outcome", "imported")]),
+        1.0 + MANY as f64
+    );
     Ok(())
 }
 
@@ -197,12 +353,19 @@ async fn every_process_is_scrapable(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let set = |host: wharf_tests::HostBuilder| host.env("METRICS_ADDR", "127.0.0.1:0");
     let api = set(site.host().role("api")).start().await?;
-    assert_eq!(api.get("/metrics").await?.status, 404, "it has an address of its own");
+    assert_eq!(
+        api.get("/metrics").await?.status,
+        404,
+        "it has an address of its own"
+    );
     assert_eq!(api.get("/healthz").await?.status, 200);
     let shop = Shop::open(&api, "org-1", "etsy").await?;
     shop.import(&api, "order-102").await?;
     let told = Scrape::from(&api.metrics_url().await?).await?;
-    assert_eq!(told.value("wharf_imports_total", &[("outcome", "invalid_receipt")]), 1.0);
+    assert_eq!(
+        told.value("wharf_imports_total", &[("outcome", "invalid_receipt")]),
+        1.0
+    );
     let ledger = Ledger::open(&site).await?;
     if backend == Backend::Embedded {
         // One process at a time has an embedded database.
@@ -210,22 +373,38 @@ async fn every_process_is_scrapable(backend: Backend) -> Result<()> {
     }
     let mut workers = vec![site.host().role("callback-scheduler")];
     if backend == Backend::Postgres {
-        let commands: [&[&str]; 3] = [&["worker", "sync"], &["worker", "callback"], &["scheduler", "sync", "--loop"]];
+        let commands: [&[&str]; 3] = [
+            &["worker", "sync"],
+            &["worker", "callback"],
+            &["scheduler", "sync", "--loop"],
+        ];
         workers.extend(commands.map(|command| site.host().command(command)));
     }
     ledger.put_event("org-1", "sync.completed", "{}").await?;
     for builder in workers {
         let mut worker = set(builder).start().await?;
         let url = worker.metrics_url().await?;
-        for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/stores/sync-status", 404), ("/", 404)] {
+        for (path, status) in [
+            ("/healthz", 200),
+            ("/readyz", 200),
+            ("/stores/sync-status", 404),
+            ("/", 404),
+        ] {
             let answer = Answer::to(client().get(format!("{url}{path}"))).await?;
             assert_eq!(answer.status, status, "{path} {}", answer.text);
         }
         let scrape = Scrape::from(&url).await?;
         assert_eq!(scrape.value("wharf_database_up", &[]), 1.0);
-        assert_eq!(scrape.value("wharf_imports_total", &[("outcome", "invalid_receipt")]), 0.0, "another's");
+        assert_eq!(
+            scrape.value("wharf_imports_total", &[("outcome", "invalid_receipt")]),
+            0.0,
+            "another's"
+        );
         let lines = worker.log();
-        assert!(lines.iter().all(|line| line.message() != "answered"), "scrapes are not logged");
+        assert!(
+            lines.iter().all(|line| line.message() != "answered"),
+            "scrapes are not logged"
+        );
         assert!(worker.stop().await?.success(), "{}", worker.logged());
     }
     Ok(())
@@ -246,14 +425,42 @@ async fn queues_have_depth_and_age(backend: Backend) -> Result<()> {
     }
     let hour_ago = ledger.time(-3600);
     ledger
-        .execute(&format!("update callback_outbox set due_at = {hour_ago} where id = {}", ledger.id(&events[0])))
+        .execute(&format!(
+            "update callback_outbox set due_at = {hour_ago} where id = {}",
+            ledger.id(&events[0])
+        ))
         .await?;
-    let scrape = until(host.base_url(), "wharf_queue_depth", &[("lane", "fan_out")], 3.0).await?;
-    let age = |scrape: &Scrape, lane| scrape.value("wharf_queue_oldest_seconds", &[("lane", lane)]);
-    assert_eq!(scrape.value("wharf_queue_depth", &[("lane", "sync")]), 1.0);
-    assert_eq!(scrape.value("wharf_queue_depth", &[("lane", "deliveries")]), 0.0);
-    assert!((3600.0..3700.0).contains(&age(&scrape, "fan_out")), "{}", age(&scrape, "fan_out"));
-    assert!((0.0..60.0).contains(&age(&scrape, "sync")), "{}", age(&scrape, "sync"));
+    let scrape = until(
+        host.base_url(),
+        "wharf_queue_depth",
+        &[("endpoint_queue", "fan_out")],
+        3.0,
+    )
+    .await?;
+    let age = |scrape: &Scrape, endpoint_queue| {
+        scrape.value(
+            "wharf_queue_oldest_seconds",
+            &[("endpoint_queue", endpoint_queue)],
+        )
+    };
+    assert_eq!(
+        scrape.value("wharf_queue_depth", &[("endpoint_queue", "sync")]),
+        1.0
+    );
+    assert_eq!(
+        scrape.value("wharf_queue_depth", &[("endpoint_queue", "deliveries")]),
+        0.0
+    );
+    assert!(
+        (3600.0..3700.0).contains(&age(&scrape, "fan_out")),
+        "{}",
+        age(&scrape, "fan_out")
+    );
+    assert!(
+        (0.0..60.0).contains(&age(&scrape, "sync")),
+        "{}",
+        age(&scrape, "sync")
+    );
     assert_eq!(age(&scrape, "deliveries"), 0.0);
 
     // Deliveries that are due, and one that waits for its next attempt.
@@ -269,8 +476,18 @@ async fn queues_have_depth_and_age(backend: Backend) -> Result<()> {
             ))
             .await?;
     }
-    let scrape = until(host.base_url(), "wharf_queue_depth", &[("lane", "deliveries")], 2.0).await?;
-    assert!((600.0..700.0).contains(&age(&scrape, "deliveries")), "{}", age(&scrape, "deliveries"));
+    let scrape = until(
+        host.base_url(),
+        "wharf_queue_depth",
+        &[("endpoint_queue", "deliveries")],
+        2.0,
+    )
+    .await?;
+    assert!(
+        (600.0..700.0).contains(&age(&scrape, "deliveries")),
+        "{}",
+        age(&scrape, "deliveries")
+    );
     Ok(())
 }
 
@@ -302,7 +519,7 @@ async fn leases_are_counted_and_stale_writes_refused(backend: Backend) -> Result
     let ledger = Ledger::open(&site).await?;
     ledger.put_event("org-1", "sync.completed", "{}").await?;
     arrived.acquire().await?.forget();
-    let deliveries: &[(&str, &str)] = &[("lane", "deliveries")];
+    let deliveries: &[(&str, &str)] = &[("endpoint_queue", "deliveries")];
     let renewed = || async {
         let scrape = host.scrape().await.ok()?;
         (scrape.value("wharf_leases_renewed_total", deliveries) >= 1.0).then_some(scrape)
@@ -310,20 +527,43 @@ async fn leases_are_counted_and_stale_writes_refused(backend: Backend) -> Result
     let scrape = eventually("a lease is renewed", PATIENCE, renewed).await?;
     assert_eq!(scrape.value("wharf_leases_lost_total", deliveries), 0.0);
     // Somebody else takes the delivery over.
-    ledger.execute("update callback_deliveries set fence = fence + 1").await?;
+    ledger
+        .execute("update callback_deliveries set fence = fence + 1")
+        .await?;
     let lost = || async {
         let scrape = host.scrape().await.ok()?;
         (scrape.value("wharf_leases_lost_total", deliveries) >= 1.0).then_some(())
     };
     eventually("the lease is lost", PATIENCE, lost).await?;
     permits.add_permits(1);
-    let scrape = until(host.base_url(), "wharf_stale_writes_refused_total", deliveries, 1.0).await?;
-    assert_eq!(scrape.value("wharf_deliveries_total", &[("outcome", "delivered")]), 0.0);
+    let scrape = until(
+        host.base_url(),
+        "wharf_stale_writes_refused_total",
+        deliveries,
+        1.0,
+    )
+    .await?;
+    assert_eq!(
+        scrape.value("wharf_deliveries_total", &[("outcome", "delivered")]),
+        0.0
+    );
     // The lease ends, and the delivery is made once more.
     permits.add_permits(1);
-    let scrape = until(host.base_url(), "wharf_deliveries_total", &[("outcome", "delivered")], 1.0).await?;
-    assert_eq!(scrape.value("wharf_delivery_attempts_total", &[("outcome", "accepted")]), 2.0);
-    assert_eq!(scrape.value("wharf_stale_writes_refused_total", deliveries), 1.0);
+    let scrape = until(
+        host.base_url(),
+        "wharf_deliveries_total",
+        &[("outcome", "delivered")],
+        1.0,
+    )
+    .await?;
+    assert_eq!(
+        scrape.value("wharf_delivery_attempts_total", &[("outcome", "accepted")]),
+        2.0
+    );
+    assert_eq!(
+        scrape.value("wharf_stale_writes_refused_total", deliveries),
+        1.0
+    );
     Ok(())
 }
 
@@ -347,8 +587,16 @@ fn without_its_database_a_host_still_tells_the_rest() -> Result<()> {
         assert_eq!(host.scrape().await?.value("wharf_database_up", &[]), 1.0);
         proxy.stall();
         let scrape = until(host.base_url(), "wharf_database_up", &[], 0.0).await?;
-        assert!(scrape.value("wharf_queue_depth", &[("lane", "sync")]).is_nan(), "unknown is not empty");
-        assert_eq!(scrape.value("wharf_imports_total", &[("outcome", "imported")]), 1.0);
+        assert!(
+            scrape
+                .value("wharf_queue_depth", &[("endpoint_queue", "sync")])
+                .is_nan(),
+            "unknown is not empty"
+        );
+        assert_eq!(
+            scrape.value("wharf_imports_total", &[("outcome", "imported")]),
+            1.0
+        );
         proxy.open();
         until(host.base_url(), "wharf_database_up", &[], 1.0).await?;
         Ok(())

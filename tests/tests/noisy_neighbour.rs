@@ -30,18 +30,27 @@ async fn silent() -> Result<String> {
 
 /// An address where nobody listens.
 async fn closed() -> Result<String> {
-    Ok(format!("http://{}/", TcpListener::bind("127.0.0.1:0").await?.local_addr()?))
+    Ok(format!(
+        "http://{}/",
+        TcpListener::bind("127.0.0.1:0").await?.local_addr()?
+    ))
 }
 
 async fn register(host: &Host, organization: &str, event: &str, url: &str) -> Result<String> {
     let endpoint = json!({"organizationId": organization, "event": event, "targetUrl": url});
     let answer = host.post("/webhooks/register", &endpoint).await?;
-    answer.get("id").as_str().map(str::to_owned).with_context(|| answer.text.clone())
+    answer
+        .get("id")
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| answer.text.clone())
 }
 
 /// Piles up due deliveries to an endpoint, set by set.
 async fn pile_up(ledger: &Ledger, endpoint: &str, from: usize, to: usize) -> Result<()> {
-    let id = |kind: &str| format!("cast('{kind}0000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0') as uuid)");
+    let id = |kind: &str| {
+        format!("cast('{kind}0000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0') as uuid)")
+    };
     let series = format!("generate_series({from}, {}) n", to - 1);
     let event = id("a");
     let rows = [
@@ -71,7 +80,10 @@ fn a_quiet_organization_is_served_beside_a_noisy_one() -> Result<()> {
         let site = Site::open(Backend::Postgres).await?;
         let api = site.host().role("api").role("sync-worker").start().await?;
         let ledger = Ledger::open(&site).await?;
-        let halves = [(silent().await?, 0, MOUNTAIN / 2), (closed().await?, MOUNTAIN / 2, MOUNTAIN)];
+        let halves = [
+            (silent().await?, 0, MOUNTAIN / 2),
+            (closed().await?, MOUNTAIN / 2, MOUNTAIN),
+        ];
         for (url, from, to) in &halves {
             let endpoint = register(&api, "noisy", "sync.completed", url).await?;
             pile_up(&ledger, &endpoint, *from, *to).await?;
@@ -81,7 +93,11 @@ fn a_quiet_organization_is_served_beside_a_noisy_one() -> Result<()> {
         for event in ["sync.started", "sync.failed"] {
             register(&api, "quiet", event, receiver.url()).await?;
         }
-        let sender = site.host().role("callback-worker").role("callback-scheduler").env("WEBHOOK_TIMEOUT", "1s");
+        let sender = site
+            .host()
+            .role("callback-worker")
+            .role("callback-scheduler")
+            .env("WEBHOOK_TIMEOUT", "1s");
         let sender = sender.start().await?;
         sender.logged_message("callback_delivery").await?;
 
@@ -104,11 +120,17 @@ fn a_quiet_organization_is_served_beside_a_noisy_one() -> Result<()> {
         let now = std::time::Instant::now();
         for request in receiver.requests() {
             let arrived = offset - now.duration_since(request.at);
-            delays.push(arrived.duration_since(told_at(&request.json())?).unwrap_or_default());
+            delays.push(
+                arrived
+                    .duration_since(told_at(&request.json())?)
+                    .unwrap_or_default(),
+            );
         }
         delays.sort();
         let p99 = delays[delays.len() * 99 / 100];
-        let tried = ledger.row("select count(*) as number from callback_attempts").await?;
+        let tried = ledger
+            .row("select count(*) as number from callback_attempts")
+            .await?;
         println!(
             "beside {MOUNTAIN} due deliveries to the dead ({} attempts made): {} events, median {:?}, p99 {p99:?}, most {:?}",
             tried["number"],
@@ -117,9 +139,11 @@ fn a_quiet_organization_is_served_beside_a_noisy_one() -> Result<()> {
             delays[delays.len() - 1]
         );
         ensure!(p99 < P99, "p99 {p99:?}");
-        let left =
-            "select count(*) as number from callback_deliveries where organization_id = 'noisy' and state = 'pending'";
-        ensure!(ledger.row(left).await?["number"] != 0, "the mountain was gone before the end");
+        let left = "select count(*) as number from callback_deliveries where organization_id = 'noisy' and state = 'pending'";
+        ensure!(
+            ledger.row(left).await?["number"] != 0,
+            "the mountain was gone before the end"
+        );
         Ok(())
     })
 }

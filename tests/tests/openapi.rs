@@ -12,15 +12,27 @@ const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests";
 const NOWHERE: &str = "0190a5e4-7b1c-7def-8abc-0123456789ab";
 
 fn printed() -> String {
-    let output = Command::new(wharf_binary()).arg("openapi").env_clear().output().expect("wharf runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(wharf_binary())
+        .arg("openapi")
+        .env_clear()
+        .output()
+        .expect("wharf runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
 fn the_checked_in_document_is_the_programs() {
-    let kept = fs::read_to_string(repository().join("docs/openapi.json")).expect("docs/openapi.json");
-    assert!(kept == printed(), "docs/openapi.json is old: `cargo run -p wharf -- openapi > docs/openapi.json`");
+    let kept =
+        fs::read_to_string(repository().join("docs/openapi.json")).expect("docs/openapi.json");
+    assert!(
+        kept == printed(),
+        "docs/openapi.json is old: `cargo run -p wharf -- openapi > docs/openapi.json`"
+    );
 }
 
 /// One route and method, as the document has it.
@@ -54,9 +66,11 @@ impl Operation {
     }
 
     fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
-        value["$ref"]
-            .as_str()
-            .map_or(value, |path| self.document.pointer(&path[1..]).expect("a reference to something"))
+        value["$ref"].as_str().map_or(value, |path| {
+            self.document
+                .pointer(&path[1..])
+                .expect("a reference to something")
+        })
     }
 
     /// The schema of its JSON body.
@@ -68,8 +82,16 @@ impl Operation {
     /// The parameters of its query, as if they were members of a body.
     fn query(&self) -> Value {
         let (mut properties, mut required) = (Map::new(), Vec::new());
-        for parameter in self.said["parameters"].as_array().into_iter().flatten().filter(|one| one["in"] == "query") {
-            properties.insert(parameter["name"].as_str().expect("a name").to_owned(), parameter["schema"].clone());
+        for parameter in self.said["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|one| one["in"] == "query")
+        {
+            properties.insert(
+                parameter["name"].as_str().expect("a name").to_owned(),
+                parameter["schema"].clone(),
+            );
             if parameter["required"] == true {
                 required.push(parameter["name"].clone());
             }
@@ -97,23 +119,45 @@ impl Operation {
             None => self.request(host, &as_query(members)),
         };
         let answer = Answer::to(request).await?;
-        let what = format!("{} of {members:?} answers {} {}", self.name(), answer.status, answer.text);
+        let what = format!(
+            "{} of {members:?} answers {} {}",
+            self.name(),
+            answer.status,
+            answer.text
+        );
         let told = self.resolved(&self.said["responses"][answer.status.to_string()]);
         assert!(told.is_object(), "{what}, which is not documented");
         if answer.status >= 400 {
-            assert_eq!(told["content"]["application/json"]["schema"]["$ref"], "#/components/schemas/Refusal", "{what}");
+            assert_eq!(
+                told["content"]["application/json"]["schema"]["$ref"],
+                "#/components/schemas/Refusal",
+                "{what}"
+            );
             let error = answer.get("error").as_str().context("an error")?.to_owned();
             let words = told["description"].as_str().expect("a description");
-            assert!(words.contains(&format!("`{error}`")), "{what}, where the document knows only: {words}");
+            assert!(
+                words.contains(&format!("`{error}`")),
+                "{what}, where the document knows only: {words}"
+            );
         }
         Ok(answer)
     }
 }
 
 fn as_query(members: &Map<String, Value>) -> String {
-    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-    let pairs = members.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&text(value))));
+    let encoded = |text: &str| {
+        text.bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect::<String>()
+    };
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), ToOwned::to_owned)
+    };
+    let pairs = members
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(&text(value))));
     format!("?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
@@ -131,20 +175,31 @@ fn right(schema: &Value) -> Value {
         _ if schema["minLength"] == 64 => json!("0".repeat(64)),
         _ => json!("x"),
     };
-    first(&schema["examples"]).or_else(|| first(&schema["enum"])).or(by_format).unwrap_or_else(by_type)
+    first(&schema["examples"])
+        .or_else(|| first(&schema["enum"]))
+        .or(by_format)
+        .unwrap_or_else(by_type)
 }
 
 fn kind(schema: &Value) -> &str {
-    schema["type"].as_str().or_else(|| schema["type"][0].as_str()).expect("a type")
+    schema["type"]
+        .as_str()
+        .or_else(|| schema["type"][0].as_str())
+        .expect("a type")
 }
 
 /// Values at the edges that the schema still allows.
 fn just_right(schema: &Value) -> Vec<Value> {
     let mut values = vec![right(schema)];
-    values.extend(["minimum", "maximum"].iter().filter_map(|edge| schema.get(edge).cloned()));
-    if let (Some(most), "^[^\\u0000]*$") =
-        (schema["maxLength"].as_u64(), schema["pattern"].as_str().unwrap_or_default())
-    {
+    values.extend(
+        ["minimum", "maximum"]
+            .iter()
+            .filter_map(|edge| schema.get(edge).cloned()),
+    );
+    if let (Some(most), "^[^\\u0000]*$") = (
+        schema["maxLength"].as_u64(),
+        schema["pattern"].as_str().unwrap_or_default(),
+    ) {
         values.push(json!("ä".repeat(usize::try_from(most).expect("a length"))));
     }
     values
@@ -161,14 +216,20 @@ fn wrong(schema: &Value, in_query: bool) -> Vec<Value> {
     }
     if !in_query {
         values.extend([json!({}), json!([right(schema)])]);
-        values.push(if kind == "string" { json!(5) } else { json!(right(schema).to_string()) });
+        values.push(if kind == "string" {
+            json!(5)
+        } else {
+            json!(right(schema).to_string())
+        });
     }
     if schema["minLength"].is_u64() || schema["format"].is_string() || schema["enum"].is_array() {
         values.push(json!(""));
     }
     if let Some(most) = schema["maxLength"].as_u64() {
         let text = right(schema).as_str().expect("a text").to_owned();
-        values.push(json!(text.clone() + &"a".repeat(usize::try_from(most).expect("a length") + 1 - text.len())));
+        values.push(json!(
+            text.clone() + &"a".repeat(usize::try_from(most).expect("a length") + 1 - text.len())
+        ));
     }
     if let Some(least) = schema["minimum"].as_i64() {
         values.push(json!(least - 1));
@@ -182,14 +243,26 @@ fn wrong(schema: &Value, in_query: bool) -> Vec<Value> {
 /// Whether an answer refuses this field and no other.
 fn refuses(answer: &Answer, field: &str) -> bool {
     let details = answer.get("details");
-    let paths: Vec<_> = details.as_array().into_iter().flatten().filter_map(|detail| detail["path"].as_str()).collect();
-    let is_alone = paths == [field] || (answer.get("error") == "receipt is required" && field == "receipt");
+    let paths: Vec<_> = details
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|detail| detail["path"].as_str())
+        .collect();
+    let is_alone =
+        paths == [field] || (answer.get("error") == "receipt is required" && field == "receipt");
     answer.status == 400 && is_alone
 }
 
 async fn start(backend: Backend) -> Result<Host> {
     // Nothing is sent and nothing runs: the answers are what counts.
-    Site::open(backend).await?.host().role("api").env("WHARF_ADMIN_TOKEN", ADMIN_TOKEN).start().await
+    Site::open(backend)
+        .await?
+        .host()
+        .role("api")
+        .env("WHARF_ADMIN_TOKEN", ADMIN_TOKEN)
+        .start()
+        .await
 }
 
 async fn every_documented_rule_is_kept(backend: Backend) -> Result<()> {
@@ -198,9 +271,19 @@ async fn every_documented_rule_is_kept(backend: Backend) -> Result<()> {
     assert_eq!(host.get("/openapi.json").await?.text, printed());
     for operation in &operations {
         let query = operation.query();
-        let (schema, in_query) = operation.body().map_or((&query, true), |schema| (schema, false));
-        let Some(properties) = schema["properties"].as_object().filter(|all| !all.is_empty()) else { continue };
-        let all: Map<_, _> = properties.iter().map(|(name, property)| (name.clone(), right(property))).collect();
+        let (schema, in_query) = operation
+            .body()
+            .map_or((&query, true), |schema| (schema, false));
+        let Some(properties) = schema["properties"]
+            .as_object()
+            .filter(|all| !all.is_empty())
+        else {
+            continue;
+        };
+        let all: Map<_, _> = properties
+            .iter()
+            .map(|(name, property)| (name.clone(), right(property)))
+            .collect();
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         let name = operation.name();
         for (field, property) in properties {
@@ -211,11 +294,20 @@ async fn every_documented_rule_is_kept(backend: Backend) -> Result<()> {
             };
             for value in just_right(property) {
                 let answer = operation.answer(&host, &with(value.clone())).await?;
-                assert_ne!(answer.status, 400, "{name}: {field} {value} is right: {}", answer.text);
+                assert_ne!(
+                    answer.status, 400,
+                    "{name}: {field} {value} is right: {}",
+                    answer.text
+                );
             }
             for value in wrong(property, in_query) {
                 let answer = operation.answer(&host, &with(value.clone())).await?;
-                assert!(refuses(&answer, field), "{name}: {field} {value} is wrong: {} {}", answer.status, answer.text);
+                assert!(
+                    refuses(&answer, field),
+                    "{name}: {field} {value} is wrong: {} {}",
+                    answer.status,
+                    answer.text
+                );
                 rules += 1;
             }
             let mut without = all.clone();
@@ -223,7 +315,12 @@ async fn every_documented_rule_is_kept(backend: Backend) -> Result<()> {
             let without = if in_query { without } else { with(Value::Null) };
             let answer = operation.answer(&host, &without).await?;
             let is_required = required.iter().any(|name| name == field);
-            assert_eq!(refuses(&answer, field), is_required, "{name} without {field}: {}", answer.text);
+            assert_eq!(
+                refuses(&answer, field),
+                is_required,
+                "{name} without {field}: {}",
+                answer.text
+            );
         }
         let mut more = all.clone();
         more.insert("unknown".into(), json!("ignored"));
@@ -235,20 +332,43 @@ async fn every_documented_rule_is_kept(backend: Backend) -> Result<()> {
 
 async fn bodies_are_refused_as_documented(backend: Backend) -> Result<()> {
     let host = start(backend).await?;
-    for operation in operations().iter().filter(|operation| operation.body().is_some()) {
-        let json =
-            |body: &str| operation.request(&host, "").header("content-type", "application/json").body(body.to_owned());
+    for operation in operations()
+        .iter()
+        .filter(|operation| operation.body().is_some())
+    {
+        let json = |body: &str| {
+            operation
+                .request(&host, "")
+                .header("content-type", "application/json")
+                .body(body.to_owned())
+        };
         for (request, status) in [
             (json("{"), 400),
             (json("[]"), 400),
             (json(&" ".repeat(1024 * 1024 + 1)), 413),
-            (operation.request(&host, "").header("content-type", "text/plain").body("{}"), 415),
+            (
+                operation
+                    .request(&host, "")
+                    .header("content-type", "text/plain")
+                    .body("{}"),
+                415,
+            ),
         ] {
             let answer = Answer::to(request).await?;
-            assert_eq!(answer.status, status, "{}: {}", operation.name(), answer.text);
+            assert_eq!(
+                answer.status,
+                status,
+                "{}: {}",
+                operation.name(),
+                answer.text
+            );
             let told = operation.resolved(&operation.said["responses"][status.to_string()]);
             let words = told["description"].as_str().expect("it is documented");
-            assert!(words.contains(answer.get("error").as_str().expect("an error")), "{}: {words}", operation.name());
+            assert!(
+                words.contains(answer.get("error").as_str().expect("an error")),
+                "{}: {words}",
+                operation.name()
+            );
         }
     }
     Ok(())
@@ -257,7 +377,10 @@ async fn bodies_are_refused_as_documented(backend: Backend) -> Result<()> {
 /// A file of the page as a browser sees it.
 async fn unpacked(host: &Host, path: &str) -> Result<String> {
     let response = host.request("GET", path).send().await?;
-    let is_packed = response.headers().get("content-encoding").is_some_and(|encoding| encoding == "gzip");
+    let is_packed = response
+        .headers()
+        .get("content-encoding")
+        .is_some_and(|encoding| encoding == "gzip");
     let (bytes, mut text) = (response.bytes().await?, String::new());
     match is_packed {
         true => flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text)?,
@@ -270,25 +393,54 @@ async fn the_page_asks_nobody_else(backend: Backend) -> Result<()> {
     let host = start(backend).await?;
     assert_eq!(host.get("/docs").await?.header("location"), "/docs/");
     let head = Answer::to(host.request("HEAD", "/docs/")).await?;
-    assert_eq!((head.status, head.header("content-type")), (200, "text/html"));
-    let is_elsewhere = |text: &str| ["http:", "https:", "=\"//"].iter().any(|scheme| text.contains(scheme));
+    assert_eq!(
+        (head.status, head.header("content-type")),
+        (200, "text/html")
+    );
+    let is_elsewhere = |text: &str| {
+        ["http:", "https:", "=\"//"]
+            .iter()
+            .any(|scheme| text.contains(scheme))
+    };
     let policy = head.header("content-security-policy");
-    assert!(policy.starts_with("default-src 'none'") && !is_elsewhere(policy), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'") && !is_elsewhere(policy),
+        "{policy}"
+    );
     let page = unpacked(&host, "/docs/").await?;
     assert!(!is_elsewhere(&page), "{page}");
-    let files: Vec<_> = page.split(['"', '\'']).filter(|word| word.starts_with("./")).collect();
+    let files: Vec<_> = page
+        .split(['"', '\''])
+        .filter(|word| word.starts_with("./"))
+        .collect();
     assert!(files.len() >= 4, "{page}");
     for file in files {
         let answer = Answer::to(host.request("HEAD", &format!("/docs/{}", &file[2..]))).await?;
         assert_eq!(answer.status, 200, "{file}");
     }
     let starter = unpacked(&host, "/docs/swagger-initializer.js").await?;
-    assert!(starter.contains("/openapi.json") && !is_elsewhere(&starter), "{starter}");
-    for path in ["/docs/nothing.js", "/docs/..%2f..%2fetc%2fpasswd", "/docs/%ff", "/docs/%00"] {
+    assert!(
+        starter.contains("/openapi.json") && !is_elsewhere(&starter),
+        "{starter}"
+    );
+    for path in [
+        "/docs/nothing.js",
+        "/docs/..%2f..%2fetc%2fpasswd",
+        "/docs/%ff",
+        "/docs/%00",
+    ] {
         let missing = host.get(path).await?;
-        assert_eq!((missing.status, missing.get("error")), (404, json!("Not found")), "{path}");
+        assert_eq!(
+            (missing.status, missing.get("error")),
+            (404, json!("Not found")),
+            "{path}"
+        );
     }
     Ok(())
 }
 
-on_every_backend!(every_documented_rule_is_kept, bodies_are_refused_as_documented, the_page_asks_nobody_else);
+on_every_backend!(
+    every_documented_rule_is_kept,
+    bodies_are_refused_as_documented,
+    the_page_asks_nobody_else
+);

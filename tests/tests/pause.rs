@@ -7,7 +7,9 @@ use std::{
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use wharf_tests::{Backend, Host, HostBuilder, Ledger, PATIENCE, Receiver, Shop, Signal, Site, eventually};
+use wharf_tests::{
+    Backend, Host, HostBuilder, Ledger, PATIENCE, Receiver, Shop, Signal, Site, eventually,
+};
 
 const LEASE: Duration = Duration::from_secs(1);
 const RECEIPTS: usize = 8;
@@ -28,10 +30,16 @@ async fn set() -> Result<Scene> {
     for number in 0..RECEIPTS {
         shop.import(&api, &format!("r-{number}-02")).await?;
     }
-    let endpoint = json!({"organizationId": "org", "event": "sync.failed", "targetUrl": receiver.url()});
+    let endpoint =
+        json!({"organizationId": "org", "event": "sync.failed", "targetUrl": receiver.url()});
     api.post("/webhooks/register", &endpoint).await?;
     let ledger = Ledger::open(&site).await?;
-    Ok(Scene { api, ledger, receiver, shop })
+    Ok(Scene {
+        api,
+        ledger,
+        receiver,
+        shop,
+    })
 }
 
 impl Scene {
@@ -41,40 +49,84 @@ impl Scene {
 
     /// Starts a worker that pauses itself at the failpoint, and waits until it has.
     async fn paused(&self, role: &str, failpoint: &str) -> Result<Host> {
-        let host = self.worker(role).env("WHARF_FAILPOINT", &format!("{failpoint}:stop")).spawn()?;
+        let host = self
+            .worker(role)
+            .env("WHARF_FAILPOINT", &format!("{failpoint}:stop"))
+            .spawn()?;
         let stat = format!("/proc/{}/stat", host.pid());
         let is_stopped = || async {
             let stat = fs::read_to_string(&stat).ok()?;
             stat.rsplit(") ").next()?.starts_with('T').then_some(())
         };
-        eventually(&format!("{role} pauses at {failpoint}"), 2 * PATIENCE, is_stopped).await?;
+        eventually(
+            &format!("{role} pauses at {failpoint}"),
+            2 * PATIENCE,
+            is_stopped,
+        )
+        .await?;
         Ok(host)
     }
 
     /// All that a stale worker could spoil.
     async fn state(&self) -> Result<Vec<Value>> {
-        let mut state = self.ledger.rows("select * from sync_logs order by receipt").await?;
-        for table in ["stores", "sync_jobs", "callback_outbox", "callback_deliveries", "callback_attempts"] {
-            state.extend(self.ledger.rows(&format!("select * from {table} order by 1")).await?);
+        let mut state = self
+            .ledger
+            .rows("select * from sync_logs order by receipt")
+            .await?;
+        for table in [
+            "stores",
+            "sync_jobs",
+            "callback_outbox",
+            "callback_deliveries",
+            "callback_attempts",
+        ] {
+            state.extend(
+                self.ledger
+                    .rows(&format!("select * from {table} order by 1"))
+                    .await?,
+            );
         }
         Ok(state)
     }
 
     async fn count(&self, table_and_condition: &str) -> Result<Value> {
-        let mut row = self.ledger.row(&format!("select count(*) as number from {table_and_condition}")).await?;
+        let mut row = self
+            .ledger
+            .row(&format!(
+                "select count(*) as number from {table_and_condition}"
+            ))
+            .await?;
         Ok(row["number"].take())
     }
 }
 
 /// Lets a paused worker go on: it must write nothing, say so, and be of use afterwards.
-async fn goes_on_and_writes_nothing(scene: &Scene, stale: &mut Host, rescuer: &mut Host) -> Result<()> {
+async fn goes_on_and_writes_nothing(
+    scene: &Scene,
+    stale: &mut Host,
+    rescuer: &mut Host,
+) -> Result<()> {
     ensure!(rescuer.stop().await?.success());
     let before = scene.state().await?;
     stale.signal(Signal::CONT)?;
-    let refused =
-        || async { stale.log().iter().any(|line| line.message().starts_with("stale_write_refused")).then_some(()) };
-    eventually("the stale worker says that its write was refused", PATIENCE, refused).await?;
-    assert_eq!(scene.state().await?, before, "a stale worker wrote something");
+    let refused = || async {
+        stale
+            .log()
+            .iter()
+            .any(|line| line.message().starts_with("stale_write_refused"))
+            .then_some(())
+    };
+    eventually(
+        "the stale worker says that its write was refused",
+        PATIENCE,
+        refused,
+    )
+    .await?;
+    assert_eq!(
+        scene.state().await?,
+        before,
+        "a stale worker wrote something"
+    );
     Ok(())
 }
 
@@ -85,16 +137,43 @@ async fn a_sync_worker_is_paused_at(failpoint: &str) -> Result<()> {
     let paused = Instant::now();
     let mut rescuer = scene.worker("sync-worker").start().await?;
     let done = "select * from sync_jobs where state = 'idle'";
-    let finished = || async { scene.ledger.row(done).await.ok().filter(|_| paused.elapsed() > 2 * LEASE) };
+    let finished = || async {
+        scene
+            .ledger
+            .row(done)
+            .await
+            .ok()
+            .filter(|_| paused.elapsed() > 2 * LEASE)
+    };
     eventually("another worker finishes the job", PATIENCE, finished).await?;
-    println!("{failpoint}: another worker finished within {:?} of the pause", paused.elapsed());
+    println!(
+        "{failpoint}: another worker finished within {:?} of the pause",
+        paused.elapsed()
+    );
     goes_on_and_writes_nothing(&scene, &mut stale, &mut rescuer).await?;
-    assert_eq!(scene.count("sync_logs where attempt = 2").await?, RECEIPTS, "each log was asked about once more");
-    assert_eq!(scene.count("callback_outbox where event = 'sync.started'").await?, 1);
-    assert_eq!(scene.count("callback_outbox where event = 'sync.failed'").await?, 1);
+    assert_eq!(
+        scene.count("sync_logs where attempt = 2").await?,
+        RECEIPTS,
+        "each log was asked about once more"
+    );
+    assert_eq!(
+        scene
+            .count("callback_outbox where event = 'sync.started'")
+            .await?,
+        1
+    );
+    assert_eq!(
+        scene
+            .count("callback_outbox where event = 'sync.failed'")
+            .await?,
+        1
+    );
     scene.shop.import(&scene.api, "another-02").await?;
     scene.shop.request_sync(&scene.api).await?;
-    scene.ledger.wait_for("select * from sync_logs where receipt = 'another-02' and attempt = 2").await?;
+    scene
+        .ledger
+        .wait_for("select * from sync_logs where receipt = 'another-02' and attempt = 2")
+        .await?;
     assert!(stale.stop().await?.success());
     Ok(())
 }
@@ -113,13 +192,23 @@ fn a_sync_worker_paused_before_its_commit_is_not_waited_for() -> Result<()> {
         let stale = scene.paused("sync-worker", "sync.commit.before:1").await?;
         let paused = Instant::now();
         let mut rescuer = scene.worker("sync-worker").start().await?;
-        scene.ledger.wait_for("select * from sync_jobs where state = 'idle'").await?;
-        println!("sync.commit.before: another worker finished within {:?} of the pause", paused.elapsed());
+        scene
+            .ledger
+            .wait_for("select * from sync_jobs where state = 'idle'")
+            .await?;
+        println!(
+            "sync.commit.before: another worker finished within {:?} of the pause",
+            paused.elapsed()
+        );
         assert!(rescuer.stop().await?.success());
         let before = scene.state().await?;
         stale.signal(Signal::CONT)?;
         stale.logged_message("job_interrupted").await?;
-        assert_eq!(scene.state().await?, before, "a stale worker wrote something");
+        assert_eq!(
+            scene.state().await?,
+            before,
+            "a stale worker wrote something"
+        );
         assert_eq!(scene.count("sync_logs where attempt = 2").await?, RECEIPTS);
         Ok(())
     })
@@ -131,15 +220,28 @@ fn a_callback_worker_paused_after_the_answer_settles_nothing_stale() -> Result<(
         let scene = set().await?;
         let mut syncs = scene.worker("sync-worker").start().await?;
         scene.shop.request_sync(&scene.api).await?;
-        scene.ledger.wait_for("select * from callback_outbox where event = 'sync.failed'").await?;
+        scene
+            .ledger
+            .wait_for("select * from callback_outbox where event = 'sync.failed'")
+            .await?;
         ensure!(syncs.stop().await?.success());
         let mut stale = scene.paused("callback-worker", "response.after:1").await?;
         let paused = Instant::now();
         let mut rescuer = scene.worker("callback-worker").start().await?;
         let done = "select * from callback_deliveries where state = 'success'";
-        let finished = || async { scene.ledger.row(done).await.ok().filter(|_| paused.elapsed() > 2 * LEASE) };
+        let finished = || async {
+            scene
+                .ledger
+                .row(done)
+                .await
+                .ok()
+                .filter(|_| paused.elapsed() > 2 * LEASE)
+        };
         eventually("another worker delivers", PATIENCE, finished).await?;
-        println!("response.after: another worker delivered within {:?} of the pause", paused.elapsed());
+        println!(
+            "response.after: another worker delivered within {:?} of the pause",
+            paused.elapsed()
+        );
         goes_on_and_writes_nothing(&scene, &mut stale, &mut rescuer).await?;
         let received = scene.receiver.requests();
         assert_eq!(received.len(), 2, "once by each");

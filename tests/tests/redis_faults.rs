@@ -44,8 +44,20 @@ impl Redis {
 
     fn spawn(port: u16, dir: &TempDir) -> Result<Child> {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        command.current_dir(dir.path()).stdout(Stdio::null()).kill_on_drop(true);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+        command
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
         command.spawn().context("redis-server cannot be started")
     }
 
@@ -54,14 +66,19 @@ impl Redis {
     }
 
     async fn tell(&self, words: &[&str]) -> Result<()> {
-        let mut connection = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        let mut connection = redis::Client::open(self.url())?
+            .get_multiplexed_async_connection()
+            .await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         Ok(command.exec_async(&mut connection).await?)
     }
 
     async fn answers(&self) -> Result<()> {
-        eventually("Redis answers", PATIENCE, || async { self.tell(&["PING"]).await.ok() }).await
+        eventually("Redis answers", PATIENCE, || async {
+            self.tell(&["PING"]).await.ok()
+        })
+        .await
     }
 }
 
@@ -116,11 +133,18 @@ impl Scene {
         shop.import(&self.host, "r-02").await?;
         shop.request_sync(&self.host).await?;
         let told = || async {
-            self.receiver.requests().into_iter().any(|request| request.json()["storeId"] == shop.store_id).then_some(())
+            self.receiver
+                .requests()
+                .into_iter()
+                .any(|request| request.json()["storeId"] == shop.store_id)
+                .then_some(())
         };
         eventually(&format!("a webhook {when}"), PATIENCE, told).await?;
         let took = began.elapsed();
-        println!("{when}: {} ms from the import to the webhook", took.as_millis());
+        println!(
+            "{when}: {} ms from the import to the webhook",
+            took.as_millis()
+        );
         Ok(took)
     }
 
@@ -140,12 +164,21 @@ fn redis_may_fail_in_every_way() -> Result<()> {
         let here = |host: wharf_tests::HostBuilder| host.env("REDIS_URL", wire.url());
         let api = Arc::new(here(site.host().role("api")).start().await?);
         let workers = here(site.host().role("sync-worker").role("sync-scheduler"));
-        let _workers = workers.role("callback-worker").role("callback-scheduler").start().await?;
+        let _workers = workers
+            .role("callback-worker")
+            .role("callback-scheduler")
+            .start()
+            .await?;
         let receiver = Receiver::start().await?;
-        let endpoint = json!({"organizationId": "org", "event": "sync.failed", "targetUrl": receiver.url()});
+        let endpoint =
+            json!({"organizationId": "org", "event": "sync.failed", "targetUrl": receiver.url()});
         api.post("/webhooks/register", &endpoint).await?;
         let client = Client::start(&api, &Shop::open(&api, "client", "amazon").await?);
-        let mut scene = Scene { host: api, receiver, stores: 0 };
+        let mut scene = Scene {
+            host: api,
+            receiver,
+            stores: 0,
+        };
 
         scene.resumes("with Redis").await?;
         redis.tell(&["FLUSHALL"]).await?;
@@ -158,7 +191,9 @@ fn redis_may_fail_in_every_way() -> Result<()> {
             let () = over;
             during?;
             wire.open();
-            scene.resumes(&format!("after a stall of {stall:?}")).await?;
+            scene
+                .resumes(&format!("after a stall of {stall:?}"))
+                .await?;
         }
         wire.cut();
         scene.resumes("with Redis out of reach").await?;
@@ -172,7 +207,10 @@ fn redis_may_fail_in_every_way() -> Result<()> {
 
         let (count, slowest) = client.end().await?;
         println!("{count} imports and no error; the slowest took {slowest:?}");
-        ensure!(slowest < Duration::from_secs(5), "an API client waited for Redis: {slowest:?}");
+        ensure!(
+            slowest < Duration::from_secs(5),
+            "an API client waited for Redis: {slowest:?}"
+        );
         Ok(())
     })
 }

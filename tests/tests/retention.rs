@@ -7,26 +7,46 @@ use wharf_tests::{Backend, Host, Ledger, Receiver, Shop, on_every_backend};
 async fn old_events_are_forgotten_and_logs_are_not(backend: Backend) -> Result<()> {
     let mut host = Host::start(backend).await?;
     let receiver = Receiver::start().await?;
-    let endpoint = json!({"organizationId": "org", "event": "sync.failed", "targetUrl": receiver.url()});
+    let endpoint =
+        json!({"organizationId": "org", "event": "sync.failed", "targetUrl": receiver.url()});
     host.post("/webhooks/register", &endpoint).await?;
     let shop = Shop::open(&host, "org", "etsy").await?;
     shop.import(&host, "r-02").await?;
     shop.request_sync(&host).await?;
     let ledger = Ledger::open(host.site()).await?;
-    ledger.wait_for("select * from callback_outbox where event = 'sync.failed' and status = 'success'").await?;
-    ledger.wait_for("select * from callback_outbox where event = 'sync.started' and status = 'success'").await?;
+    ledger
+        .wait_for(
+            "select * from callback_outbox where event = 'sync.failed' and status = 'success'",
+        )
+        .await?;
+    ledger
+        .wait_for(
+            "select * from callback_outbox where event = 'sync.started' and status = 'success'",
+        )
+        .await?;
     ensure!(host.stop().await?.success());
 
-    let old = format!("update callback_outbox set updated_at = {}", ledger.time(-31 * 24 * 60 * 60));
+    let old = format!(
+        "update callback_outbox set updated_at = {}",
+        ledger.time(-31 * 24 * 60 * 60)
+    );
     ensure!(ledger.execute(&old).await? == 2);
     let rows = "select (select count(*) from callback_outbox) + (select count(*) from callback_messages)
         + (select count(*) from callback_deliveries) + (select count(*) from callback_attempts) as events,
         (select count(*) from sync_logs) as logs";
     for (retention, left) in [("off", 5), ("32d", 5), ("30d", 0)] {
-        let pass = host.site().host().command(&["scheduler", "callback"]).env("RETENTION", retention);
+        let pass = host
+            .site()
+            .host()
+            .command(&["scheduler", "callback"])
+            .env("RETENTION", retention);
         let (status, printed) = pass.run().await?;
         ensure!(status.success(), "{printed}");
-        assert_eq!(ledger.row(rows).await?, json!({"events": left, "logs": 1}), "RETENTION={retention}");
+        assert_eq!(
+            ledger.row(rows).await?,
+            json!({"events": left, "logs": 1}),
+            "RETENTION={retention}"
+        );
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Revisions of plugins on a running host: swapped under load, refused, parked, put aside. No order is hurt by any of it.
+//! Revisions of plugins on a running host: swapped under load, refused, deferred, put aside. No order is hurt by any of it.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,8 @@ use anyhow::{Context, Result, ensure};
 use faults::{FAULTS, Fault, LIMITS};
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, Ledger, PATIENCE, Receiver, Request, Shop, Site, built_plugin, eventually, guest, on_every_backend,
+    Backend, Host, Ledger, PATIENCE, Receiver, Request, Shop, Site, built_plugin, eventually,
+    guest, on_every_backend,
 };
 
 const SWAPS: usize = 100;
@@ -47,27 +48,46 @@ async fn marketplace() -> Result<(Receiver, String)> {
 fn drop_in(site: &Site, plugin: &str, component: &[u8]) -> Result<()> {
     let beside = site.dir().join(format!("{plugin}.new"));
     fs::write(&beside, component)?;
-    Ok(fs::rename(beside, site.plugins_dir().join(format!("{plugin}.wasm")))?)
+    Ok(fs::rename(
+        beside,
+        site.plugins_dir().join(format!("{plugin}.wasm")),
+    )?)
 }
 
 async fn digest(host: &Host, plugin: &str) -> Result<String> {
     let plugin = host.admin().plugin(plugin).await?;
-    Ok(plugin["digest"].as_str().context("nothing serves")?.to_owned())
+    Ok(plugin["digest"]
+        .as_str()
+        .context("nothing serves")?
+        .to_owned())
 }
 
 /// Waits until another revision serves.
 async fn swapped(host: &Host, plugin: &str, before: &str) -> Result<String> {
-    let other = || async { digest(host, plugin).await.ok().filter(|digest| digest != before) };
+    let other = || async {
+        digest(host, plugin)
+            .await
+            .ok()
+            .filter(|digest| digest != before)
+    };
     eventually("another revision serves", PATIENCE, other).await
 }
 
 /// Imports without a pause until it is told to stop; returns how many orders it was promised.
-async fn import_all_the_time(host: Arc<Host>, shop: Shop, client: usize, stop: Arc<AtomicBool>) -> Result<usize> {
+async fn import_all_the_time(
+    host: Arc<Host>,
+    shop: Shop,
+    client: usize,
+    stop: Arc<AtomicBool>,
+) -> Result<usize> {
     let mut imported = 0;
     while !stop.load(Ordering::Relaxed) {
         let receipt = format!("{client}-{imported}");
         let answer = shop.import(&host, &receipt).await?;
-        ensure!(answer["success"] == true && answer["orderId"] == receipt, "{receipt}: {answer}");
+        ensure!(
+            answer["success"] == true && answer["orderId"] == receipt,
+            "{receipt}: {answer}"
+        );
         imported += 1;
     }
     Ok(imported)
@@ -82,14 +102,26 @@ async fn swap_all_the_time(host: &Host) -> Result<BTreeSet<String>> {
         let next = revision(&component, u8::try_from(swap % 4)?);
         if swap % 2 == 0 {
             let answer = host.admin().push("remote", &next, None).await?;
-            ensure!(answer.status == 200, "swap {swap}: {} {}", answer.status, answer.text);
+            ensure!(
+                answer.status == 200,
+                "swap {swap}: {} {}",
+                answer.status,
+                answer.text
+            );
         } else {
             drop_in(host.site(), "remote", &next)?;
         }
-        served.insert(swapped(host, "remote", &before).await.with_context(|| format!("swap {swap}"))?);
+        served.insert(
+            swapped(host, "remote", &before)
+                .await
+                .with_context(|| format!("swap {swap}"))?,
+        );
         if swap % ROLLED_BACK == 0 {
             let back = host.admin().roll_back("remote").await?;
-            ensure!(back["digest"] == before, "swap {swap} was not rolled back to {before}: {back}");
+            ensure!(
+                back["digest"] == before,
+                "swap {swap} was not rolled back to {before}: {back}"
+            );
         }
     }
     Ok(served)
@@ -104,7 +136,14 @@ async fn swaps_and_rollbacks_under_load_hurt_no_order(backend: Backend) -> Resul
     let shop = Shop::open(&host, "org-1", "remote").await?;
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| tokio::spawn(import_all_the_time(host.clone(), shop.clone(), client, stop.clone())))
+        .map(|client| {
+            tokio::spawn(import_all_the_time(
+                host.clone(),
+                shop.clone(),
+                client,
+                stop.clone(),
+            ))
+        })
         .collect();
     let served = swap_all_the_time(&host).await;
     stop.store(true, Ordering::Relaxed);
@@ -115,18 +154,40 @@ async fn swaps_and_rollbacks_under_load_hurt_no_order(backend: Backend) -> Resul
     let served = served?;
     assert_eq!(served.len(), 5, "four revisions beside the first");
 
-    let asked: Vec<String> = upstream.requests().iter().map(|request| request.json()["receipt"].to_string()).collect();
+    let asked: Vec<String> = upstream
+        .requests()
+        .iter()
+        .map(|request| request.json()["receipt"].to_string())
+        .collect();
     let receipts: BTreeSet<_> = asked.iter().collect();
-    assert_eq!((asked.len(), receipts.len()), (imported, imported), "0 doubled calls");
+    assert_eq!(
+        (asked.len(), receipts.len()),
+        (imported, imported),
+        "0 doubled calls"
+    );
     let ledger = Ledger::open(&site).await?;
-    let stored = ledger.row("select count(*) as n from sync_logs where status = 'success' and attempt = 1").await?;
+    let stored = ledger
+        .row("select count(*) as n from sync_logs where status = 'success' and attempt = 1")
+        .await?;
     assert_eq!(stored, json!({"n": imported}));
-    let digests = ledger.rows("select distinct plugin_digest from sync_logs").await?;
-    let told: BTreeSet<_> = digests.iter().filter_map(|row| row["plugin_digest"].as_str().map(String::from)).collect();
-    assert!(told.len() > 1 && told.is_subset(&served), "orders name the revisions that made them: {told:?}");
-    let rolled_back =
-        "select count(*) as n from plugin_transitions where to_state = 'active' and reason = 'rolled back'";
-    ledger.wait_for(&format!("select * from ({rolled_back}) r where n = {}", SWAPS / ROLLED_BACK)).await?;
+    let digests = ledger
+        .rows("select distinct plugin_digest from sync_logs")
+        .await?;
+    let told: BTreeSet<_> = digests
+        .iter()
+        .filter_map(|row| row["plugin_digest"].as_str().map(String::from))
+        .collect();
+    assert!(
+        told.len() > 1 && told.is_subset(&served),
+        "orders name the revisions that made them: {told:?}"
+    );
+    let rolled_back = "select count(*) as n from plugin_transitions where to_state = 'active' and reason = 'rolled back'";
+    ledger
+        .wait_for(&format!(
+            "select * from ({rolled_back}) r where n = {}",
+            SWAPS / ROLLED_BACK
+        ))
+        .await?;
     eprintln!("{imported} imports during {SWAPS} swaps");
     Ok(())
 }
@@ -138,8 +199,18 @@ fn of_cargo(name: &str) -> Vec<u8> {
 /// The parts of a refusal.
 fn refusal(answer: &Value) -> (String, String) {
     let details = answer["details"].as_array().into_iter().flatten();
-    let part = |path: &str| details.clone().find(|detail| detail["path"] == path).map(|detail| &detail["message"]);
-    let text = |path: &str| part(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let part = |path: &str| {
+        details
+            .clone()
+            .find(|detail| detail["path"] == path)
+            .map(|detail| &detail["message"])
+    };
+    let text = |path: &str| {
+        part(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     (text("stage"), text("cause").to_lowercase())
 }
 
@@ -148,22 +219,42 @@ async fn faulty_plugins_are_refused_while_the_old_one_serves(backend: Backend) -
     let shop = Shop::open(&host, "org-1", "etsy").await?;
     let before = digest(&host, "etsy").await?;
     for (number, fault) in FAULTS.iter().enumerate() {
-        let Fault { name, stage, reason, .. } = fault;
-        let answer = host.admin().push("etsy", &fault.build(of_cargo), Some(LIMITS)).await?;
+        let Fault {
+            name,
+            stage,
+            reason,
+            ..
+        } = fault;
+        let answer = host
+            .admin()
+            .push("etsy", &fault.build(of_cargo), Some(LIMITS))
+            .await?;
         if *name == "too-large" {
             assert_eq!(answer.status, 413, "{name}: {}", answer.text);
         } else {
             let (at, cause) = refusal(&answer.json());
             let stopped = answer.status == 422 && at == stage.word() && cause.contains(reason);
-            assert!(stopped, "{name}, to be stopped at {}: {} {}", stage.word(), answer.status, answer.text);
+            assert!(
+                stopped,
+                "{name}, to be stopped at {}: {} {}",
+                stage.word(),
+                answer.status,
+                answer.text
+            );
         }
         let order = shop.import(&host, &format!("order-{number}-a1")).await?;
         assert_eq!(order["success"], true, "after {name}: {order}");
         assert_eq!(digest(&host, "etsy").await?, before, "after {name}");
     }
-    let served =
-        Ledger::open(host.site()).await?.rows("select distinct plugin_digest as digest from sync_logs").await?;
-    assert_eq!(served, [json!({"digest": before})], "no order was served by another revision");
+    let served = Ledger::open(host.site())
+        .await?
+        .rows("select distinct plugin_digest as digest from sync_logs")
+        .await?;
+    assert_eq!(
+        served,
+        [json!({"digest": before})],
+        "no order was served by another revision"
+    );
     Ok(())
 }
 
@@ -173,22 +264,48 @@ async fn faulty_files_are_refused_while_the_old_one_serves(backend: Backend) -> 
     let shop = Shop::open(&host, "org-1", "etsy").await?;
     let before = digest(&host, "etsy").await?;
     let mut stages = BTreeSet::new();
-    for Fault { name, stage, reason, .. } in FAULTS.iter().filter(|fault| stages.insert(fault.stage.word())) {
-        let fault = FAULTS.iter().find(|fault| fault.name == *name).context("it is there")?;
+    for Fault {
+        name,
+        stage,
+        reason,
+        ..
+    } in FAULTS
+        .iter()
+        .filter(|fault| stages.insert(fault.stage.word()))
+    {
+        let fault = FAULTS
+            .iter()
+            .find(|fault| fault.name == *name)
+            .context("it is there")?;
         drop_in(host.site(), "etsy", &fault.build(of_cargo))?;
         let refused = || async {
             let plugin = host.admin().plugin("etsy").await.ok()?;
-            let (at, cause) = (&plugin["refusal"]["stage"], plugin["refusal"]["cause"].as_str()?.to_lowercase());
-            (plugin["state"] == "refused" && at == stage.word() && cause.contains(reason)).then_some(plugin)
+            let (at, cause) = (
+                &plugin["refusal"]["stage"],
+                plugin["refusal"]["cause"].as_str()?.to_lowercase(),
+            );
+            (plugin["state"] == "refused" && at == stage.word() && cause.contains(reason))
+                .then_some(plugin)
         };
         let plugin = eventually(&format!("{name} is refused"), PATIENCE, refused).await?;
         assert_eq!(plugin["digest"], before, "the old revision serves on");
-        assert_eq!(shop.import(&host, &format!("order-{name}-a1")).await?["success"], true, "{name}");
+        assert_eq!(
+            shop.import(&host, &format!("order-{name}-a1")).await?["success"],
+            true,
+            "{name}"
+        );
     }
     assert_eq!(stages.len(), 5);
-    drop_in(host.site(), "etsy", &revision(&fs::read(built_plugin("etsy"))?, 1))?;
+    drop_in(
+        host.site(),
+        "etsy",
+        &revision(&fs::read(built_plugin("etsy"))?, 1),
+    )?;
     let after = swapped(&host, "etsy", &before).await?;
-    assert_eq!(shop.import(&host, "order-mended-a1").await?["success"], true);
+    assert_eq!(
+        shop.import(&host, "order-mended-a1").await?["success"],
+        true
+    );
     assert_eq!(digest(&host, "etsy").await?, after);
     Ok(())
 }
@@ -205,18 +322,32 @@ async fn every_step_is_audited(backend: Backend) -> Result<()> {
     let second = digest(&host, "etsy").await?;
     let wishing = fs::read(built_plugin("http-marketplace"))?;
     let waiting = admin.push("wishing", &wishing, None).await?;
-    assert_eq!((waiting.status, waiting.get("error")), (422, json!("Plugin needs approval")));
-    admin.change("etsy", "disable", json!({"reason": "the shop moves"})).await?;
+    assert_eq!(
+        (waiting.status, waiting.get("error")),
+        (422, json!("Plugin needs approval"))
+    );
+    admin
+        .change("etsy", "disable", json!({"reason": "the shop moves"}))
+        .await?;
     admin.change("etsy", "enable", json!({})).await?;
-    admin.change("etsy", "quarantine", json!({"digest": second, "reason": "it is odd"})).await?;
+    admin
+        .change(
+            "etsy",
+            "quarantine",
+            json!({"digest": second, "reason": "it is odd"}),
+        )
+        .await?;
     assert_eq!(digest(&host, "etsy").await?, first, "the one before serves");
-    admin.change("etsy", "release", json!({"digest": second})).await?;
-    admin.change("etsy", "activate", json!({"digest": second})).await?;
+    admin
+        .change("etsy", "release", json!({"digest": second}))
+        .await?;
+    admin
+        .change("etsy", "activate", json!({"digest": second}))
+        .await?;
     admin.roll_back("etsy").await?;
 
     let ledger = Ledger::open(host.site()).await?;
-    let steps =
-        "select digest, from_state, to_state, reason, actor from plugin_transitions where reason <> '' and actor <> ''";
+    let steps = "select digest, from_state, to_state, reason, actor from plugin_transitions where reason <> '' and actor <> ''";
     let every = [
         "staged",
         "verified",
@@ -231,22 +362,44 @@ async fn every_step_is_audited(backend: Backend) -> Result<()> {
         "disabled",
     ];
     for state in every {
-        let audited = || async { ledger.rows(&format!("{steps} and to_state = '{state}'")).await.ok()?.pop() };
+        let audited = || async {
+            ledger
+                .rows(&format!("{steps} and to_state = '{state}'"))
+                .await
+                .ok()?
+                .pop()
+        };
         eventually(&format!("{state} is audited"), PATIENCE, audited).await?;
     }
     let told = |reason: &'static str, to: &'static str, actor: &'static str| {
         let ledger = &ledger;
         async move {
-            let row = format!("{steps} and reason = '{reason}' and to_state = '{to}' and actor = '{actor}'");
-            ledger.wait_for(&row).await.with_context(|| format!("{reason} is audited"))
+            let row = format!(
+                "{steps} and reason = '{reason}' and to_state = '{to}' and actor = '{actor}'"
+            );
+            ledger
+                .wait_for(&row)
+                .await
+                .with_context(|| format!("{reason} is audited"))
         }
     };
     told("the shop moves", "disabled", "admin").await?;
-    assert_eq!(told("it is odd", "quarantined", "admin").await?["digest"], second);
-    assert_eq!(told("released", "retained", "admin").await?["digest"], second);
+    assert_eq!(
+        told("it is odd", "quarantined", "admin").await?["digest"],
+        second
+    );
+    assert_eq!(
+        told("released", "retained", "admin").await?["digest"],
+        second
+    );
     let shown = admin.plugin("etsy").await?;
-    let transitions = shown["transitions"].as_array().context("the audit is shown")?;
-    assert!(transitions.iter().any(|step| step["reason"] == "it is odd"), "{shown}");
+    let transitions = shown["transitions"]
+        .as_array()
+        .context("the audit is shown")?;
+    assert!(
+        transitions.iter().any(|step| step["reason"] == "it is odd"),
+        "{shown}"
+    );
     Ok(())
 }
 
@@ -258,12 +411,26 @@ async fn a_failing_revision_is_rolled_back_by_itself(backend: Backend) -> Result
     let host = site.host().start().await?;
     let shop = Shop::open(&host, "org-1", "hostile").await?;
     let before = digest(&host, "hostile").await?;
-    assert_eq!(host.admin().push("hostile", &revision(&good, 1), None).await?.status, 200);
+    assert_eq!(
+        host.admin()
+            .push("hostile", &revision(&good, 1), None)
+            .await?
+            .status,
+        200
+    );
     let failing = digest(&host, "hostile").await?;
     for faults in 1..=5 {
-        assert_eq!(shop.import(&host, &format!("amount:-{faults}.00")).await?["success"], false);
+        assert_eq!(
+            shop.import(&host, &format!("amount:-{faults}.00")).await?["success"],
+            false
+        );
     }
-    let back = || async { digest(&host, "hostile").await.ok().filter(|digest| *digest == before) };
+    let back = || async {
+        digest(&host, "hostile")
+            .await
+            .ok()
+            .filter(|digest| *digest == before)
+    };
     eventually("the one before serves", PATIENCE, back).await?;
     assert_eq!(shop.import(&host, "fine").await?["success"], true);
     let ledger = Ledger::open(&site).await?;
@@ -271,20 +438,37 @@ async fn a_failing_revision_is_rolled_back_by_itself(backend: Backend) -> Result
         "select reason from plugin_transitions where actor = 'engine' and to_state = 'quarantined' and digest = '{failing}'"
     );
     let reason = ledger.wait_for(&audited).await?["reason"].to_string();
-    assert!(reason.contains("too many faults") && reason.contains("amount"), "{reason}");
-    let again = host.admin().push("hostile", &revision(&good, 1), None).await?;
-    assert!(again.status == 409 || again.status == 422, "{} {}", again.status, again.text);
+    assert!(
+        reason.contains("too many faults") && reason.contains("amount"),
+        "{reason}"
+    );
+    let again = host
+        .admin()
+        .push("hostile", &revision(&good, 1), None)
+        .await?;
+    assert!(
+        again.status == 409 || again.status == 422,
+        "{} {}",
+        again.status,
+        again.text
+    );
     Ok(())
 }
 
 /// Work for a plugin that is out burns no attempt, and goes on by itself when the plugin is back.
 async fn parked_work_resumes_by_itself(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
-    let (shop, receiver) = (Shop::open(&host, "org-1", "etsy").await?, Receiver::start().await?);
-    let hook = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": receiver.url()});
+    let (shop, receiver) = (
+        Shop::open(&host, "org-1", "etsy").await?,
+        Receiver::start().await?,
+    );
+    let hook =
+        json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": receiver.url()});
     assert_eq!(host.post("/webhooks/register", &hook).await?.status, 200);
     for plugin in ["etsy", "standard-payload"] {
-        host.admin().change(plugin, "disable", json!({"reason": "for now"})).await?;
+        host.admin()
+            .change(plugin, "disable", json!({"reason": "for now"}))
+            .await?;
     }
     let receipts = ["order-101", "order-103", "order-105"];
     for receipt in receipts {
@@ -292,26 +476,46 @@ async fn parked_work_resumes_by_itself(backend: Backend) -> Result<()> {
         assert_eq!(shop.import(&host, receipt).await?, expected);
     }
     let ledger = Ledger::open(host.site()).await?;
-    let parked =
-        "select count(*) as n from sync_logs where attempt = 0 and status = 'pending' and last_error like '%for now%'";
-    assert_eq!(ledger.row(parked).await?, json!({"n": receipts.len()}));
+    let deferred = "select count(*) as n from sync_logs where attempt = 0 and status = 'pending' and last_error like '%for now%'";
+    assert_eq!(ledger.row(deferred).await?, json!({"n": receipts.len()}));
 
     host.admin().change("etsy", "enable", json!({})).await?;
     // Only the waiting is cut short: nobody asks for a sync.
-    ledger.execute(&format!("update sync_logs set next_retry_at = {}", ledger.time(-1))).await?;
+    ledger
+        .execute(&format!(
+            "update sync_logs set next_retry_at = {}",
+            ledger.time(-1)
+        ))
+        .await?;
     let imported = || async {
         let row =
             ledger.row("select count(*) as n, max(attempt) as most from sync_logs where status = 'success'").await;
-        row.ok().filter(|row| *row == json!({"n": receipts.len(), "most": 1}))
+        row.ok()
+            .filter(|row| *row == json!({"n": receipts.len(), "most": 1}))
     };
-    eventually("the scheduler finds what was parked", 3 * PATIENCE, imported).await?;
+    eventually(
+        "the scheduler finds what was deferred",
+        3 * PATIENCE,
+        imported,
+    )
+    .await?;
     let waiting = "select id from callback_outbox where event = 'sync.completed' and status = 'pending' and last_error like '%for now%'";
     ledger.wait_for(waiting).await?;
     assert!(receiver.requests().is_empty(), "its shaper is out");
 
-    host.admin().change("standard-payload", "enable", json!({})).await?;
-    ledger.execute(&format!("update callback_outbox set due_at = {}", ledger.time(-1))).await?;
-    assert_eq!(receiver.wait_for_event("sync.completed").await?.json()["data"]["successCount"], receipts.len());
+    host.admin()
+        .change("standard-payload", "enable", json!({}))
+        .await?;
+    ledger
+        .execute(&format!(
+            "update callback_outbox set due_at = {}",
+            ledger.time(-1)
+        ))
+        .await?;
+    assert_eq!(
+        receiver.wait_for_event("sync.completed").await?.json()["data"]["successCount"],
+        receipts.len()
+    );
     assert_eq!(receiver.requests().len(), 1, "told once");
     assert_eq!(shop.import(&host, receipts[0]).await?["success"], true);
     Ok(())

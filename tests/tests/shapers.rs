@@ -11,29 +11,53 @@ async fn endpoints_choose_their_shaper(backend: Backend) -> Result<()> {
     for shaper in shapers {
         let receiver = Receiver::start().await?;
         let hook = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": receiver.url(), "shaper": shaper});
-        assert_eq!(host.post("/webhooks/register", &hook).await?.get("shaper"), shaper);
+        assert_eq!(
+            host.post("/webhooks/register", &hook).await?.get("shaper"),
+            shaper
+        );
         receivers.push(receiver);
     }
 
     let ledger = Ledger::open(host.site()).await?;
-    let id = ledger.put_event("org-1", "sync.completed", r#"{"processedCount":3,"successCount":1}"#).await?;
+    let id = ledger
+        .put_event(
+            "org-1",
+            "sync.completed",
+            r#"{"processedCount":3,"successCount":1}"#,
+        )
+        .await?;
     let mut received = Vec::new();
     for receiver in &receivers {
         received.push(receiver.wait_for(1).await?.remove(0));
     }
-    let [standard, cloudevent, slack] = &received[..] else { panic!("three webhooks") };
-    assert_eq!((standard.header("content-type"), &standard.json()["eventId"]), ("application/json", &json!(id)));
-    assert_eq!(cloudevent.header("content-type"), "application/cloudevents+json; charset=utf-8");
+    let [standard, cloudevent, slack] = &received[..] else {
+        panic!("three webhooks")
+    };
+    assert_eq!(
+        (standard.header("content-type"), &standard.json()["eventId"]),
+        ("application/json", &json!(id))
+    );
+    assert_eq!(
+        cloudevent.header("content-type"),
+        "application/cloudevents+json; charset=utf-8"
+    );
     let event = cloudevent.json();
     assert_eq!(
         (&event["specversion"], &event["id"], &event["type"]),
         (&json!("1.0"), &json!(id), &json!("wharf.sync.completed"))
     );
     assert_eq!(event["data"]["processedCount"], 3);
-    assert!(slack.json()["text"].is_string() && slack.json()["blocks"].is_array(), "{}", slack.json());
+    assert!(
+        slack.json()["text"].is_string() && slack.json()["blocks"].is_array(),
+        "{}",
+        slack.json()
+    );
     for webhook in &received {
         assert_eq!(webhook.header("x-event-id"), id);
-        assert!(webhook.header("webhook-signature").starts_with("v1,"), "signed, whatever its shape");
+        assert!(
+            webhook.header("webhook-signature").starts_with("v1,"),
+            "signed, whatever its shape"
+        );
     }
     Ok(())
 }
@@ -43,22 +67,37 @@ async fn a_shaper_is_swapped_like_any_plugin(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = site.host().start().await?;
     let receiver = Receiver::start().await?;
-    let hook =
-        json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url(), "shaper": "slack"});
+    let hook = json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url(), "shaper": "slack"});
     assert_eq!(host.post("/webhooks/register", &hook).await?.status, 200);
     let ledger = Ledger::open(&site).await?;
-    let component = [std::fs::read(wharf_tests::built_plugin("slack"))?, vec![0, 3, 1, b'n', 1]].concat();
+    let component = [
+        std::fs::read(wharf_tests::built_plugin("slack"))?,
+        vec![0, 3, 1, b'n', 1],
+    ]
+    .concat();
     let mut digests = Vec::new();
     for number in 1..=2 {
         let id = ledger.put_event("org-1", "sync.failed", "{}").await?;
         receiver.wait_for(number).await?;
-        let shaped = format!("select plugin_digest from callback_messages where outbox_id = {}", ledger.id(&id));
+        let shaped = format!(
+            "select plugin_digest from callback_messages where outbox_id = {}",
+            ledger.id(&id)
+        );
         digests.push(ledger.wait_for(&shaped).await?["plugin_digest"].clone());
-        assert_eq!(host.admin().push("slack", &component, None).await?.status, 200);
+        assert_eq!(
+            host.admin().push("slack", &component, None).await?.status,
+            200
+        );
     }
     let serving = host.admin().plugin("slack").await?;
-    assert!(digests[0] != digests[1] && digests[1] == serving["digest"], "{digests:?}");
+    assert!(
+        digests[0] != digests[1] && digests[1] == serving["digest"],
+        "{digests:?}"
+    );
     Ok(())
 }
 
-on_every_backend!(endpoints_choose_their_shaper, a_shaper_is_swapped_like_any_plugin);
+on_every_backend!(
+    endpoints_choose_their_shaper,
+    a_shaper_is_swapped_like_any_plugin
+);

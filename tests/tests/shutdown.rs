@@ -35,10 +35,17 @@ async fn a_request_in_flight_is_finished(backend: Backend) -> Result<()> {
     connection.write_all(&body.as_bytes()[20..]).await?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""success":true"#), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(r#""success":true"#),
+        "{answer}"
+    );
     assert_eq!(host.wait().await?.code(), Some(0));
     let ledger = Ledger::open(&site).await?;
-    assert_eq!(ledger.row("select status from sync_logs").await?["status"], "success", "answered is stored");
+    assert_eq!(
+        ledger.row("select status from sync_logs").await?["status"],
+        "success",
+        "answered is stored"
+    );
     Ok(())
 }
 
@@ -49,24 +56,60 @@ async fn a_sync_job_is_given_back(backend: Backend) -> Result<()> {
     let mut host = site.host().start().await?;
     let shop = Shop::open(&host, "org-1", "hostile").await?;
     let ledger = Ledger::open(&site).await?;
-    let log = |receipt: &str| format!("({}, '{receipt}', {})", ledger.id(&shop.store_id), ledger.time(-60));
+    let log = |receipt: &str| {
+        format!(
+            "({}, '{receipt}', {})",
+            ledger.id(&shop.store_id),
+            ledger.time(-60)
+        )
+    };
     let logs = [log("sleep-in-host-call"), log("fine")].join(", ");
-    ledger.execute(&format!("insert into sync_logs (store_id, receipt, created_at) values {logs}")).await?;
+    ledger
+        .execute(&format!(
+            "insert into sync_logs (store_id, receipt, created_at) values {logs}"
+        ))
+        .await?;
     shop.request_sync(&host).await?;
-    ledger.wait_for("select state from sync_jobs where state = 'running' and run_id is not null").await?;
+    ledger
+        .wait_for("select state from sync_jobs where state = 'running' and run_id is not null")
+        .await?;
     assert_eq!(host.stop().await?.code(), Some(0), "{}", host.logged());
     let due = ledger.seconds("due_at");
-    let job = ledger.row(&format!("select state, claimed_by, fence, {due} as due from sync_jobs")).await?;
-    assert_eq!((&job["state"], &job["claimed_by"]), (&json!("queued"), &Value::Null), "{job}");
-    assert!(job["due"].as_f64().is_some_and(|due| due <= 0.0), "due at once: {job}");
+    let job = ledger
+        .row(&format!(
+            "select state, claimed_by, fence, {due} as due from sync_jobs"
+        ))
+        .await?;
+    assert_eq!(
+        (&job["state"], &job["claimed_by"]),
+        (&json!("queued"), &Value::Null),
+        "{job}"
+    );
+    assert!(
+        job["due"].as_f64().is_some_and(|due| due <= 0.0),
+        "due at once: {job}"
+    );
 
     // What hung is mended meanwhile.
-    ledger.execute("update sync_logs set receipt = 'mended' where receipt = 'sleep-in-host-call'").await?;
+    ledger
+        .execute("update sync_logs set receipt = 'mended' where receipt = 'sleep-in-host-call'")
+        .await?;
     let again = site.host().start().await?;
-    ledger.wait_for("select state from sync_jobs where state = 'idle'").await?;
+    ledger
+        .wait_for("select state from sync_jobs where state = 'idle'")
+        .await?;
     assert_eq!(shop.status(&again).await?["importedOrders"], 2);
-    let events = ledger.rows("select event from callback_outbox order by event").await?;
-    assert_eq!(events, [json!({"event": "sync.completed"}), json!({"event": "sync.started"})], "one run, told of once");
+    let events = ledger
+        .rows("select event from callback_outbox order by event")
+        .await?;
+    assert_eq!(
+        events,
+        [
+            json!({"event": "sync.completed"}),
+            json!({"event": "sync.started"})
+        ],
+        "one run, told of once"
+    );
     Ok(())
 }
 
@@ -81,24 +124,44 @@ async fn a_delivery_in_flight_is_settled(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(&site).await?;
     ledger.put_event("org-1", "sync.completed", "{}").await?;
     let (mut connection, _) = listener.accept().await?;
-    let held = ledger.row("select state, claimed_by from callback_deliveries").await?;
-    assert!(held["state"] == "pending" && held["claimed_by"].is_string(), "{held}");
+    let held = ledger
+        .row("select state, claimed_by from callback_deliveries")
+        .await?;
+    assert!(
+        held["state"] == "pending" && held["claimed_by"].is_string(),
+        "{held}"
+    );
     host.signal(Signal::TERM)?;
     host.logged_message(STOPPING).await?;
     let mut request = [0; 4_096];
     assert!(connection.read(&mut request).await? > 0);
-    connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+    connection
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .await?;
     assert_eq!(host.wait().await?.code(), Some(0), "{}", host.logged());
-    let settled = ledger.row("select state, claimed_by, attempt from callback_deliveries").await?;
-    assert_eq!(settled, json!({"state": "success", "claimed_by": null, "attempt": 1}));
-    assert_eq!(ledger.row("select status from callback_outbox").await?["status"], "success");
+    let settled = ledger
+        .row("select state, claimed_by, attempt from callback_deliveries")
+        .await?;
+    assert_eq!(
+        settled,
+        json!({"state": "success", "claimed_by": null, "attempt": 1})
+    );
+    assert_eq!(
+        ledger.row("select status from callback_outbox").await?["status"],
+        "success"
+    );
     Ok(())
 }
 
 /// A receiver that never answers does not hold up the end for longer than the grace; its delivery is not lost.
 async fn the_grace_ends_and_nothing_is_lost(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
-    let mut host = site.host().env("SHUTDOWN_GRACE", "200ms").env("LEASE", "1s").start().await?;
+    let mut host = site
+        .host()
+        .env("SHUTDOWN_GRACE", "200ms")
+        .env("LEASE", "1s")
+        .start()
+        .await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/webhook", listener.local_addr()?);
     let hook = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": url});
@@ -107,13 +170,20 @@ async fn the_grace_ends_and_nothing_is_lost(backend: Backend) -> Result<()> {
     let event = ledger.put_event("org-1", "sync.completed", "{}").await?;
     let held = listener.accept().await?;
     assert_eq!(host.stop().await?.code(), Some(0), "{}", host.logged());
-    assert_eq!(ledger.row("select state from callback_deliveries").await?["state"], "pending");
+    assert_eq!(
+        ledger.row("select state from callback_deliveries").await?["state"],
+        "pending"
+    );
     let _again = site.host().env("LEASE", "1s").start().await?;
-    let (mut connection, _) =
-        tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.context("sent again")??;
+    let (mut connection, _) = tokio::time::timeout(Duration::from_secs(20), listener.accept())
+        .await
+        .context("sent again")??;
     let mut request = vec![0; 4_096];
     let read = connection.read(&mut request).await?;
-    assert!(String::from_utf8_lossy(&request[..read]).contains(&event), "the same event");
+    assert!(
+        String::from_utf8_lossy(&request[..read]).contains(&event),
+        "the same event"
+    );
     drop(held);
     Ok(())
 }
@@ -125,7 +195,9 @@ fn holds(dir: &Path, bytes: &[u8]) -> Result<bool> {
         let found = if path.is_dir() {
             holds(&path, bytes)?
         } else {
-            std::fs::read(&path)?.windows(bytes.len()).any(|window| window == bytes)
+            std::fs::read(&path)?
+                .windows(bytes.len())
+                .any(|window| window == bytes)
         };
         if found {
             return Ok(true);
@@ -136,43 +208,85 @@ fn holds(dir: &Path, bytes: &[u8]) -> Result<bool> {
 
 async fn secrets_are_neither_stored_nor_logged(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
-    let host = site.host().env("WEBHOOK_SECRET", "hush-webhook-secret").env("LOG_LEVEL", "trace").start().await?;
+    let host = site
+        .host()
+        .env("WEBHOOK_SECRET", "hush-webhook-secret")
+        .env("LOG_LEVEL", "trace")
+        .start()
+        .await?;
     let receiver = Receiver::start().await?;
-    let hook = json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url()});
-    let secret = host.post("/webhooks/register", &hook).await?.get("secret").as_str().context("a secret")?.to_owned();
+    let hook =
+        json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url()});
+    let secret = host
+        .post("/webhooks/register", &hook)
+        .await?
+        .get("secret")
+        .as_str()
+        .context("a secret")?
+        .to_owned();
     let mut registration = Shop::registration("org-1", "etsy");
     registration["accessToken"] = "hush-access-token".into();
     let shop = Shop::register(&host, &registration).await?;
     shop.import(&host, "order-102").await?;
     shop.status(&host).await?;
-    let mock = host.request("POST", "/mock/etsy/validate").basic_auth("etsy_user", Some("etsy_pass"));
-    assert_eq!(mock.json(&json!({"receipt": "1"})).send().await?.status(), 200);
-    let bad = host.post("/orders/import", &json!({"syncToken": shop.sync_token, "receipt": ""})).await?;
-    assert_eq!((bad.status, bad.text.contains(&shop.sync_token)), (400, false));
+    let mock = host
+        .request("POST", "/mock/etsy/validate")
+        .basic_auth("etsy_user", Some("etsy_pass"));
+    assert_eq!(
+        mock.json(&json!({"receipt": "1"})).send().await?.status(),
+        200
+    );
+    let bad = host
+        .post(
+            "/orders/import",
+            &json!({"syncToken": shop.sync_token, "receipt": ""}),
+        )
+        .await?;
+    assert_eq!(
+        (bad.status, bad.text.contains(&shop.sync_token)),
+        (400, false)
+    );
     shop.request_sync(&host).await?;
     receiver.wait_for_event("sync.failed").await?;
     let key = secret.trim_start_matches("whsec_");
     let logged = host.logged();
     assert!(logged.lines().count() > 100, "it logs much");
-    for hush in
-        ["hush-access-token", "hush-webhook-secret", "etsy_pass", "ZXRzeV91c2VyOmV0c3lfcGFzcw", key, &shop.sync_token]
-    {
+    for hush in [
+        "hush-access-token",
+        "hush-webhook-secret",
+        "etsy_pass",
+        "ZXRzeV91c2VyOmV0c3lfcGFzcw",
+        key,
+        &shop.sync_token,
+    ] {
         let line = logged.lines().find(|line| line.contains(hush));
-        assert!(line.is_none(), "{hush} is in the log: {}", line.unwrap_or_default());
+        assert!(
+            line.is_none(),
+            "{hush} is in the log: {}",
+            line.unwrap_or_default()
+        );
     }
     let ledger = Ledger::open(&site).await?;
-    for sealed in ["select access_token as sealed from stores", "select secret as sealed from webhook_endpoints"] {
+    for sealed in [
+        "select access_token as sealed from stores",
+        "select secret as sealed from webhook_endpoints",
+    ] {
         let sealed = ledger.row(sealed).await?["sealed"].to_string();
         for hush in ["hush-access-token", key] {
             let hex: String = hush.bytes().map(|byte| format!("{byte:02x}")).collect();
             assert!(
-                sealed.len() > 60 && !sealed.contains(hush) && !sealed.replace(", ", "").contains(&hex),
+                sealed.len() > 60
+                    && !sealed.contains(hush)
+                    && !sealed.replace(", ", "").contains(&hex),
                 "{sealed}"
             );
         }
     }
     if backend == Backend::Embedded {
-        assert!(holds(&site.data_dir(), b"order-102")?, "the search finds what is stored in the clear");
+        assert!(
+            holds(&site.data_dir(), b"order-102")?,
+            "the search finds what is stored in the clear"
+        );
         for hush in ["hush-access-token", "hush-webhook-secret", key] {
             assert!(!holds(&site.data_dir(), hush.as_bytes())?, "{hush}");
         }

@@ -15,14 +15,26 @@ use wharf_tests::{Answer, Backend, Host, Receiver, Request, on_every_backend, re
 
 async fn register(host: &Host, url: &str, more: Value) -> Result<(String, String)> {
     let mut body = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": url});
-    body.as_object_mut().context("an object")?.extend(more.as_object().cloned().unwrap_or_default());
+    body.as_object_mut()
+        .context("an object")?
+        .extend(more.as_object().cloned().unwrap_or_default());
     let answer = host.post("/webhooks/register", &body).await?;
-    let text = |name| answer.get(name).as_str().map(str::to_owned).with_context(|| answer.text.clone());
+    let text = |name| {
+        answer
+            .get(name)
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| answer.text.clone())
+    };
     Ok((text("id")?, text("secret")?))
 }
 
 async fn post(host: &Host, webhook: &str, action: &str) -> Result<Answer> {
-    host.post(&format!("/webhooks/{webhook}/{action}"), &json!({"organizationId": "org-1"})).await
+    host.post(
+        &format!("/webhooks/{webhook}/{action}"),
+        &json!({"organizationId": "org-1"}),
+    )
+    .await
 }
 
 /// As a receiver verifies: with the reference library, times within five minutes.
@@ -41,9 +53,11 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
     let (webhook, secret) = register(&host, receiver.url(), json!({})).await?;
     let known = Arc::new(Mutex::new(secret.clone()));
     let at_hand = known.clone();
-    receiver.answer_with(move |request| match verifies(request, &at_hand.lock().expect("no panics")) {
-        true => StatusCode::OK,
-        false => StatusCode::UNAUTHORIZED,
+    receiver.answer_with(move |request| {
+        match verifies(request, &at_hand.lock().expect("no panics")) {
+            true => StatusCode::OK,
+            false => StatusCode::UNAUTHORIZED,
+        }
     });
     let mut newest = secret;
     let mut sent = 0;
@@ -53,7 +67,11 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
             if half == BETWEEN / 2 {
                 // With deliveries on their way before and after.
                 let rotated = post(&host, &webhook, "secret/rotate").await?;
-                newest = rotated.get("secret").as_str().map(str::to_owned).context(rotated.text)?;
+                newest = rotated
+                    .get("secret")
+                    .as_str()
+                    .map(str::to_owned)
+                    .context(rotated.text)?;
             }
             let answer = post(&host, &webhook, "test").await?;
             ensure!(answer.status == 202, "{}", answer.text);
@@ -61,8 +79,15 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
         }
     }
     let requests = receiver.wait_for(sent).await?;
-    ensure!(requests.len() == sent, "a refusal made {} come again", requests.len() - sent);
-    let shown = host.get(&format!("/webhooks/{webhook}?organizationId=org-1")).await?.json();
+    ensure!(
+        requests.len() == sent,
+        "a refusal made {} come again",
+        requests.len() - sent
+    );
+    let shown = host
+        .get(&format!("/webhooks/{webhook}?organizationId=org-1"))
+        .await?
+        .json();
     ensure!(shown["health"]["consecutiveFailures"] == 0, "{shown}");
     let last = requests.last().context("a request")?;
     ensure!(verifies(last, &newest), "the newest secret signs as well");
@@ -72,11 +97,20 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
 /// Whether one of the request's signatures of this scheme is by this public key.
 fn verifies_with_key(request: &Request, public_key: &str) -> Result<bool> {
     let key = STANDARD.decode(public_key.strip_prefix("whpk_").context("a public key")?)?;
-    let head = format!("{}.{}.", request.header("webhook-id"), request.header("webhook-timestamp"));
+    let head = format!(
+        "{}.{}.",
+        request.header("webhook-id"),
+        request.header("webhook-timestamp")
+    );
     let signed = [head.as_bytes(), &request.body].concat();
-    let signatures = request.header("webhook-signature").split(' ').filter_map(|one| one.strip_prefix("v1a,"));
+    let signatures = request
+        .header("webhook-signature")
+        .split(' ')
+        .filter_map(|one| one.strip_prefix("v1a,"));
     let key = UnparsedPublicKey::new(&ED25519, key);
-    Ok(signatures.filter_map(|one| STANDARD.decode(one).ok()).any(|one| key.verify(&signed, &one).is_ok()))
+    Ok(signatures
+        .filter_map(|one| STANDARD.decode(one).ok())
+        .any(|one| key.verify(&signed, &one).is_ok()))
 }
 
 async fn a_key_pair_signs_where_it_is_wanted(backend: Backend) -> Result<()> {
@@ -86,59 +120,106 @@ async fn a_key_pair_signs_where_it_is_wanted(backend: Backend) -> Result<()> {
     let path = format!("/webhooks/{webhook}/secret?organizationId=org-1");
     let report = host.get(&path).await?.json();
     ensure!(report["secret"] == secret.as_str(), "{report}");
-    let old = report["publicKey"].as_str().context("a public key")?.to_owned();
+    let old = report["publicKey"]
+        .as_str()
+        .context("a public key")?
+        .to_owned();
     post(&host, &webhook, "test").await?;
     let first = receiver.wait_for(1).await?.remove(0);
-    ensure!(verifies(&first, &secret) && verifies_with_key(&first, &old)?, "both schemes");
+    ensure!(
+        verifies(&first, &secret) && verifies_with_key(&first, &old)?,
+        "both schemes"
+    );
 
     let rotated = post(&host, &webhook, "secret/rotate").await?.json();
-    let new = rotated["publicKey"].as_str().context("a public key")?.to_owned();
+    let new = rotated["publicKey"]
+        .as_str()
+        .context("a public key")?
+        .to_owned();
     ensure!(new != old, "the key is rotated with the secret");
     post(&host, &webhook, "test").await?;
     let second = receiver.wait_for(2).await?.remove(1);
-    ensure!(verifies_with_key(&second, &old)? && verifies_with_key(&second, &new)?, "both within the overlap");
+    ensure!(
+        verifies_with_key(&second, &old)? && verifies_with_key(&second, &new)?,
+        "both within the overlap"
+    );
 
     let change = json!({"organizationId": "org-1", "asymmetric": false});
-    let changed = Answer::to(host.request("PATCH", &format!("/webhooks/{webhook}")).json(&change)).await?;
+    let changed = Answer::to(
+        host.request("PATCH", &format!("/webhooks/{webhook}"))
+            .json(&change),
+    )
+    .await?;
     ensure!(changed.get("asymmetric") == false, "{}", changed.text);
-    ensure!(host.get(&path).await?.get("publicKey").is_null(), "no key without the scheme");
+    ensure!(
+        host.get(&path).await?.get("publicKey").is_null(),
+        "no key without the scheme"
+    );
     post(&host, &webhook, "test").await?;
     let third = receiver.wait_for(3).await?.remove(2);
-    ensure!(!third.header("webhook-signature").contains("v1a,") && verifies(&third, &secret), "v1 alone");
-    let wrong =
-        json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url(), "asymmetric": 1});
-    ensure!(host.post("/webhooks/register", &wrong).await?.status == 400, "a flag is true or false");
+    ensure!(
+        !third.header("webhook-signature").contains("v1a,") && verifies(&third, &secret),
+        "v1 alone"
+    );
+    let wrong = json!({"organizationId": "org-1", "event": "sync.failed", "targetUrl": receiver.url(), "asymmetric": 1});
+    ensure!(
+        host.post("/webhooks/register", &wrong).await?.status == 400,
+        "a flag is true or false"
+    );
     Ok(())
 }
 
 /// With the library that Standard Webhooks has for Python; `cargo xtask test` installs it where Python can be had, and
 /// says so where not.
-async fn a_receiver_in_python_verifies_what_was_sent_and_nothing_else(backend: Backend) -> Result<()> {
-    let Some(python) = tool("receivers/bin/python") else { return Ok(()) };
+async fn a_receiver_in_python_verifies_what_was_sent_and_nothing_else(
+    backend: Backend,
+) -> Result<()> {
+    let Some(python) = tool("receivers/bin/python") else {
+        return Ok(());
+    };
     let host = Host::start(backend).await?;
     let receiver = Receiver::start().await?;
     let (webhook, old) = register(&host, receiver.url(), json!({"asymmetric": true})).await?;
     let rotated = post(&host, &webhook, "secret/rotate").await?;
-    let new = rotated.get("secret").as_str().map(str::to_owned).context(rotated.text)?;
+    let new = rotated
+        .get("secret")
+        .as_str()
+        .map(str::to_owned)
+        .context(rotated.text)?;
     post(&host, &webhook, "test").await?;
     let request = receiver.wait_for(1).await?.remove(0);
     let pairs = request.headers.iter();
-    let pairs = pairs.filter_map(|(name, value)| Some((name.as_str().to_owned(), json!(value.to_str().ok()?))));
+    let pairs = pairs
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), json!(value.to_str().ok()?))));
     let headers: Value = pairs.collect::<serde_json::Map<_, _>>().into();
     let body = String::from_utf8(request.body.to_vec())?;
     let other = format!("whsec_{}", STANDARD.encode([7; 32]));
-    let case = |secret: &str, body: &str| json!({"secret": secret, "headers": headers, "body": body});
-    let cases = [case(&old, &body), case(&new, &body), case(&other, &body), case(&new, &body.replace(':', ": "))];
+    let case =
+        |secret: &str, body: &str| json!({"secret": secret, "headers": headers, "body": body});
+    let cases = [
+        case(&old, &body),
+        case(&new, &body),
+        case(&other, &body),
+        case(&new, &body.replace(':', ": ")),
+    ];
     let mut child = Command::new(python)
         .arg(repository().join("tests/receivers/verify.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    child.stdin.take().context("stdin")?.write_all(serde_json::to_string(&cases)?.as_bytes()).await?;
+    child
+        .stdin
+        .take()
+        .context("stdin")?
+        .write_all(serde_json::to_string(&cases)?.as_bytes())
+        .await?;
     let said = String::from_utf8(child.wait_with_output().await?.stdout)?;
     let refused = "No matching signature found";
-    ensure!(said.lines().eq(["valid", "valid", refused, refused]), "{said}");
+    ensure!(
+        said.lines().eq(["valid", "valid", refused, refused]),
+        "{said}"
+    );
     Ok(())
 }
 

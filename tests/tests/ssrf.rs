@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use wharf_tests::{Answer, Backend, Host, Ledger, PATIENCE, RawServer, Site, eventually, on_every_backend};
+use wharf_tests::{
+    Answer, Backend, Host, Ledger, PATIENCE, RawServer, Site, eventually, on_every_backend,
+};
 
 /// One address of every network that webhooks must not reach.
 const FORBIDDEN: &[&str] = &[
@@ -100,23 +102,53 @@ async fn register(host: &Host, url: &str) -> Result<Answer> {
 
 /// Where nothing is allowed besides the public addresses.
 async fn strict_host(site: &std::sync::Arc<Site>) -> Result<Host> {
-    site.host().env("WEBHOOK_ALLOW_NETWORKS", "none").start().await
+    site.host()
+        .env("WEBHOOK_ALLOW_NETWORKS", "none")
+        .start()
+        .await
 }
 
 async fn what_can_be_known_is_refused_at_registration(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = strict_host(&site).await?;
     let webhook = register(&host, "https://example.com/hook").await?;
-    let id = webhook.get("id").as_str().map(str::to_owned).context(webhook.text)?;
+    let id = webhook
+        .get("id")
+        .as_str()
+        .map(str::to_owned)
+        .context(webhook.text)?;
     let hosts = FORBIDDEN.iter().chain(SPELLINGS);
-    let urls = hosts.flat_map(|host| [format!("http://{host}/"), format!("https://{host}:8443/a?b=c")]);
+    let urls = hosts.flat_map(|host| {
+        [
+            format!("http://{host}/"),
+            format!("https://{host}:8443/a?b=c"),
+        ]
+    });
     for url in urls.chain(TRICKS.iter().map(|url| (*url).to_owned())) {
         let refused = register(&host, &url).await?;
-        ensure!(refused.status == 400, "{url} was answered {}: {}", refused.status, refused.text);
-        ensure!(refused.json()["details"][0]["path"] == "targetUrl", "{url}: {}", refused.text);
+        ensure!(
+            refused.status == 400,
+            "{url} was answered {}: {}",
+            refused.status,
+            refused.text
+        );
+        ensure!(
+            refused.json()["details"][0]["path"] == "targetUrl",
+            "{url}: {}",
+            refused.text
+        );
         let change = json!({"organizationId": "org-1", "targetUrl": url});
-        let refused = Answer::to(host.request("PATCH", &format!("/webhooks/{id}")).json(&change)).await?;
-        ensure!(refused.status == 400, "{url} was answered {}: {}", refused.status, refused.text);
+        let refused = Answer::to(
+            host.request("PATCH", &format!("/webhooks/{id}"))
+                .json(&change),
+        )
+        .await?;
+        ensure!(
+            refused.status == 400,
+            "{url} was answered {}: {}",
+            refused.status,
+            refused.text
+        );
     }
     let listed = host.get("/webhooks?organizationId=org-1").await?.json();
     ensure!(listed.as_array().map(Vec::len) == Some(1), "{listed}");
@@ -126,12 +158,28 @@ async fn what_can_be_known_is_refused_at_registration(backend: Backend) -> Resul
 /// The delivery of a test event after its first attempt, with the endpoint moved to this URL behind the host's back.
 async fn sent_to(host: &Host, ledger: &Ledger, id: &str, url: &str) -> Result<Value> {
     let url = url.replace('\'', "''");
-    let moved = format!("update webhook_endpoints set target_url = '{url}' where id = {}", ledger.id(id));
+    let moved = format!(
+        "update webhook_endpoints set target_url = '{url}' where id = {}",
+        ledger.id(id)
+    );
     ensure!(ledger.execute(&moved).await? == 1, "nothing was moved");
-    let answer = host.post(&format!("/webhooks/{id}/test"), &json!({"organizationId": "org-1"})).await?;
-    let delivery = answer.get("deliveryId").as_str().map(str::to_owned).context(answer.text)?;
+    let answer = host
+        .post(
+            &format!("/webhooks/{id}/test"),
+            &json!({"organizationId": "org-1"}),
+        )
+        .await?;
+    let delivery = answer
+        .get("deliveryId")
+        .as_str()
+        .map(str::to_owned)
+        .context(answer.text)?;
     let look = || async {
-        let shown = host.get(&format!("/deliveries/{delivery}?organizationId=org-1")).await.ok()?.json();
+        let shown = host
+            .get(&format!("/deliveries/{delivery}?organizationId=org-1"))
+            .await
+            .ok()?
+            .json();
         (shown["attempt"] != 0).then_some(shown)
     };
     eventually(&format!("an attempt at {url}"), PATIENCE, look).await
@@ -144,31 +192,68 @@ async fn what_came_in_all_the_same_is_never_connected_to(backend: Backend) -> Re
     let inside = RawServer::start("127.0.0.1", |_| async { Ok(()) }).await?;
     let port = inside.address().port();
     let webhook = register(&host, "https://example.com/hook").await?;
-    let id = webhook.get("id").as_str().map(str::to_owned).context(webhook.text)?;
-    let literals = ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::1]"];
+    let id = webhook
+        .get("id")
+        .as_str()
+        .map(str::to_owned)
+        .context(webhook.text)?;
+    let literals = [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "[::1]",
+    ];
     for literal in literals {
         let delivery = sent_to(&host, &ledger, &id, &format!("http://{literal}:{port}/")).await?;
         let told = format!("{literal}: {delivery}");
-        ensure!(delivery["state"] == "failed", "a literal stays forbidden: {told}");
-        ensure!(delivery["lastError"].as_str().is_some_and(|why| why.contains("not a public address")), "{told}");
+        ensure!(
+            delivery["state"] == "failed",
+            "a literal stays forbidden: {told}"
+        );
+        ensure!(
+            delivery["lastError"]
+                .as_str()
+                .is_some_and(|why| why.contains("not a public address")),
+            "{told}"
+        );
         ensure!(delivery["attempts"][0]["httpStatus"].is_null(), "{told}");
-        // Ten failures in a row would close the endpoint's lane for a while.
-        let enabled = host.post(&format!("/webhooks/{id}/enable"), &json!({"organizationId": "org-1"})).await?;
+        // Ten failures in a row would close the endpoint's endpoint_queue for a while.
+        let enabled = host
+            .post(
+                &format!("/webhooks/{id}/enable"),
+                &json!({"organizationId": "org-1"}),
+            )
+            .await?;
         ensure!(enabled.status == 200, "{}", enabled.text);
     }
     // What a name means may change, so it is tried again.
     let delivery = sent_to(&host, &ledger, &id, &format!("http://localhost:{port}/")).await?;
     ensure!(delivery["state"] == "pending", "{delivery}");
     ensure!(
-        delivery["lastError"].as_str().is_some_and(|why| why.contains("of localhost is not a public")),
+        delivery["lastError"]
+            .as_str()
+            .is_some_and(|why| why.contains("of localhost is not a public")),
         "{delivery}"
     );
-    for trick in [format!("http://example.com@127.0.0.1:{port}/"), format!("http://user@localhost:{port}/")] {
+    for trick in [
+        format!("http://example.com@127.0.0.1:{port}/"),
+        format!("http://user@localhost:{port}/"),
+    ] {
         let delivery = sent_to(&host, &ledger, &id, &trick).await?;
         ensure!(delivery["state"] == "failed", "{trick}: {delivery}");
     }
-    ensure!(inside.connections() == 0, "it was connected to {} times", inside.connections());
+    ensure!(
+        inside.connections() == 0,
+        "it was connected to {} times",
+        inside.connections()
+    );
     Ok(())
 }
 
-on_every_backend!(what_can_be_known_is_refused_at_registration, what_came_in_all_the_same_is_never_connected_to);
+on_every_backend!(
+    what_can_be_known_is_refused_at_registration,
+    what_came_in_all_the_same_is_never_connected_to
+);

@@ -12,16 +12,34 @@ use wharf_tests::{
     on_every_backend,
 };
 
-const FIELDS: [&str; 6] = ["organizationId", "marketplace", "externalStoreId", "storeName", "accessToken", "currency"];
+const FIELDS: [&str; 6] = [
+    "organizationId",
+    "marketplace",
+    "externalStoreId",
+    "storeName",
+    "accessToken",
+    "currency",
+];
 
 async fn a_registration_is_made_once_and_then_updated(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
     let first = Shop::registration("org-123", "etsy");
     let answer = host.post("/stores/register", &first).await?;
     let body = answer.json();
-    assert_eq!((answer.status, body.as_object().map(serde_json::Map::len)), (200, Some(2)), "{body}");
-    let version = |id: &Value| id.as_str().and_then(|id| id.parse::<Uuid>().ok()).map(|id| id.get_version_num());
-    assert_eq!((version(&body["storeId"]), version(&body["syncToken"])), (Some(7), Some(4)));
+    assert_eq!(
+        (answer.status, body.as_object().map(serde_json::Map::len)),
+        (200, Some(2)),
+        "{body}"
+    );
+    let version = |id: &Value| {
+        id.as_str()
+            .and_then(|id| id.parse::<Uuid>().ok())
+            .map(|id| id.get_version_num())
+    };
+    assert_eq!(
+        (version(&body["storeId"]), version(&body["syncToken"])),
+        (Some(7), Some(4))
+    );
 
     let ledger = Ledger::open(host.site()).await?;
     let stored = "select store_name, currency, access_token as token from stores";
@@ -31,19 +49,35 @@ async fn a_registration_is_made_once_and_then_updated(backend: Backend) -> Resul
     changed["accessToken"] = "token-v2".into();
     changed["currency"] = "eur".into();
     changed["unknown"] = json!({"deep": [1, {"er": null}]});
-    assert_eq!(host.post("/stores/register", &changed).await?.json(), body, "the same two ids");
+    assert_eq!(
+        host.post("/stores/register", &changed).await?.json(),
+        body,
+        "the same two ids"
+    );
     let after = ledger.row(stored).await?;
-    assert_eq!((&after["store_name"], &after["currency"]), (&json!("Another name"), &json!("EUR")));
+    assert_eq!(
+        (&after["store_name"], &after["currency"]),
+        (&json!("Another name"), &json!("EUR"))
+    );
     assert_ne!(after["token"], before["token"]);
     let shop = Shop::open(&host, "org-123", "etsy").await?;
-    assert_eq!((json!(shop.store_id), json!(shop.sync_token)), (body["storeId"].clone(), body["syncToken"].clone()));
+    assert_eq!(
+        (json!(shop.store_id), json!(shop.sync_token)),
+        (body["storeId"].clone(), body["syncToken"].clone())
+    );
 
     let mut keys = BTreeSet::from([shop.sync_token]);
-    for (field, value) in [("organizationId", "org-124"), ("marketplace", "no-adapter"), ("externalStoreId", "EXT-100")]
-    {
+    for (field, value) in [
+        ("organizationId", "org-124"),
+        ("marketplace", "no-adapter"),
+        ("externalStoreId", "EXT-100"),
+    ] {
         let mut other = first.clone();
         other[field] = value.into();
-        assert!(keys.insert(Shop::register(&host, &other).await?.sync_token), "{field} makes another store");
+        assert!(
+            keys.insert(Shop::register(&host, &other).await?.sync_token),
+            "{field} makes another store"
+        );
     }
     Ok(())
 }
@@ -57,12 +91,23 @@ async fn simultaneous_registrations_make_one_store(backend: Backend) -> Result<(
         registration
     });
     let registrations: Vec<_> = names.collect();
-    let shops = try_join_all(registrations.iter().map(|registration| Shop::register(&host, registration))).await?;
+    let shops = try_join_all(
+        registrations
+            .iter()
+            .map(|registration| Shop::register(&host, registration)),
+    )
+    .await?;
     assert!(shops.iter().all(|shop| *shop == shops[0]), "{shops:?}");
     let ledger = Ledger::open(host.site()).await?;
-    let stored = ledger.row("select store_name, currency from stores").await?;
-    let whole = |r: &Value| r["storeName"] == stored["store_name"] && r["currency"] == stored["currency"];
-    assert!(registrations.iter().any(whole), "one registration whole, not parts of two: {stored}");
+    let stored = ledger
+        .row("select store_name, currency from stores")
+        .await?;
+    let whole =
+        |r: &Value| r["storeName"] == stored["store_name"] && r["currency"] == stored["currency"];
+    assert!(
+        registrations.iter().any(whole),
+        "one registration whole, not parts of two: {stored}"
+    );
     Ok(())
 }
 
@@ -70,7 +115,11 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
     let host = Host::start(backend).await?;
     let refused = async |body: &Value, paths: &[&str]| -> Result<()> {
         let answer = host.post("/stores/register", body).await?;
-        assert_eq!((answer.status, answer.get("error")), (400, json!("Validation error")), "{body:.100}");
+        assert_eq!(
+            (answer.status, answer.get("error")),
+            (400, json!("Validation error")),
+            "{body:.100}"
+        );
         assert_eq!(paths_of(&answer), paths, "{body:.100}");
         Ok(())
     };
@@ -83,9 +132,16 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
             body
         };
         let most = if field == "accessToken" { 8_192 } else { 255 };
-        for bad in
-            [json!(null), json!(""), json!(1), json!(1.5), json!(true), json!([]), json!(["a"]), json!({"a": "b"})]
-        {
+        for bad in [
+            json!(null),
+            json!(""),
+            json!(1),
+            json!(1.5),
+            json!(true),
+            json!([]),
+            json!(["a"]),
+            json!({"a": "b"}),
+        ] {
             refused(&with(bad), &[field]).await?;
         }
         refused(&with(json!("a\u{0}b")), &[field]).await?;
@@ -95,8 +151,19 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
         without.as_object_mut().expect("an object").remove(field);
         refused(&without, &[field]).await?;
         if field != "currency" {
-            for longest in ["x".repeat(most), "\u{1f6a2}".repeat(most), " ".into(), "a'b\"\\\n\t\u{7f}".into()] {
-                assert_eq!(host.post("/stores/register", &with(json!(longest))).await?.status, 200, "{field}");
+            for longest in [
+                "x".repeat(most),
+                "\u{1f6a2}".repeat(most),
+                " ".into(),
+                "a'b\"\\\n\t\u{7f}".into(),
+            ] {
+                assert_eq!(
+                    host.post("/stores/register", &with(json!(longest)))
+                        .await?
+                        .status,
+                    200,
+                    "{field}"
+                );
             }
         }
     }
@@ -105,7 +172,10 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
         body["currency"] = currency.into();
         refused(&body, &["currency"]).await?;
     }
-    let all_wrong: Value = FIELDS.iter().map(|field| ((*field).to_owned(), json!(0))).collect();
+    let all_wrong: Value = FIELDS
+        .iter()
+        .map(|field| ((*field).to_owned(), json!(0)))
+        .collect();
     refused(&all_wrong, &FIELDS).await
 }
 
@@ -114,7 +184,12 @@ fn paths_of(answer: &Answer) -> Vec<String> {
     let entries = details.as_array().into_iter().flatten();
     entries
         .map(|detail| {
-            assert!(detail["message"].as_str().is_some_and(|message| !message.is_empty()), "{detail}");
+            assert!(
+                detail["message"]
+                    .as_str()
+                    .is_some_and(|message| !message.is_empty()),
+                "{detail}"
+            );
             detail["path"].as_str().unwrap_or_default().to_owned()
         })
         .collect()
@@ -127,8 +202,10 @@ async fn the_status_follows_the_rule(backend: Backend) -> Result<()> {
     assert_eq!(fresh.status(&host).await?, pending);
     // Every short history, and long ones in which the window of twenty moves on.
     let endings = [Verdict::Imported, Verdict::Refused, Verdict::RateLimited];
-    let short =
-        endings.into_iter().flat_map(|a| endings.map(|b| [a, b])).flat_map(|[a, b]| endings.map(|c| vec![a, b, c]));
+    let short = endings
+        .into_iter()
+        .flat_map(|a| endings.map(|b| [a, b]))
+        .flat_map(|[a, b]| endings.map(|c| vec![a, b, c]));
     let long = [Verdict::Refused, Verdict::RateLimited].map(|first| {
         let mut history = vec![first];
         history.extend([Verdict::Imported; 21]);
@@ -141,7 +218,13 @@ async fn the_status_follows_the_rule(backend: Backend) -> Result<()> {
         vec![history]
     };
     let histories: Vec<_> = short.chain(long).chain(failing).collect();
-    try_join_all(histories.iter().enumerate().map(|(number, history)| follow(&host, number, history))).await?;
+    try_join_all(
+        histories
+            .iter()
+            .enumerate()
+            .map(|(number, history)| follow(&host, number, history)),
+    )
+    .await?;
     Ok(())
 }
 
@@ -206,11 +289,23 @@ async fn tokens_are_checked_and_runs_are_queued(backend: Backend) -> Result<()> 
     let queued = shop.request_sync(&host).await?;
     assert_eq!(queued["jobId"], format!("store:{}", shop.store_id));
     assert_eq!(queued["storeId"], shop.store_id);
-    let answer = host.post("/stores/sync", &json!({"syncToken": unknown})).await?;
-    assert_eq!((answer.status, answer.json()), (404, json!({"error": "Store not found"})));
-    for bad in [json!({}), json!({"syncToken": 1}), json!({"syncToken": "x"})] {
+    let answer = host
+        .post("/stores/sync", &json!({"syncToken": unknown}))
+        .await?;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (404, json!({"error": "Store not found"}))
+    );
+    for bad in [
+        json!({}),
+        json!({"syncToken": 1}),
+        json!({"syncToken": "x"}),
+    ] {
         let answer = host.post("/stores/sync", &bad).await?;
-        assert_eq!((answer.status, paths_of(&answer)), (400, vec!["syncToken".into()]));
+        assert_eq!(
+            (answer.status, paths_of(&answer)),
+            (400, vec!["syncToken".into()])
+        );
     }
     Ok(())
 }

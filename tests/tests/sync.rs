@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, Ledger, LogLine, Receiver, Shop, Site, eventually, model::is_recent_time, on_every_backend,
+    Backend, Host, Ledger, LogLine, Receiver, Shop, Site, eventually, model::is_recent_time,
+    on_every_backend,
 };
 
 const EVENTS: [&str; 3] = ["sync.started", "sync.completed", "sync.failed"];
@@ -22,24 +23,40 @@ async fn open(host: &Host) -> Result<(Shop, Receiver)> {
 
 /// Makes every unfinished log of a receipt due.
 async fn move_retry_times(ledger: &Ledger) -> Result<()> {
-    let due = format!("update sync_logs set next_retry_at = {} where next_retry_at is not null", ledger.time(-60));
+    let due = format!(
+        "update sync_logs set next_retry_at = {} where next_retry_at is not null",
+        ledger.time(-60)
+    );
     ledger.execute(&due).await.map(drop)
 }
 
 async fn log_of(ledger: &Ledger, receipt: &str) -> Result<Value> {
     let wait = ledger.seconds("next_retry_at");
-    let columns = format!("status, attempt, {wait} as wait, cast(exhausted as integer) as exhausted");
-    ledger.row(&format!("select {columns} from sync_logs where receipt = '{receipt}'")).await
+    let columns =
+        format!("status, attempt, {wait} as wait, cast(exhausted as integer) as exhausted");
+    ledger
+        .row(&format!(
+            "select {columns} from sync_logs where receipt = '{receipt}'"
+        ))
+        .await
 }
 
 /// Waits until the store's job has nothing more to do, after so many runs.
 async fn idle(ledger: &Ledger, runs: usize) -> Result<()> {
     let ended = "select count(*) from callback_outbox where event <> 'sync.started'";
-    ledger.wait_for(&format!("select state from sync_jobs where state = 'idle' and ({ended}) = {runs}")).await.map(drop)
+    ledger
+        .wait_for(&format!(
+            "select state from sync_jobs where state = 'idle' and ({ended}) = {runs}"
+        ))
+        .await
+        .map(drop)
 }
 
 fn lines(host: &Host, message: &str) -> Vec<LogLine> {
-    host.log().into_iter().filter(|line| line.message() == message).collect()
+    host.log()
+        .into_iter()
+        .filter(|line| line.message() == message)
+        .collect()
 }
 
 async fn a_run_asks_again_counts_and_tells(backend: Backend) -> Result<()> {
@@ -60,11 +77,20 @@ async fn a_run_asks_again_counts_and_tells(backend: Backend) -> Result<()> {
     assert_eq!(completed["data"], expected(1, 1, 0));
     let status = shop.status(&host).await?;
     assert!(is_recent_time(&status["lastSyncAt"]), "{status}");
-    assert_eq!((&status["syncStatus"], &status["importedOrders"]), (&json!("partial"), &json!(1)));
+    assert_eq!(
+        (&status["syncStatus"], &status["importedOrders"]),
+        (&json!("partial"), &json!(1))
+    );
     // A refused receipt is asked again once at the next run, then with backoff.
     let refused = log_of(&ledger, "order-102").await?;
-    assert_eq!((&refused["status"], &refused["attempt"]), (&json!("failed"), &json!(2)));
-    assert!((590.0..=600.0).contains(&refused["wait"].as_f64().unwrap_or_default()), "{refused}");
+    assert_eq!(
+        (&refused["status"], &refused["attempt"]),
+        (&json!("failed"), &json!(2))
+    );
+    assert!(
+        (590.0..=600.0).contains(&refused["wait"].as_f64().unwrap_or_default()),
+        "{refused}"
+    );
 
     // Attempt by attempt to the end: rate limits go on for ever, refusals rest after the tenth.
     for attempt in 2..=11 {
@@ -74,21 +100,38 @@ async fn a_run_asks_again_counts_and_tells(backend: Backend) -> Result<()> {
         let limited = log_of(&ledger, "order-115").await?;
         let minutes = [0, 5, 10, 20, 40, 60].get(attempt).copied().unwrap_or(60) * 60;
         let wait = limited["wait"].as_f64().unwrap_or_default();
-        assert!((f64::from(minutes) - 30.0..=f64::from(minutes)).contains(&wait), "attempt {attempt}: {limited}");
-        assert_eq!((&limited["status"], &limited["attempt"]), (&json!("rate_limited"), &json!(attempt)));
+        assert!(
+            (f64::from(minutes) - 30.0..=f64::from(minutes)).contains(&wait),
+            "attempt {attempt}: {limited}"
+        );
+        assert_eq!(
+            (&limited["status"], &limited["attempt"]),
+            (&json!("rate_limited"), &json!(attempt))
+        );
     }
     let resting = json!({"status": "failed", "attempt": 10, "wait": null, "exhausted": 1});
     assert_eq!(log_of(&ledger, "order-102").await?, resting);
     let all = receiver.wait_for(22).await?;
-    let counted: Vec<_> =
-        all.iter().map(|request| request.json()).filter(|body| body["event"] == "sync.completed").collect();
+    let counted: Vec<_> = all
+        .iter()
+        .map(|request| request.json())
+        .filter(|body| body["event"] == "sync.completed")
+        .collect();
     assert_eq!(counted[1]["data"], expected(2, 1, 1));
-    assert_eq!(counted[10]["data"], expected(1, 0, 1), "the refused one rests");
+    assert_eq!(
+        counted[10]["data"],
+        expected(1, 0, 1),
+        "the refused one rests"
+    );
     let answers = [
         shop.import(&host, "order-101").await?["success"].clone(),
         shop.import(&host, "order-102").await?["error"].clone(),
     ];
-    assert_eq!(answers, [json!(true), json!("invalid_receipt")], "clients are told as ever");
+    assert_eq!(
+        answers,
+        [json!(true), json!("invalid_receipt")],
+        "clients are told as ever"
+    );
     assert_eq!(shop.status(&host).await?["rateLimitedCount"], 1);
 
     let ended = lines(&host, "job_completed").pop().expect("a line");
@@ -98,14 +141,30 @@ async fn a_run_asks_again_counts_and_tells(backend: Backend) -> Result<()> {
     nothing_due_is_no_run(&host, &shop, &receiver, &ledger).await
 }
 
-async fn nothing_due_is_no_run(host: &Host, shop: &Shop, receiver: &Receiver, ledger: &Ledger) -> Result<()> {
+async fn nothing_due_is_no_run(
+    host: &Host,
+    shop: &Shop,
+    receiver: &Receiver,
+    ledger: &Ledger,
+) -> Result<()> {
     let before = shop.status(host).await?;
     for _ in 0..2 {
         assert_eq!(shop.request_sync(host).await?["queued"], true);
-        ledger.wait_for("select state from sync_jobs where state = 'idle'").await?;
+        ledger
+            .wait_for("select state from sync_jobs where state = 'idle'")
+            .await?;
     }
-    assert_eq!(shop.status(host).await?, before, "not even the time of the last run changes");
-    assert_eq!(ledger.row("select count(*) as n from callback_outbox").await?["n"], receiver.requests().len());
+    assert_eq!(
+        shop.status(host).await?,
+        before,
+        "not even the time of the last run changes"
+    );
+    assert_eq!(
+        ledger
+            .row("select count(*) as n from callback_outbox")
+            .await?["n"],
+        receiver.requests().len()
+    );
     Ok(())
 }
 
@@ -118,7 +177,12 @@ async fn a_store_without_a_success_ends_failed(backend: Backend) -> Result<()> {
     let data = json!({"storeId": shop.store_id, "processedCount": 1, "successCount": 0, "failedCount": 1, "rateLimitedCount": 0});
     assert_eq!(failed["data"], data);
     assert_eq!(shop.status(&host).await?["syncStatus"], "failed");
-    assert!(receiver.requests().iter().all(|request| request.json()["event"] != "sync.completed"));
+    assert!(
+        receiver
+            .requests()
+            .iter()
+            .all(|request| request.json()["event"] != "sync.completed")
+    );
     Ok(())
 }
 
@@ -128,27 +192,55 @@ async fn a_long_run_is_cut_into_chunks(backend: Backend) -> Result<()> {
     let host = site.host().env("SYNC_CHUNK_SIZE", "10").start().await?;
     let (shop, receiver) = open(&host).await?;
     let ledger = Ledger::open(&site).await?;
-    let row = |n: i64| format!("({}, '{n}-a{}', {})", ledger.id(&shop.store_id), n % 2, ledger.time(n - 1_000));
+    let row = |n: i64| {
+        format!(
+            "({}, '{n}-a{}', {})",
+            ledger.id(&shop.store_id),
+            n % 2,
+            ledger.time(n - 1_000)
+        )
+    };
     let rows: Vec<_> = (0..105).map(row).collect();
     ledger
-        .execute(&format!("insert into sync_logs (store_id, receipt, created_at) values {}", rows.join(", ")))
+        .execute(&format!(
+            "insert into sync_logs (store_id, receipt, created_at) values {}",
+            rows.join(", ")
+        ))
         .await?;
     shop.request_sync(&host).await?;
     let told = receiver.wait_for(4).await?;
-    let told: Vec<_> =
-        told.iter().map(|request| request.json()).filter(|body| body["event"] == "sync.completed").collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|request| request.json())
+        .filter(|body| body["event"] == "sync.completed")
+        .collect();
     let data = |processed: u32, success: u32, failed: u32| {
         json!({"storeId": shop.store_id, "processedCount": processed, "successCount": success, "failedCount": failed,
             "rateLimitedCount": 0})
     };
     assert_eq!(told[0]["data"], data(100, 50, 50));
-    assert_eq!(told[1]["data"], data(55, 2, 53), "the rest, and what was refused a moment ago");
+    assert_eq!(
+        told[1]["data"],
+        data(55, 2, 53),
+        "the rest, and what was refused a moment ago"
+    );
     let batches = lines(&host, "sync_store_batch");
-    let sizes: Vec<_> = batches.iter().filter_map(|line| line.field("processedCount").as_u64()).collect();
-    assert_eq!(sizes, [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
+    let sizes: Vec<_> = batches
+        .iter()
+        .filter_map(|line| line.field("processedCount").as_u64())
+        .collect();
+    assert_eq!(
+        sizes,
+        [
+            10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5
+        ]
+    );
     assert_eq!(lines(&host, "job_completed").len(), 2);
     let status = shop.status(&host).await?;
-    assert_eq!((&status["importedOrders"], &status["syncStatus"]), (&json!(52), &json!("partial")));
+    assert_eq!(
+        (&status["importedOrders"], &status["syncStatus"]),
+        (&json!(52), &json!("partial"))
+    );
     Ok(())
 }
 
@@ -158,33 +250,55 @@ async fn the_scheduler_finds_what_is_due(backend: Backend) -> Result<()> {
     let host = site.host().role("api").start().await?;
     let ledger = Ledger::open(&site).await?;
     let mut shops = Vec::new();
-    for (organization, receipt) in
-        [("due", "order-102"), ("limited", "order-115"), ("done", "order-101"), ("rests", "order-102")]
-    {
+    for (organization, receipt) in [
+        ("due", "order-102"),
+        ("limited", "order-115"),
+        ("done", "order-101"),
+        ("rests", "order-102"),
+    ] {
         let shop = Shop::open(&host, organization, "etsy").await?;
         shop.import(&host, receipt).await?;
         shops.push(shop);
     }
     let synced = async |seconds_ago: i64| {
         let at = ledger.time(-seconds_ago);
-        ledger.execute(&format!("update stores set last_sync_at = {at} where organization_id = 'rests'")).await
+        ledger
+            .execute(&format!(
+                "update stores set last_sync_at = {at} where organization_id = 'rests'"
+            ))
+            .await
     };
     synced(10).await?;
     let schedule = async || -> Result<Value> {
-        let (status, printed) = site.host().command(&["scheduler", "sync", "--once"]).run().await?;
+        let (status, printed) = site
+            .host()
+            .command(&["scheduler", "sync", "--once"])
+            .run()
+            .await?;
         assert!(status.success(), "{printed}");
-        let logged = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let pass = logged.rev().find(|line| line["message"] == "scheduler_run").unwrap_or_default();
+        let logged = printed
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let pass = logged
+            .rev()
+            .find(|line| line["message"] == "scheduler_run")
+            .unwrap_or_default();
         Ok(json!([pass["scannedStores"], pass["enqueuedJobs"]]))
     };
     assert_eq!(schedule().await?, json!([4, 1]));
     assert_eq!(schedule().await?[1], 0, "it is queued already");
-    let jobs =
-        "select j.state, s.organization_id from sync_jobs j join stores s on s.id = j.store_id where j.state <> 'idle'";
-    assert_eq!(ledger.rows(jobs).await?, [json!({"state": "queued", "organization_id": "due"})]);
+    let jobs = "select j.state, s.organization_id from sync_jobs j join stores s on s.id = j.store_id where j.state <> 'idle'";
+    assert_eq!(
+        ledger.rows(jobs).await?,
+        [json!({"state": "queued", "organization_id": "due"})]
+    );
     synced(61).await?;
     move_retry_times(&ledger).await?;
-    assert_eq!(schedule().await?[1], 2, "the minute is over, the retries are due");
+    assert_eq!(
+        schedule().await?[1],
+        2,
+        "the minute is over, the retries are due"
+    );
 
     let worker = site.host().command(&["worker", "sync"]).start().await?;
     let worked = || async { (lines(&worker, "job_completed").len() == 3).then_some(()) };

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use wharf_tests::{
-    Answer, Backend, Host, Ledger, Receiver, Request, Shop, Site, model::is_recent_time, on_every_backend,
+    Answer, Backend, Host, Ledger, Receiver, Request, Shop, Site, model::is_recent_time,
+    on_every_backend,
 };
 
 async fn register(host: &Host, organization: &str, event: &str, url: &str) -> Result<Answer> {
@@ -19,15 +20,26 @@ async fn register(host: &Host, organization: &str, event: &str, url: &str) -> Re
 /// Registers an endpoint that must be accepted: its secret.
 async fn endpoint(host: &Host, event: &str, url: &str) -> Result<String> {
     let answer = register(host, "org-1", event, url).await?;
-    answer.get("secret").as_str().map(str::to_owned).with_context(|| answer.text)
+    answer
+        .get("secret")
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| answer.text)
 }
 
 async fn endpoints_are_registered_once_and_listed_in_order(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
-    let list = async |organization: &str| host.get(&format!("/webhooks?organizationId={organization}")).await;
+    let list = async |organization: &str| {
+        host.get(&format!("/webhooks?organizationId={organization}"))
+            .await
+    };
     assert_eq!(list("org-1").await?.json(), json!([]));
-    let urls =
-        ["http://127.0.0.1:4000/webhook", "https://example.com/Z?a=b#c", "HTTP://EXAMPLE.com", "http://[::1]:1/"];
+    let urls = [
+        "http://127.0.0.1:4000/webhook",
+        "https://example.com/Z?a=b#c",
+        "HTTP://EXAMPLE.com",
+        "http://[::1]:1/",
+    ];
     let mut expected = Vec::new();
     for event in ["sync.started", "sync.completed", "sync.failed"] {
         for url in urls {
@@ -36,39 +48,103 @@ async fn endpoints_are_registered_once_and_listed_in_order(backend: Backend) -> 
             assert_eq!(first.status, 200, "{}", first.text);
             let id: Uuid = body["id"].as_str().context("an id")?.parse()?;
             assert_eq!(id.get_version_num(), 7);
-            assert!(body["secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")));
+            assert!(
+                body["secret"]
+                    .as_str()
+                    .is_some_and(|secret| secret.starts_with("whsec_"))
+            );
             let shown = json!({"organizationId": "org-1", "event": event, "targetUrl": url, "isActive": true});
             for (name, value) in shown.as_object().expect("an object") {
                 assert_eq!(&body[name], value);
             }
             body.as_object_mut().expect("an object").remove("secret");
-            assert_eq!(register(&host, "org-1", event, url).await?.json(), body, "the same, its secret kept");
+            assert_eq!(
+                register(&host, "org-1", event, url).await?.json(),
+                body,
+                "the same, its secret kept"
+            );
             expected.push((event, url, body));
         }
     }
     expected.sort_by_key(|(event, url, _)| (*event, *url));
     let listed = list("org-1").await?.json();
-    assert_eq!(listed, expected.into_iter().map(|(.., body)| body).collect::<Value>());
-    assert_eq!(list("org-2").await?.json(), json!([]), "each organization has its own");
-    assert!(register(&host, "org-2", "sync.failed", urls[0]).await?.get("secret").is_string());
-    assert_eq!(list("org-2").await?.json().as_array().map(Vec::len), Some(1));
-    let many = futures::future::try_join_all((0..32).map(|_| register(&host, "org-3", "sync.failed", urls[0]))).await?;
-    let ids: BTreeSet<_> = many.iter().map(|answer| answer.get("id").to_string()).collect();
-    assert_eq!((ids.len(), many.iter().filter(|answer| answer.get("secret").is_string()).count()), (1, 1));
+    assert_eq!(
+        listed,
+        expected
+            .into_iter()
+            .map(|(.., body)| body)
+            .collect::<Value>()
+    );
+    assert_eq!(
+        list("org-2").await?.json(),
+        json!([]),
+        "each organization has its own"
+    );
+    assert!(
+        register(&host, "org-2", "sync.failed", urls[0])
+            .await?
+            .get("secret")
+            .is_string()
+    );
+    assert_eq!(
+        list("org-2").await?.json().as_array().map(Vec::len),
+        Some(1)
+    );
+    let many = futures::future::try_join_all(
+        (0..32).map(|_| register(&host, "org-3", "sync.failed", urls[0])),
+    )
+    .await?;
+    let ids: BTreeSet<_> = many
+        .iter()
+        .map(|answer| answer.get("id").to_string())
+        .collect();
+    assert_eq!(
+        (
+            ids.len(),
+            many.iter()
+                .filter(|answer| answer.get("secret").is_string())
+                .count()
+        ),
+        (1, 1)
+    );
     wrong_registrations_are_refused(&host).await
 }
 
 async fn wrong_registrations_are_refused(host: &Host) -> Result<()> {
     let url = "http://127.0.0.1:4000/webhook";
     let longest = format!("{url}?{}", "x".repeat(2_047 - url.len()));
-    assert_eq!(register(host, "org-9", "sync.failed", &longest).await?.status, 200);
+    assert_eq!(
+        register(host, "org-9", "sync.failed", &longest)
+            .await?
+            .status,
+        200
+    );
     let refused = |answer: &Answer, paths: &[&str]| {
-        assert_eq!((answer.status, answer.get("error")), (400, json!("Validation error")), "{}", answer.text);
+        assert_eq!(
+            (answer.status, answer.get("error")),
+            (400, json!("Validation error")),
+            "{}",
+            answer.text
+        );
         let details = answer.get("details");
-        let found: Vec<_> = details.as_array().into_iter().flatten().map(|detail| detail["path"].clone()).collect();
+        let found: Vec<_> = details
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|detail| detail["path"].clone())
+            .collect();
         assert_eq!(found, paths, "{}", answer.text);
     };
-    for event in ["", "sync", "sync.", "sync.started ", "SYNC.STARTED", "order.created", "*", "sync.\u{0}failed"] {
+    for event in [
+        "",
+        "sync",
+        "sync.",
+        "sync.started ",
+        "SYNC.STARTED",
+        "order.created",
+        "*",
+        "sync.\u{0}failed",
+    ] {
         refused(&register(host, "org-9", event, url).await?, &["event"]);
     }
     for target in [
@@ -106,7 +182,10 @@ async fn wrong_registrations_are_refused(host: &Host) -> Result<()> {
         "\u{a0}http://example.com",
         &format!("{longest}x"),
     ] {
-        refused(&register(host, "org-9", "sync.failed", target).await?, &["targetUrl"]);
+        refused(
+            &register(host, "org-9", "sync.failed", target).await?,
+            &["targetUrl"],
+        );
     }
     for (body, paths) in [
         (json!({}), &["organizationId", "event", "targetUrl"][..]),
@@ -114,8 +193,14 @@ async fn wrong_registrations_are_refused(host: &Host) -> Result<()> {
             json!({"organizationId": 1, "event": ["sync.failed"], "targetUrl": null}),
             &["organizationId", "event", "targetUrl"],
         ),
-        (json!({"organizationId": "\u{0}", "event": "sync.failed", "targetUrl": url}), &["organizationId"]),
-        (json!({"organizationId": "x".repeat(256), "event": "sync.failed", "targetUrl": url}), &["organizationId"]),
+        (
+            json!({"organizationId": "\u{0}", "event": "sync.failed", "targetUrl": url}),
+            &["organizationId"],
+        ),
+        (
+            json!({"organizationId": "x".repeat(256), "event": "sync.failed", "targetUrl": url}),
+            &["organizationId"],
+        ),
     ] {
         refused(&host.post("/webhooks/register", &body).await?, paths);
     }
@@ -130,11 +215,17 @@ async fn wrong_registrations_are_refused(host: &Host) -> Result<()> {
         "?organizationId=a&organizationId=a",
         &format!("?organizationId={}", "x".repeat(256)),
     ] {
-        refused(&host.get(&format!("/webhooks{query}")).await?, &["organizationId"]);
+        refused(
+            &host.get(&format!("/webhooks{query}")).await?,
+            &["organizationId"],
+        );
     }
     let odd = "org \"ü\" + & = %";
     assert_eq!(register(host, odd, "sync.failed", url).await?.status, 200);
-    let listed = host.get("/webhooks?organizationId=org+%22%C3%BC%22%20%2B%20%26%20%3D%20%25").await?.json();
+    let listed = host
+        .get("/webhooks?organizationId=org+%22%C3%BC%22%20%2B%20%26%20%3D%20%25")
+        .await?
+        .json();
     assert_eq!(listed[0]["organizationId"], odd);
     Ok(())
 }
@@ -143,34 +234,77 @@ async fn wrong_registrations_are_refused(host: &Host) -> Result<()> {
 fn seed_signature(secret: &[u8], body: &[u8]) -> String {
     let mut key = [0; 64];
     key[..secret.len()].copy_from_slice(secret);
-    let hash =
-        |pad: u8, parts: &[u8]| Sha256::new().chain_update(key.map(|byte| byte ^ pad)).chain_update(parts).finalize();
+    let hash = |pad: u8, parts: &[u8]| {
+        Sha256::new()
+            .chain_update(key.map(|byte| byte ^ pad))
+            .chain_update(parts)
+            .finalize()
+    };
     let digest = hash(0x5c, &hash(0x36, body));
-    format!("sha256={}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!(
+        "sha256={}",
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    )
 }
 
 /// What holds for every webhook: its body's six fields, and headers that its receiver can check.
 fn check(request: &Request, secret: &str) -> Value {
     let body = request.json();
-    let names: Vec<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(names, ["data", "event", "eventId", "organizationId", "storeId", "timestamp"], "{body}");
-    assert_eq!((request.method.as_str(), request.uri.path()), ("POST", "/webhook"));
+    let names: Vec<_> = body
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "data",
+            "event",
+            "eventId",
+            "organizationId",
+            "storeId",
+            "timestamp"
+        ],
+        "{body}"
+    );
+    assert_eq!(
+        (request.method.as_str(), request.uri.path()),
+        ("POST", "/webhook")
+    );
     assert_eq!(request.header("content-type"), "application/json");
     assert!(is_recent_time(&body["timestamp"]), "{body}");
     assert_eq!(
-        (&json!(request.header("x-event-id")), request.header("webhook-id")),
+        (
+            &json!(request.header("x-event-id")),
+            request.header("webhook-id")
+        ),
         (&body["eventId"], request.header("x-event-id"))
     );
-    assert_eq!(request.header("x-webhook-signature"), seed_signature(b"the seed's secret", &request.body));
+    assert_eq!(
+        request.header("x-webhook-signature"),
+        seed_signature(b"the seed's secret", &request.body)
+    );
     let reader = standardwebhooks::Webhook::new(secret).expect("a secret");
-    reader.verify(&request.body, &request.headers).expect("the reference library accepts it");
-    reader.verify(b"{}", &request.headers).expect_err("of this body alone");
+    reader
+        .verify(&request.body, &request.headers)
+        .expect("the reference library accepts it");
+    reader
+        .verify(b"{}", &request.headers)
+        .expect_err("of this body alone");
     body
 }
 
 async fn deliveries_look_as_documented(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
-    let host = site.host().env("WEBHOOK_SECRET", "the seed's secret").start().await?;
+    let host = site
+        .host()
+        .env("WEBHOOK_SECRET", "the seed's secret")
+        .start()
+        .await?;
     let receiver = Receiver::start().await?;
     let mut secrets = std::collections::BTreeMap::new();
     for event in ["sync.started", "sync.completed", "sync.failed"] {
@@ -178,16 +312,28 @@ async fn deliveries_look_as_documented(backend: Backend) -> Result<()> {
     }
     let shop = Shop::open(&host, "org-1", "etsy").await?;
     for receipt in ["order-102", "order-104"] {
-        assert_eq!(shop.import(&host, receipt).await?["error"], "invalid_receipt");
+        assert_eq!(
+            shop.import(&host, receipt).await?["error"],
+            "invalid_receipt"
+        );
     }
     shop.request_sync(&host).await?;
-    let failed = check(&receiver.wait_for_event("sync.failed").await?, &secrets["sync.failed"]);
+    let failed = check(
+        &receiver.wait_for_event("sync.failed").await?,
+        &secrets["sync.failed"],
+    );
     let counts = json!({"storeId": shop.store_id, "processedCount": 2, "successCount": 0, "failedCount": 2, "rateLimitedCount": 0});
     assert_eq!(failed["data"], counts);
-    let started = check(&receiver.wait_for_event("sync.started").await?, &secrets["sync.started"]);
+    let started = check(
+        &receiver.wait_for_event("sync.started").await?,
+        &secrets["sync.started"],
+    );
     assert_eq!(started["data"], json!({"storeId": shop.store_id}));
     for body in [&failed, &started] {
-        assert_eq!((&body["organizationId"], &body["storeId"]), (&json!("org-1"), &json!(shop.store_id)));
+        assert_eq!(
+            (&body["organizationId"], &body["storeId"]),
+            (&json!("org-1"), &json!(shop.store_id))
+        );
         let id: Uuid = body["eventId"].as_str().context("an id")?.parse()?;
         assert_eq!(id.get_version_num(), 7);
     }
@@ -200,15 +346,26 @@ async fn deliveries_look_as_documented(backend: Backend) -> Result<()> {
     let request = receiver.wait_for_event("sync.completed").await?;
     assert_eq!(check(&request, &secrets["sync.completed"])["eventId"], id);
     let text = String::from_utf8(request.body.to_vec())?;
-    assert!(text.starts_with(r#"{"eventId":"#) && text.ends_with(&format!(r#""data":{data}}}"#)), "{text}");
-    let row =
-        format!("select status, attempt from callback_outbox where id = {} and status <> 'pending'", ledger.id(&id));
-    assert_eq!(ledger.wait_for(&row).await?, json!({"status": "success", "attempt": 1}));
+    assert!(
+        text.starts_with(r#"{"eventId":"#) && text.ends_with(&format!(r#""data":{data}}}"#)),
+        "{text}"
+    );
+    let row = format!(
+        "select status, attempt from callback_outbox where id = {} and status <> 'pending'",
+        ledger.id(&id)
+    );
+    assert_eq!(
+        ledger.wait_for(&row).await?,
+        json!({"status": "success", "attempt": 1})
+    );
 
     // Nobody listens for these; they end at once and hold nothing up.
     for (organization, event) in [("org-2", "sync.completed"), ("org-1", "order.created")] {
         let id = ledger.put_event(organization, event, "{}").await?;
-        let row = format!("select attempt from callback_outbox where id = {} and status = 'success'", ledger.id(&id));
+        let row = format!(
+            "select attempt from callback_outbox where id = {} and status = 'success'",
+            ledger.id(&id)
+        );
         assert_eq!(ledger.wait_for(&row).await?, json!({"attempt": 0}));
     }
     assert_eq!(receiver.requests().len(), 3);
@@ -218,12 +375,18 @@ async fn deliveries_look_as_documented(backend: Backend) -> Result<()> {
 /// Waits until all that may be tried again was tried so often.
 async fn tried(ledger: &Ledger, attempts: u32) -> Result<()> {
     let least = "select min(attempt) as least from callback_deliveries where state = 'pending'";
-    ledger.wait_for(&format!("{least} having min(attempt) = {attempts}")).await.map(drop)
+    ledger
+        .wait_for(&format!("{least} having min(attempt) = {attempts}"))
+        .await
+        .map(drop)
 }
 
 /// Makes what waits for its next attempt due.
 async fn move_due_times(ledger: &Ledger) -> Result<()> {
-    let due = format!("update callback_deliveries set due_at = {} where state = 'pending'", ledger.time(-60));
+    let due = format!(
+        "update callback_deliveries set due_at = {} where state = 'pending'",
+        ledger.time(-60)
+    );
     ledger.execute(&due).await.map(drop)
 }
 
@@ -236,55 +399,97 @@ async fn every_endpoint_has_its_own_outcome(backend: Backend) -> Result<()> {
         accepting.push((status, Receiver::start().await?));
     }
     let mut refusing = Vec::new();
-    for status in [300, 301, 302, 303, 304, 307, 308, 400, 401, 404, 409, 418, 429, 500, 502, 503, 599] {
+    for status in [
+        300, 301, 302, 303, 304, 307, 308, 400, 401, 404, 409, 418, 429, 500, 502, 503, 599,
+    ] {
         refusing.push((status, Receiver::start().await?));
     }
     for (status, receiver) in accepting.iter().chain(&refusing) {
         endpoint(&host, "sync.completed", receiver.url()).await?;
-        let (status, location) = (axum::http::StatusCode::from_u16(*status)?, trap.url().to_owned());
-        receiver.answer_with(move |_| (status, [("location", location.clone())], "no").into_response());
+        let (status, location) = (
+            axum::http::StatusCode::from_u16(*status)?,
+            trap.url().to_owned(),
+        );
+        receiver
+            .answer_with(move |_| (status, [("location", location.clone())], "no").into_response());
     }
     endpoint(&host, "sync.completed", "http://127.0.0.1:1/nobody-listens").await?;
     let failing = refusing.len() + 1;
-    let event = ledger.put_event("org-1", "sync.completed", r#"{"receipt":"1"}"#).await?;
+    let event = ledger
+        .put_event("org-1", "sync.completed", r#"{"receipt":"1"}"#)
+        .await?;
     let aggregate = format!(
         "select status, attempt, {} as wait, last_error from callback_outbox where id = {}",
         ledger.seconds("next_retry_at"),
         ledger.id(&event)
     );
-    let waits = format!("select {} as wait from callback_deliveries where state = 'pending'", ledger.seconds("due_at"));
+    let waits = format!(
+        "select {} as wait from callback_deliveries where state = 'pending'",
+        ledger.seconds("due_at")
+    );
     for (attempt, least, most) in [(1, 30.0, 60.0), (2, 270.0, 300.0)] {
         tried(&ledger, attempt).await?;
         let waits = ledger.rows(&waits).await?;
         assert_eq!(waits.len(), failing);
-        let in_time = |row: &Value| row["wait"].as_f64().is_some_and(|wait| (least..=most).contains(&wait));
+        let in_time = |row: &Value| {
+            row["wait"]
+                .as_f64()
+                .is_some_and(|wait| (least..=most).contains(&wait))
+        };
         assert!(waits.iter().all(in_time), "{waits:?}");
         let row = ledger.row(&aggregate).await?;
-        assert_eq!((&row["status"], &row["attempt"]), (&json!("pending"), &json!(attempt)));
+        assert_eq!(
+            (&row["status"], &row["attempt"]),
+            (&json!("pending"), &json!(attempt))
+        );
         assert!(in_time(&row) && row["last_error"].is_string(), "{row}");
         move_due_times(&ledger).await?;
     }
-    let row = ledger.wait_for(&format!("{aggregate} and status <> 'pending'")).await?;
-    assert_eq!((&row["status"], &row["attempt"], &row["wait"]), (&json!("failed"), &json!(3), &Value::Null));
+    let row = ledger
+        .wait_for(&format!("{aggregate} and status <> 'pending'"))
+        .await?;
+    assert_eq!(
+        (&row["status"], &row["attempt"], &row["wait"]),
+        (&json!("failed"), &json!(3), &Value::Null)
+    );
     for (status, receiver) in &accepting {
-        assert_eq!(receiver.requests().len(), 1, "{status} accepts, and hears nothing of the others' retries");
+        assert_eq!(
+            receiver.requests().len(),
+            1,
+            "{status} accepts, and hears nothing of the others' retries"
+        );
     }
     for (status, receiver) in &refusing {
         let requests = receiver.requests();
         assert_eq!(requests.len(), 3, "{status} is a failure");
-        assert!(requests.iter().all(|request| request.body == requests[0].body), "every retry sends the same bytes");
-        assert!(requests.iter().all(|request| request.header("x-event-id") == event));
-        assert!(requests.iter().all(|request| request.header("x-webhook-signature").is_empty()), "no secret is set");
+        assert!(
+            requests
+                .iter()
+                .all(|request| request.body == requests[0].body),
+            "every retry sends the same bytes"
+        );
+        assert!(
+            requests
+                .iter()
+                .all(|request| request.header("x-event-id") == event)
+        );
+        assert!(
+            requests
+                .iter()
+                .all(|request| request.header("x-webhook-signature").is_empty()),
+            "no secret is set"
+        );
     }
     assert_eq!(trap.requests().len(), 0, "no redirect is followed");
-    let counts =
-        "select state, count(*) as n, min(attempt) as attempts from callback_deliveries group by state order by state";
+    let counts = "select state, count(*) as n, min(attempt) as attempts from callback_deliveries group by state order by state";
     let expected = [
         json!({"state": "failed", "n": failing, "attempts": 3}),
         json!({"state": "success", "n": accepting.len(), "attempts": 1}),
     ];
     assert_eq!(ledger.rows(counts).await?, expected);
-    let attempts = ledger.row("select count(*) as n from callback_attempts").await?;
+    let attempts = ledger
+        .row("select count(*) as n from callback_attempts")
+        .await?;
     assert_eq!(attempts["n"], 3 * failing + accepting.len());
     Ok(())
 }

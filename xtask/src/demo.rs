@@ -36,7 +36,11 @@ pub(crate) enum Ending {
 const RECEIPTS: [(&str, &str, &str); 3] = [
     ("order-101", "imported", "its last digit is odd"),
     ("order-102", "invalid_receipt", "its last digit is even"),
-    ("order-115", "rate_limited", "1 + 5 is divisible by 6; asked again in 5 minutes"),
+    (
+        "order-115",
+        "rate_limited",
+        "1 + 5 is divisible by 6; asked again in 5 minutes",
+    ),
 ];
 
 /// How long the webhook may take: the sync run and the delivery need well under a second.
@@ -46,7 +50,9 @@ const WEBHOOK_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn run(ending: Ending) -> Result<ExitCode> {
     plugins::build(Guests::LeftOut)?;
     // With the features of the whole workspace, so that `cargo xtask test` finds everything built.
-    section("Building wharf", || run_ok(cargo().args(["build", "--bin", "wharf"])))?;
+    section("Building wharf", || {
+        run_ok(cargo().args(["build", "--bin", "wharf"]))
+    })?;
     let dir = target_dir()?.join("demo");
     show(&dir, ending).inspect_err(|_| eprintln!("{}", last_words(&dir)))
 }
@@ -73,7 +79,9 @@ struct Stage {
 impl Stage {
     fn start(dir: &Path) -> Result<Self> {
         match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("target/demo"),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("target/demo");
+            }
             _ => fs::create_dir_all(dir)?,
         }
         let wharf = target_dir()?.join("debug/wharf");
@@ -85,13 +93,26 @@ impl Stage {
             &["mock-webhook", "--port", &receiver_port.to_string()],
             &[],
         )?;
-        let mut host = start_wharf(&wharf, dir, ("wharf serve", "host.log"), &["serve"], &host_settings(dir, port))?;
+        let mut host = start_wharf(
+            &wharf,
+            dir,
+            ("wharf serve", "host.log"),
+            &["serve"],
+            &host_settings(dir, port),
+        )?;
         wait_until("the host is ready", Duration::from_secs(60), || {
             host.check()?;
             receiver.check()?;
             Ok(request(port, "GET", "/readyz", None).is_ok_and(|(status, _)| status == 200))
         })?;
-        Ok(Self { wharf, dir: dir.to_owned(), port, receiver_port, _receiver: receiver, host })
+        Ok(Self {
+            wharf,
+            dir: dir.to_owned(),
+            port,
+            receiver_port,
+            _receiver: receiver,
+            host,
+        })
     }
 
     /// The seed's endpoint flow, by the program's own command.
@@ -99,9 +120,14 @@ impl Stage {
         heading("wharf flow");
         let receipts: Vec<&str> = RECEIPTS.iter().map(|(receipt, ..)| *receipt).collect();
         let mut command = std::process::Command::new(&self.wharf);
-        command.arg("flow").current_dir(&self.dir).stdin(Stdio::null());
+        command
+            .arg("flow")
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
         command.env("BASE_URL", format!("http://127.0.0.1:{}", self.port));
-        command.env("WEBHOOK_URL", self.webhook_url()).env("RECEIPTS", receipts.join(","));
+        command
+            .env("WEBHOOK_URL", self.webhook_url())
+            .env("RECEIPTS", receipts.join(","));
         command.envs(store_of_the_flow());
         run_ok(&mut command)
     }
@@ -116,19 +142,40 @@ impl Stage {
 
     /// Asks for the flow's store and orders once more (both routes are idempotent) and compares with the rules.
     fn show_orders(&self) -> Result<String> {
-        let [organization, marketplace, external_id, name, access_token, currency] =
-            store_of_the_flow().map(|(_, value)| value);
+        let [
+            organization,
+            marketplace,
+            external_id,
+            name,
+            access_token,
+            currency,
+        ] = store_of_the_flow().map(|(_, value)| value);
         let store = json!({"organizationId": organization, "marketplace": marketplace, "externalStoreId": external_id,
             "storeName": name, "accessToken": access_token, "currency": currency});
         let (status, answer) = self.post("/stores/register", &store)?;
-        ensure!(status == 200, "the store is not registered: {status} {answer}");
-        let token = answer["syncToken"].as_str().context("registration gives no syncToken")?.to_owned();
+        ensure!(
+            status == 200,
+            "the store is not registered: {status} {answer}"
+        );
+        let token = answer["syncToken"]
+            .as_str()
+            .context("registration gives no syncToken")?
+            .to_owned();
         for (receipt, expected, why) in RECEIPTS {
-            let (status, answer) = self.post("/orders/import", &json!({"syncToken": token, "receipt": receipt}))?;
+            let (status, answer) = self.post(
+                "/orders/import",
+                &json!({"syncToken": token, "receipt": receipt}),
+            )?;
             let outcome = answer["error"].as_str().unwrap_or("imported");
-            ensure!(status == 200 && outcome == expected, "{receipt}: {status} {answer}, not {expected}");
+            ensure!(
+                status == 200 && outcome == expected,
+                "{receipt}: {status} {answer}, not {expected}"
+            );
             let details = match answer["orderId"].as_str() {
-                Some(id) => format!("as {id}, {:.2} {currency}", answer["amount"].as_f64().unwrap_or_default()),
+                Some(id) => format!(
+                    "as {id}, {:.2} {currency}",
+                    answer["amount"].as_f64().unwrap_or_default()
+                ),
                 None => String::new(),
             };
             came_true(receipt, &format!("{expected} {details}"), why);
@@ -139,30 +186,58 @@ impl Stage {
     /// Has the store synchronised and waits for the webhook that tells of it.
     fn show_sync(&self, token: &str) -> Result<()> {
         let (status, answer) = self.post("/stores/sync", &json!({"syncToken": token}))?;
-        ensure!(status == 202, "the sync was not accepted: {status} {answer}");
+        ensure!(
+            status == 202,
+            "the sync was not accepted: {status} {answer}"
+        );
         let mut event = Value::Null;
         wait_until("the webhook arrives", WEBHOOK_LIMIT, || {
             event = received(&self.dir, "sync.completed").unwrap_or_default();
             Ok(!event.is_null())
         })?;
         let data = &event["data"];
-        ensure!(data["processedCount"] == 1 && data["failedCount"] == 1, "an unexpected run: {event}");
-        came_true("sync", "1 receipt asked again, refused again", "order-102; order-115 is not due yet");
-        let id = event["eventId"].as_str().context("the webhook names no event")?;
-        came_true("webhook", &format!("sync.completed arrived, event {id}"), &self.webhook_url());
-        let (status, answer) = request(self.port, "GET", &format!("/stores/sync-status?syncToken={token}"), None)?;
+        ensure!(
+            data["processedCount"] == 1 && data["failedCount"] == 1,
+            "an unexpected run: {event}"
+        );
+        came_true(
+            "sync",
+            "1 receipt asked again, refused again",
+            "order-102; order-115 is not due yet",
+        );
+        let id = event["eventId"]
+            .as_str()
+            .context("the webhook names no event")?;
+        came_true(
+            "webhook",
+            &format!("sync.completed arrived, event {id}"),
+            &self.webhook_url(),
+        );
+        let (status, answer) = request(
+            self.port,
+            "GET",
+            &format!("/stores/sync-status?syncToken={token}"),
+            None,
+        )?;
         ensure!(
             status == 200 && answer["syncStatus"] == "partial" && answer["importedOrders"] == 1,
             "an unexpected status: {status} {answer}"
         );
-        came_true("status", "partial, 1 order imported, 1 rate-limited", "GET /stores/sync-status");
+        came_true(
+            "status",
+            "partial, 1 order imported, 1 rate-limited",
+            "GET /stores/sync-status",
+        );
         Ok(())
     }
 
     fn finish(mut self, ending: Ending) -> Result<ExitCode> {
         if ending == Ending::StayUp {
             let address = format!("http://127.0.0.1:{}", self.port);
-            heading(&format!("Wharf runs on {} until Ctrl-C", style(address).bold().for_stderr()));
+            heading(&format!(
+                "Wharf runs on {} until Ctrl-C",
+                style(address).bold().for_stderr()
+            ));
             note(&format!("logs and data: {}", self.dir.display()));
             while !stopped() {
                 self.host.check()?;
@@ -191,7 +266,10 @@ fn host_settings(dir: &Path, port: u16) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         ("PORT", port.to_string()),
         ("WHARF_DATA_DIR", dir.join("data").display().to_string()),
-        ("WHARF_PLUGINS_DIR", root().join("plugins").display().to_string()),
+        (
+            "WHARF_PLUGINS_DIR",
+            root().join("plugins").display().to_string(),
+        ),
     ];
     for (name, value) in [
         ("MOCK_ETSY_USER", "etsy_user"),
@@ -215,10 +293,20 @@ fn start_wharf(
 ) -> Result<Background> {
     let log = File::create(dir.join(log))?;
     let mut command = background(wharf, None)?;
-    command.args(arguments).current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     // The demo shows the embedded default, whatever the surroundings are set to.
-    command.env_remove("DATABASE_URL").env_remove("REDIS_URL").env_remove("HOST");
-    command.env("LOG_FORMAT", "json").envs(settings.iter().map(|(name, value)| (name, value)));
+    command
+        .env_remove("DATABASE_URL")
+        .env_remove("REDIS_URL")
+        .env_remove("HOST");
+    command
+        .env("LOG_FORMAT", "json")
+        .envs(settings.iter().map(|(name, value)| (name, value)));
     Background::start(name, &mut command)
 }
 
@@ -245,7 +333,10 @@ fn last_words(dir: &Path) -> String {
     let tail = |log: &str| {
         let text = fs::read_to_string(dir.join(log)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        format!("{log}:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"))
+        format!(
+            "{log}:\n{}",
+            lines[lines.len().saturating_sub(15)..].join("\n")
+        )
     };
     format!("{}\n{}", tail("host.log"), tail("receiver.log"))
 }

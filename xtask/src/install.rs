@@ -22,7 +22,9 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 pub(crate) fn packages(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if find_program("apt-get").is_none() {
-        bail!("missing here: {list} (these are Debian's names; install what your system calls them)");
+        bail!(
+            "missing here: {list} (these are Debian's names; install what your system calls them)"
+        );
     }
     let Some(privilege) = privilege()? else {
         bail!("missing here: {list}. Run `apt-get install {list}` as root");
@@ -31,7 +33,10 @@ pub(crate) fn packages(packages: &[&str]) -> Result<()> {
     let _no_services = NoServices::decree(&privilege);
     run_ok(privilege.command("apt-get").args(["update", "-q"]))?;
     let mut install = privilege.command("apt-get");
-    install.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages).stdin(Stdio::null());
+    install
+        .args(["install", "-y", "-q", "--no-install-recommends"])
+        .args(packages)
+        .stdin(Stdio::null());
     run_ok(&mut install).with_context(|| format!("apt-get install {list}"))
 }
 
@@ -60,8 +65,13 @@ fn privilege() -> Result<Option<Privilege>> {
     if id(&["-u"])? == "0" {
         return Ok(Some(Privilege::Root));
     }
-    let sudo = Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status();
-    Ok(sudo.is_ok_and(|status| status.success()).then_some(Privilege::Sudo))
+    let sudo = Command::new("sudo")
+        .args(["-n", "true"])
+        .stderr(Stdio::null())
+        .status();
+    Ok(sudo
+        .is_ok_and(|status| status.success())
+        .then_some(Privilege::Sudo))
 }
 
 /// While this lives, Debian's packages do not start services. A policy that the machine already has is left in force.
@@ -78,9 +88,18 @@ impl<'a> NoServices<'a> {
         let written = tempfile::NamedTempFile::new().and_then(|file| {
             fs::write(file.path(), "#!/bin/sh\nexit 101\n")?;
             fs::set_permissions(file.path(), fs::Permissions::from_mode(0o755))?;
-            privilege.command("cp").arg("-p").arg(file.path()).arg(POLICY).status()
+            privilege
+                .command("cp")
+                .arg("-p")
+                .arg(file.path())
+                .arg(POLICY)
+                .status()
         });
-        Self { undo: written.is_ok_and(|status| status.success()).then_some(privilege) }
+        Self {
+            undo: written
+                .is_ok_and(|status| status.success())
+                .then_some(privilege),
+        }
     }
 }
 
@@ -88,8 +107,15 @@ impl Drop for NoServices<'_> {
     fn drop(&mut self) {
         if let Some(privilege) = self.undo {
             // Reported, not returned: a drop has nobody to return to.
-            if !privilege.command("rm").args(["-f", POLICY]).status().is_ok_and(|status| status.success()) {
-                eprintln!("{POLICY} could not be removed: it keeps services of new packages from starting");
+            if !privilege
+                .command("rm")
+                .args(["-f", POLICY])
+                .status()
+                .is_ok_and(|status| status.success())
+            {
+                eprintln!(
+                    "{POLICY} could not be removed: it keeps services of new packages from starting"
+                );
             }
         }
     }

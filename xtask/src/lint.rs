@@ -15,7 +15,9 @@ use crate::{
 /// Stops at the first step that finds something.
 pub(crate) fn run() -> Result<ExitCode> {
     ensure_target()?;
-    section("Formatting", || run_ok(cargo().args(["fmt", "--all", "--check"])))?;
+    section("Formatting", || {
+        run_ok(cargo().args(["fmt", "--all", "--check"]))
+    })?;
     section("Clippy", || {
         let mut command = cargo();
         packages::select_native(command.args(["clippy", "--locked", "--all-targets"]))?;
@@ -25,7 +27,10 @@ pub(crate) fn run() -> Result<ExitCode> {
         let mut components = packages::all()?;
         components.retain(|package| package.component.is_some());
         let mut command = cargo();
-        packages::select(command.args(["clippy", "--locked", "--target", TARGET]), &components);
+        packages::select(
+            command.args(["clippy", "--locked", "--target", TARGET]),
+            &components,
+        );
         run_ok(command.args(["--", "-D", "warnings"]))
     })?;
     section("Documentation", || {

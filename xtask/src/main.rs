@@ -75,7 +75,10 @@ enum Chore {
 
 fn main() -> ExitCode {
     run(Arguments::parse().chore).unwrap_or_else(|error| {
-        eprintln!("{} {error:#}", console::style("error:").red().bold().for_stderr());
+        eprintln!(
+            "{} {error:#}",
+            console::style("error:").red().bold().for_stderr()
+        );
         ExitCode::FAILURE
     })
 }
@@ -83,17 +86,30 @@ fn main() -> ExitCode {
 fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     process::listen_for_stop()?;
     match chore {
-        Chore::Demo { exit } => demo::run(if exit { demo::Ending::Check } else { demo::Ending::StayUp }),
+        Chore::Demo { exit } => demo::run(if exit {
+            demo::Ending::Check
+        } else {
+            demo::Ending::StayUp
+        }),
         Chore::Test { arguments } => test::run(&arguments),
         Chore::Lint => lint::run(),
         Chore::Plugins { guests } => {
-            plugins::build(if guests { Guests::Built } else { Guests::LeftOut })?;
+            plugins::build(if guests {
+                Guests::Built
+            } else {
+                Guests::LeftOut
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Chore::Examples => examples::run(),
-        Chore::WithServers { fast, command } => {
-            servers::run_with(if fast { Durability::Skipped } else { Durability::Kept }, &command)
-        }
+        Chore::WithServers { fast, command } => servers::run_with(
+            if fast {
+                Durability::Skipped
+            } else {
+                Durability::Kept
+            },
+            &command,
+        ),
         Chore::Bench { arguments } => bench::run(&arguments),
     }
 }

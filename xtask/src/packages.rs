@@ -44,10 +44,17 @@ impl Package {
 /// All of them.
 pub(crate) fn all() -> Result<Vec<Package>> {
     let metadata = metadata()?;
-    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let target = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target directory")?;
     let built_in = Path::new(target).join(TARGET).join(PROFILE);
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    Ok(packages.iter().filter_map(|facts| package(facts, &built_in)).collect())
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata lists no packages")?;
+    Ok(packages
+        .iter()
+        .filter_map(|facts| package(facts, &built_in))
+        .collect())
 }
 
 fn package(facts: &Value, built_in: &Path) -> Option<Package> {
@@ -58,12 +65,22 @@ fn package(facts: &Value, built_in: &Path) -> Option<Package> {
         _ => return None,
     };
     let becomes_component = |target: &&Value| {
-        target["crate_types"].as_array().is_some_and(|types| types.iter().any(|crate_type| crate_type == "cdylib"))
+        target["crate_types"]
+            .as_array()
+            .is_some_and(|types| types.iter().any(|crate_type| crate_type == "cdylib"))
     };
-    let library =
-        facts["targets"].as_array()?.iter().find(becomes_component).and_then(|target| target["name"].as_str());
+    let library = facts["targets"]
+        .as_array()?
+        .iter()
+        .find(becomes_component)
+        .and_then(|target| target["name"].as_str());
     let component = library.map(|name| built_in.join(format!("{}.wasm", name.replace('-', "_"))));
-    Some(Package { facts: facts.clone(), dir: dir.to_owned(), home, component })
+    Some(Package {
+        facts: facts.clone(),
+        dir: dir.to_owned(),
+        home,
+        component,
+    })
 }
 
 /// Names packages to a cargo command.
@@ -76,7 +93,10 @@ pub(crate) fn select(command: &mut Command, packages: &[Package]) {
 /// Has a cargo command work on all that runs natively: the whole workspace without the hostile components.
 pub(crate) fn select_native(command: &mut Command) -> Result<()> {
     command.arg("--workspace");
-    for package in all()?.iter().filter(|package| package.home == Home::Guests && package.component.is_some()) {
+    for package in all()?
+        .iter()
+        .filter(|package| package.home == Home::Guests && package.component.is_some())
+    {
         command.args(["--exclude", package.name()]);
     }
     Ok(())

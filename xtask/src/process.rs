@@ -41,7 +41,11 @@ pub(crate) fn stopped() -> bool {
 }
 
 /// Waits until the condition holds. Fails when the time is over or this program is asked to stop.
-pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     while !holds()? {
         if stopped() {
@@ -58,7 +62,9 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() ->
 /// Runs a command to its end with this terminal; asked to stop, it passes the request on and waits.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().with_context(|| format!("{program} cannot be started"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("{program} cannot be started"))?;
     let mut told = false;
     loop {
         if let Some(status) = child.try_wait()? {
@@ -76,27 +82,43 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
 pub(crate) fn run_ok(command: &mut Command) -> Result<()> {
     let status = run(command)?;
     if !status.success() {
-        bail!("{} ended with {status}", command.get_program().to_string_lossy());
+        bail!(
+            "{} ended with {status}",
+            command.get_program().to_string_lossy()
+        );
     }
     Ok(())
 }
 
 /// The code that this program ends with when it ran something that ended so.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// A command for [`Background::start`], as another user if one is named (which takes root). Where `setpriv` exists the
 /// kernel interrupts the process even if this program is killed.
 pub(crate) fn background(program: &Path, user: Option<&str>) -> Result<Command> {
     let Some(setpriv) = find_program("setpriv") else {
-        ensure!(user.is_none(), "setpriv (package util-linux) is needed to start {} without root", program.display());
+        ensure!(
+            user.is_none(),
+            "setpriv (package util-linux) is needed to start {} without root",
+            program.display()
+        );
         return Ok(Command::new(program));
     };
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "INT"]);
     if let Some(user) = user {
-        command.args(["--reuid", user, "--regid", &id(&["-g", user])?, "--clear-groups"]);
+        command.args([
+            "--reuid",
+            user,
+            "--regid",
+            &id(&["-g", user])?,
+            "--clear-groups",
+        ]);
     }
     command.arg("--").arg(program);
     Ok(command)
@@ -111,7 +133,10 @@ pub(crate) struct Background {
 impl Background {
     /// Starts a command in a process group of its own, so that Ctrl-C reaches it through this program, in order.
     pub(crate) fn start(name: &'static str, command: &mut Command) -> Result<Self> {
-        let child = command.process_group(0).spawn().with_context(|| format!("{name} cannot be started"))?;
+        let child = command
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
         Ok(Self { name, child })
     }
 
@@ -148,9 +173,16 @@ fn signal_child(child: &Child, signal: Signal) {
 
 /// What `id` prints, trimmed: `id -u` is this user's number, `id -g name` the group of another.
 pub(crate) fn id(arguments: &[&str]) -> Result<String> {
-    let output = Command::new("id").args(arguments).output().context("id cannot be run")?;
+    let output = Command::new("id")
+        .args(arguments)
+        .output()
+        .context("id cannot be run")?;
     if !output.status.success() {
-        bail!("id {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "id {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

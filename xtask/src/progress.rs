@@ -38,7 +38,11 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
 
 fn report<T>(what: &str, result: &Result<T>, started: Instant) {
     match result {
-        Ok(_) => eprintln!("{} {what} ({:.1} s)", style("✓").green().for_stderr(), started.elapsed().as_secs_f64()),
+        Ok(_) => eprintln!(
+            "{} {what} ({:.1} s)",
+            style("✓").green().for_stderr(),
+            started.elapsed().as_secs_f64()
+        ),
         Err(_) => eprintln!("{} {what}", style("✗").red().for_stderr()),
     }
 }

@@ -34,7 +34,9 @@ fn install(name: &str, requirements: &Path) -> Result<()> {
         return Ok(());
     }
     match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("an old version"),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("an old version");
+        }
         _ => {}
     }
     let installed = section(&format!("Installing {name}"), || fill(&dir, requirements));
@@ -51,13 +53,25 @@ fn fill(dir: &Path, requirements: &Path) -> Result<()> {
     }
     run_ok(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
     let mut pip = Command::new(dir.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--requirement",
+    ]);
     run_ok(pip.arg(requirements).stdin(Stdio::null()))
 }
 
 /// Debian ships Python without the part that makes environments.
 fn has_venv() -> bool {
     let mut python = Command::new("python3");
-    let tried = python.args(["-c", "import ensurepip, venv"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let tried = python
+        .args(["-c", "import ensurepip, venv"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     find_program("python3").is_some() && tried.is_ok_and(|status| status.success())
 }

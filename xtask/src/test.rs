@@ -19,7 +19,10 @@ use crate::{
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     plugins::build(Guests::Built)?;
     section("Building the host", || run_ok(cargo().arg("build")))?;
-    for (tool, suite) in [("schemathesis", "schemathesis"), ("receivers", "signatures")] {
+    for (tool, suite) in [
+        ("schemathesis", "schemathesis"),
+        ("receivers", "signatures"),
+    ] {
         if arguments.is_empty() || arguments.iter().any(|argument| argument == suite) {
             python::install_loudly(tool, &format!("tests/{tool}/requirements.txt"));
         }
@@ -34,5 +37,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     servers.name_for_tests(command.args(arguments));
     let status = run_command(&mut command)?;
-    if status.success() && arguments.is_empty() { examples::run() } else { Ok(exit_code(status)) }
+    if status.success() && arguments.is_empty() {
+        examples::run()
+    } else {
+        Ok(exit_code(status))
+    }
 }

@@ -33,14 +33,27 @@ async fn first_imports(plan: &Plan, site: &Site, wharf: &Process) -> Result<Vec<
         note = shares(&ours, wharf.cpu()? - before);
         imported += ours.answers;
         p99s.push(ours.p99_ms);
-        pairs.push(ours.rate, pgbench::run(site, &first(round)?, CLIENTS, plan.turn).await?);
+        pairs.push(
+            ours.rate,
+            pgbench::run(site, &first(round)?, CLIENTS, plan.turn).await?,
+        );
     }
-    let kept = site.number("select count(*) from sync_logs where receipt like 'w-%' and status = 'success'").await?;
-    ensure!(usize::try_from(kept)? == imported, "{imported} imports were answered, {kept} are in the database");
+    let kept = site
+        .number("select count(*) from sync_logs where receipt like 'w-%' and status = 'success'")
+        .await?;
+    ensure!(
+        usize::try_from(kept)? == imported,
+        "{imported} imports were answered, {kept} are in the database"
+    );
     let direction = Direction::RatioAtLeast(0.8);
     Ok(vec![
         Figure::beside("first imports", &pairs, "imports/s", "pgbench", direction).with_note(note),
-        Figure::alone("first imports, p99", median(p99s.into_iter()), "ms", Direction::AtMost(60.0)),
+        Figure::alone(
+            "first imports, p99",
+            median(p99s.into_iter()),
+            "ms",
+            Direction::AtMost(60.0),
+        ),
     ])
 }
 
@@ -51,22 +64,40 @@ async fn repeated_imports(plan: &Plan, site: &Site, wharf: &Process) -> Result<F
     let number = Cell::new(0);
     for _ in 0..plan.rounds {
         let before = wharf.cpu()?;
-        let ours = import(plan, wharf, || number.replace((number.get() + 1) % RECEIPTS)).await?;
+        let ours = import(plan, wharf, || {
+            number.replace((number.get() + 1) % RECEIPTS)
+        })
+        .await?;
         note = shares(&ours, wharf.cpu()? - before);
-        pairs.push(ours.rate, pgbench::run(site, &repeated()?, CLIENTS, plan.turn).await?);
+        pairs.push(
+            ours.rate,
+            pgbench::run(site, &repeated()?, CLIENTS, plan.turn).await?,
+        );
     }
-    Ok(Figure::beside("repeated imports", &pairs, "imports/s", "pgbench, the one SELECT", Direction::Open)
-        .with_note(note))
+    Ok(Figure::beside(
+        "repeated imports",
+        &pairs,
+        "imports/s",
+        "pgbench, the one SELECT",
+        Direction::Open,
+    )
+    .with_note(note))
 }
 
 /// Imports the receipts of these numbers, spread over the stores. All of them are accepted: they end in 01.
 async fn import(plan: &Plan, wharf: &Process, next: impl Fn() -> usize) -> Result<Load> {
-    load::drive(wharf.address()?, CLIENTS, plan.turn, (200, "\"success\":true"), |request| {
-        let number = next();
-        let token = sync_token(1 + number % STORES).0;
-        let body = format!(r#"{{"syncToken":"{token}","receipt":"w-{number:012}-01"}}"#);
-        load::post(request, "/orders/import", "", &body);
-    })
+    load::drive(
+        wharf.address()?,
+        CLIENTS,
+        plan.turn,
+        (200, "\"success\":true"),
+        |request| {
+            let number = next();
+            let token = sync_token(1 + number % STORES).0;
+            let body = format!(r#"{{"syncToken":"{token}","receipt":"w-{number:012}-01"}}"#);
+            load::post(request, "/orders/import", "", &body);
+        },
+    )
     .await
 }
 
@@ -116,7 +147,10 @@ fn repeated() -> Result<Script> {
     let receipt = format!("'w-' || {NUMBER} || '-01'");
     let text = "\\set number random(0, 999)\n\\set store 1 + :number % 100\n".to_owned();
     let text = text + &statement("logs::LOOK_UP", &[&token(), &receipt])?;
-    Ok(Script { text, variables: vec![("token", SYNC_TOKEN.to_owned())] })
+    Ok(Script {
+        text,
+        variables: vec![("token", SYNC_TOKEN.to_owned())],
+    })
 }
 
 fn token() -> String {

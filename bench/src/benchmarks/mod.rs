@@ -68,5 +68,8 @@ pub(crate) const ALL: &[Benchmark] = &[
 /// How the machine was shared while a load ran against a process that used `cpu` meanwhile.
 fn shares(load: &Load, cpu: std::time::Duration) -> String {
     let per_request = cpu.as_secs_f64() * 1e6 / load.answers as f64;
-    format!("{per_request:.0} us of processor time each; the clients used {:.0} % of one", load.client_share * 100.0)
+    format!(
+        "{per_request:.0} us of processor time each; the clients used {:.0} % of one",
+        load.client_share * 100.0
+    )
 }

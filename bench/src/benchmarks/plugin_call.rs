@@ -22,14 +22,17 @@ const AT_A_TIME: usize = 16;
 const BATCH: u32 = 64;
 
 pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
-    let component = fs::read(plugins_dir().join("etsy.wasm")).context("plugins/etsy.wasm: `cargo xtask plugins`")?;
+    let component = fs::read(plugins_dir().join("etsy.wasm"))
+        .context("plugins/etsy.wasm: `cargo xtask plugins`")?;
     let bare = Bare::new(&component).map_err(of_wasmtime)?;
     let engine = Engine::start(EngineSettings::in_memory())?;
     engine.load("etsy", component).await?;
     let (mut alone, mut cpu, mut together) = (Pairs::default(), Pairs::default(), Pairs::default());
     for _ in 0..plan.rounds {
-        let (bare_us, bare_cpu_us) =
-            one_at_a_time(plan.turn / 2, async || bare.validate().await.map_err(of_wasmtime)).await?;
+        let (bare_us, bare_cpu_us) = one_at_a_time(plan.turn / 2, async || {
+            bare.validate().await.map_err(of_wasmtime)
+        })
+        .await?;
         let (engine_us, _) = one_at_a_time(plan.turn / 2, async || ask(&engine).await).await?;
         alone.push(engine_us, bare_us);
         cpu.push(overlapping(plan.turn / 2, &engine).await?.1, bare_cpu_us);
@@ -39,10 +42,22 @@ pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
         );
     }
     Ok(vec![
-        Figure::beside("plugin call, processor time", &cpu, "us", "bare wasmtime", Direction::RatioAtMost(1.5))
-            .with_note("calls overlap; gates, limits, checks and tasks included"),
-        Figure::beside("plugin call, one at a time", &alone, "us", "bare wasmtime", Direction::Open)
-            .with_note("from thread to thread and back: guests have threads of their own"),
+        Figure::beside(
+            "plugin call, processor time",
+            &cpu,
+            "us",
+            "bare wasmtime",
+            Direction::RatioAtMost(1.5),
+        )
+        .with_note("calls overlap; gates, limits, checks and tasks included"),
+        Figure::beside(
+            "plugin call, one at a time",
+            &alone,
+            "us",
+            "bare wasmtime",
+            Direction::Open,
+        )
+        .with_note("from thread to thread and back: guests have threads of their own"),
         Figure::beside(
             "plugin calls, 16 at a time",
             &together,
@@ -61,8 +76,14 @@ fn of_wasmtime(error: wasmtime::Error) -> anyhow::Error {
 
 /// Asks `etsy` about a receipt that it accepts.
 pub(super) async fn ask(engine: &Engine) -> Result<()> {
-    let answer = engine.validate("etsy", request("order-101")?).await.result?;
-    ensure!(matches!(answer, Answer::Accepted(_)), "the adapter says {answer:?}");
+    let answer = engine
+        .validate("etsy", request("order-101")?)
+        .await
+        .result?;
+    ensure!(
+        matches!(answer, Answer::Accepted(_)),
+        "the adapter says {answer:?}"
+    );
     Ok(())
 }
 
@@ -103,7 +124,10 @@ async fn overlapping(span: Duration, engine: &Engine) -> Result<(f64, f64)> {
         }
     }
     let cpu = (usage::own_cpu()? - cpu).as_secs_f64();
-    Ok((f64::from(calls) / began.elapsed().as_secs_f64(), cpu * 1e6 / f64::from(calls)))
+    Ok((
+        f64::from(calls) / began.elapsed().as_secs_f64(),
+        cpu * 1e6 / f64::from(calls),
+    ))
 }
 
 /// The same component without Wharf: an instance from a pool, a call, and nothing else.
@@ -146,7 +170,10 @@ mod bare {
     impl WasiView for State {
         fn ctx(&mut self) -> WasiCtxView<'_> {
             let ctx = self.wasi.get_or_insert_with(|| WasiCtx::builder().build());
-            WasiCtxView { ctx, table: &mut self.table }
+            WasiCtxView {
+                ctx,
+                table: &mut self.table,
+            }
         }
     }
 
@@ -163,9 +190,12 @@ mod bare {
     impl Bare {
         pub(super) fn new(component: &[u8]) -> Result<Self> {
             let mut pool = PoolingAllocationConfig::new();
-            pool.linear_memory_keep_resident(256 * 1024).table_keep_resident(64 * 1024);
+            pool.linear_memory_keep_resident(256 * 1024)
+                .table_keep_resident(64 * 1024);
             let mut config = Config::new();
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).concurrency_support(false);
+            config
+                .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+                .concurrency_support(false);
             let engine = Engine::new(&config)?;
             let mut linker = Linker::<State>::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -185,8 +215,14 @@ mod bare {
                 external_store_id: "store-1".to_owned(),
                 now: "2026-01-01T12:00:00.000Z".to_owned(),
             };
-            let verdict = adapter.wharf_plugin_adapter().call_validate(&mut store, &request).await?;
-            ensure!(matches!(verdict, Ok(Verdict::Accepted(_))), "the adapter says {verdict:?}");
+            let verdict = adapter
+                .wharf_plugin_adapter()
+                .call_validate(&mut store, &request)
+                .await?;
+            ensure!(
+                matches!(verdict, Ok(Verdict::Accepted(_))),
+                "the adapter says {verdict:?}"
+            );
             Ok(())
         }
 

@@ -62,13 +62,22 @@ fn grants(serve_as: &str) -> String {
 }
 
 fn worst_ms(times: &[Duration]) -> f64 {
-    times.iter().max().copied().unwrap_or_default().as_secs_f64() * 1e3
+    times
+        .iter()
+        .max()
+        .copied()
+        .unwrap_or_default()
+        .as_secs_f64()
+        * 1e3
 }
 
 /// Files that were never seen, put into the watched folder one after the other: compiled, tried by conformance, serving.
 async fn dropped(plugin: &str, plan: &Plan) -> Result<Figure> {
     let (folder, state) = (TempDir::new()?, TempDir::new()?);
-    let (file, beside) = (folder.path().join("dropped.wasm"), folder.path().join("dropped.new"));
+    let (file, beside) = (
+        folder.path().join("dropped.wasm"),
+        folder.path().join("dropped.new"),
+    );
     let grants = grants("dropped");
     if plugin == "http-marketplace" {
         fs::write(folder.path().join("dropped.toml"), &grants)?;
@@ -76,27 +85,47 @@ async fn dropped(plugin: &str, plan: &Plan) -> Result<Figure> {
     let engine = Engine::start(EngineSettings::new(folder.path(), state.path()))?;
     let (component, mut times) = (component(plugin)?, Vec::new());
     for number in 0..u8::try_from(plan.rounds * 4)? {
-        let serving = || engine.plugins().into_iter().find_map(|report| report.digest);
+        let serving = || {
+            engine
+                .plugins()
+                .into_iter()
+                .find_map(|report| report.digest)
+        };
         let before = serving();
         fs::write(&beside, revision(&component, number))?;
         let began = Instant::now();
         fs::rename(&beside, &file)?;
         while serving() == before {
-            ensure!(began.elapsed() < Duration::from_secs(30), "{plugin} does not serve: {:?}", engine.plugins());
+            ensure!(
+                began.elapsed() < Duration::from_secs(30),
+                "{plugin} does not serve: {:?}",
+                engine.plugins()
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         times.push(began.elapsed());
     }
     let typical = median(times.iter().map(|time| time.as_secs_f64() * 1e3));
     let size = component.len().div_ceil(1024);
-    Ok(Figure::alone(format!("{plugin} dropped, active"), worst_ms(&times), "ms", Direction::AtMost(700.0))
-        .with_note(format!("the slowest of {}, {size} KiB; the median took {typical:.0} ms", times.len())))
+    Ok(Figure::alone(
+        format!("{plugin} dropped, active"),
+        worst_ms(&times),
+        "ms",
+        Direction::AtMost(700.0),
+    )
+    .with_note(format!(
+        "the slowest of {}, {size} KiB; the median took {typical:.0} ms",
+        times.len()
+    )))
 }
 
 /// Two threads that ask without a pause, while revisions come and go back.
 async fn swaps_under_load() -> Result<[Figure; 2]> {
     let state = TempDir::new()?;
-    let engine = Engine::start(EngineSettings { state_dir: Some(state.path().into()), ..EngineSettings::in_memory() })?;
+    let engine = Engine::start(EngineSettings {
+        state_dir: Some(state.path().into()),
+        ..EngineSettings::in_memory()
+    })?;
     let component = component("etsy")?;
     engine.load("etsy", revision(&component, 0)).await?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -142,21 +171,29 @@ async fn swaps_under_load() -> Result<[Figure; 2]> {
         rollbacks.len()
     );
     Ok([
-        Figure::alone("rollback", worst_ms(&rollbacks), "ms", Direction::AtMost(50.0)).with_note(slowest),
+        Figure::alone(
+            "rollback",
+            worst_ms(&rollbacks),
+            "ms",
+            Direction::AtMost(50.0),
+        )
+        .with_note(slowest),
         // A call that fails ends the benchmark.
         Figure::alone("failed calls", 0.0, "calls", Direction::AtMost(0.0)).with_note(all),
     ])
 }
 
 fn ask_all_the_time(engine: &Engine, stop: &AtomicBool) -> Result<u64> {
-    runtime::Builder::new_current_thread().build()?.block_on(async {
-        let mut calls = 0;
-        while !stop.load(Ordering::Relaxed) {
-            ask(engine).await?;
-            calls += 1;
-        }
-        Ok(calls)
-    })
+    runtime::Builder::new_current_thread()
+        .build()?
+        .block_on(async {
+            let mut calls = 0;
+            while !stop.load(Ordering::Relaxed) {
+                ask(engine).await?;
+                calls += 1;
+            }
+            Ok(calls)
+        })
 }
 
 /// The program itself, from its start until it listens, with an embedded database and everything compiled before.
@@ -165,7 +202,9 @@ async fn warm_start(plan: &Plan) -> Result<Figure> {
     fill(&dir.path().join("plugins"))?;
     let settings = || {
         let names = [("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_FORMAT", "json")];
-        names.into_iter().map(|(name, value)| (name, value.to_owned()))
+        names
+            .into_iter()
+            .map(|(name, value)| (name, value.to_owned()))
     };
     let mut times = Vec::new();
     for start in 0..=plan.rounds * 2 {
@@ -182,14 +221,25 @@ async fn warm_start(plan: &Plan) -> Result<Figure> {
     let lives = fs::read_dir(dir.path().join(".wharf/engine/plugins"))?.count();
     ensure!(lives == PLUGINS_AT_THE_START, "{lives} plugins were loaded");
     let name = format!("warm start with {PLUGINS_AT_THE_START} plugins");
-    Ok(Figure::alone(name, worst_ms(&times), "ms", Direction::AtMost(300.0))
-        .with_note(format!("the slowest of {}, from the process's start until it listens", times.len())))
+    Ok(
+        Figure::alone(name, worst_ms(&times), "ms", Direction::AtMost(300.0)).with_note(format!(
+            "the slowest of {}, from the process's start until it listens",
+            times.len()
+        )),
+    )
 }
 
 /// Every plugin that ships with Wharf, and as many others as are missing.
 fn fill(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let shipped = ["etsy", "shopify", "amazon", "standard-payload", "cloudevents", "slack"];
+    let shipped = [
+        "etsy",
+        "shopify",
+        "amazon",
+        "standard-payload",
+        "cloudevents",
+        "slack",
+    ];
     for name in shipped {
         fs::write(folder.join(format!("{name}.wasm")), component(name)?)?;
     }
@@ -208,7 +258,9 @@ fn fill(folder: &Path) -> Result<()> {
 async fn beside_a_spinning_guest(plan: &Plan) -> Result<(Figure, Figure)> {
     let engine = Engine::start(EngineSettings::in_memory())?;
     engine.load("etsy", component("etsy")?).await?;
-    engine.load("hostile", fs::read(guest("hostile-adapter"))?).await?;
+    engine
+        .load("hostile", fs::read(guest("hostile-adapter"))?)
+        .await?;
     let (mut late, mut p99) = (Vec::new(), Pairs::default());
     for _ in 0..plan.rounds {
         let alone = p99_us(&engine, || false, plan.turn).await?;
@@ -223,23 +275,42 @@ async fn beside_a_spinning_guest(plan: &Plan) -> Result<(Figure, Figure)> {
                 }
                 let began = Instant::now();
                 match spinning.validate("hostile", request("spin")?).await.result {
-                    Err(Fault::OutOfCpu) => late.push(began.elapsed().saturating_sub(Limits::ADAPTER.cpu)),
+                    Err(Fault::OutOfCpu) => {
+                        late.push(began.elapsed().saturating_sub(Limits::ADAPTER.cpu))
+                    }
                     other => bail!("a spinning guest ended with {other:?}"),
                 }
             }
             Ok(late)
         });
-        p99.push(p99_us(&engine, || spinning.is_finished(), plan.turn * 10).await?, alone);
+        p99.push(
+            p99_us(&engine, || spinning.is_finished(), plan.turn * 10).await?,
+            alone,
+        );
         late.extend(spinning.await??);
     }
     let typical = median(late.iter().map(|time| time.as_secs_f64() * 1e3));
     let cpu = Limits::ADAPTER.cpu.as_millis();
-    let note =
-        format!("the latest of {}, after its {cpu} ms of processor time; the median was {typical:.0} ms", late.len());
+    let note = format!(
+        "the latest of {}, after its {cpu} ms of processor time; the median was {typical:.0} ms",
+        late.len()
+    );
     Ok((
-        Figure::alone("a spinning guest ends late by", worst_ms(&late), "ms", Direction::AtMost(20.0)).with_note(note),
-        Figure::beside("its neighbour's p99", &p99, "us", "alone", Direction::RatioAtMost(2.0))
-            .with_note("one call after the other"),
+        Figure::alone(
+            "a spinning guest ends late by",
+            worst_ms(&late),
+            "ms",
+            Direction::AtMost(20.0),
+        )
+        .with_note(note),
+        Figure::beside(
+            "its neighbour's p99",
+            &p99,
+            "us",
+            "alone",
+            Direction::RatioAtMost(2.0),
+        )
+        .with_note("one call after the other"),
     ))
 }
 
@@ -252,6 +323,8 @@ async fn p99_us(engine: &Engine, is_over: impl Fn() -> bool, longest: Duration) 
         latencies.push(asked.elapsed());
     }
     latencies.sort_unstable();
-    let p99 = latencies.get(latencies.len() * 99 / 100).context("no call was answered")?;
+    let p99 = latencies
+        .get(latencies.len() * 99 / 100)
+        .context("no call was answered")?;
     Ok(p99.as_secs_f64() * 1e6)
 }

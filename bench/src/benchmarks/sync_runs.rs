@@ -13,7 +13,7 @@ use crate::{
 };
 
 const STORES: usize = 100;
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
     let site = Site::open("sync").await?;
@@ -28,7 +28,15 @@ pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
     }
     let note = format!("{} us of processor time each", cpu.as_micros());
     let rate = median(rates.into_iter());
-    Ok(vec![Figure::alone("due logs, asked again", rate, "logs/s", Direction::AtLeast(5_000.0)).with_note(note)])
+    Ok(vec![
+        Figure::alone(
+            "due logs, asked again",
+            rate,
+            "logs/s",
+            Direction::AtLeast(5_000.0),
+        )
+        .with_note(note),
+    ])
 }
 
 /// Due logs for every store; their receipts end in 00 to 99, so every answer of the marketplace comes up.
@@ -50,14 +58,31 @@ async fn work_off(site: &Site) -> Result<Duration> {
     let stores = || (1..=STORES).map(store_id);
     let began = Instant::now();
     let queued = jobs::enqueue(&mut site.conn().await?, stores(), SystemClock.now()).await?;
-    ensure!(queued.len() == STORES, "{} of {STORES} jobs were queued", queued.len());
-    stores().for_each(|store| site.doorbell.ring(Queue::SyncStore, &format!("store:{store}")));
-    while site.number("select count(*) from sync_jobs where due_at is not null").await? > 0 {
-        ensure!(began.elapsed() < LONGEST, "the worker is not done after {} s", LONGEST.as_secs());
+    ensure!(
+        queued.len() == STORES,
+        "{} of {STORES} jobs were queued",
+        queued.len()
+    );
+    stores().for_each(|store| {
+        site.doorbell
+            .ring(Queue::SyncStore, &format!("store:{store}"))
+    });
+    while site
+        .number("select count(*) from sync_jobs where due_at is not null")
+        .await?
+        > 0
+    {
+        ensure!(
+            began.elapsed() < MAX,
+            "the worker is not done after {} s",
+            MAX.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let elapsed = began.elapsed();
-    let left = site.number("select count(*) from sync_logs where status = 'pending'").await?;
+    let left = site
+        .number("select count(*) from sync_logs where status = 'pending'")
+        .await?;
     ensure!(left == 0, "{left} logs were not asked about");
     Ok(elapsed)
 }

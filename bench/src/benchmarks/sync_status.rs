@@ -29,7 +29,16 @@ pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
         pairs.push(many.rate, ask(plan, &wharf, FEW).await?.rate);
     }
     let direction = Direction::RatioAtLeast(0.9);
-    Ok(vec![Figure::beside("sync-status", &pairs, "requests/s", "with 100 logs", direction).with_note(note)])
+    Ok(vec![
+        Figure::beside(
+            "sync-status",
+            &pairs,
+            "requests/s",
+            "with 100 logs",
+            direction,
+        )
+        .with_note(note),
+    ])
 }
 
 async fn fill(site: &Site, store: usize, logs: usize) -> Result<()> {
@@ -45,5 +54,12 @@ async fn fill(site: &Site, store: usize, logs: usize) -> Result<()> {
 async fn ask(plan: &Plan, wharf: &Process, (store, logs): (usize, usize)) -> Result<Load> {
     let path = format!("/stores/sync-status?syncToken={}", sync_token(store).0);
     let expected = format!("\"importedOrders\":{logs},");
-    load::drive(wharf.address()?, CLIENTS, plan.turn, (200, &expected), |request| load::get(request, &path)).await
+    load::drive(
+        wharf.address()?,
+        CLIENTS,
+        plan.turn,
+        (200, &expected),
+        |request| load::get(request, &path),
+    )
+    .await
 }

@@ -25,16 +25,34 @@ impl MockCredentials {
     /// From user and password by marketplace.
     pub(crate) fn new(by_marketplace: &HashMap<String, (String, SecretString)>) -> Self {
         let digest = |(user, password): &(String, SecretString)| {
-            Sha256::new().chain_update(user).chain_update(":").chain_update(password.expose_secret()).finalize().into()
+            Sha256::new()
+                .chain_update(user)
+                .chain_update(":")
+                .chain_update(password.expose_secret())
+                .finalize()
+                .into()
         };
-        Self(by_marketplace.iter().map(|(name, pair)| (name.clone(), digest(pair))).collect())
+        Self(
+            by_marketplace
+                .iter()
+                .map(|(name, pair)| (name.clone(), digest(pair)))
+                .collect(),
+        )
     }
 
     /// Refuses a marketplace that has no credentials, and a request that does not carry them.
     pub(crate) fn check(&self, marketplace: &str, headers: &HeaderMap) -> Result<(), ApiError> {
-        let expected = self.0.get(marketplace).ok_or(ApiError::CredentialsNotConfigured)?;
-        let given: [u8; 32] = Sha256::digest(basic_credentials(headers).ok_or(ApiError::Unauthorized)?).into();
-        if bool::from(given.ct_eq(expected)) { Ok(()) } else { Err(ApiError::Unauthorized) }
+        let expected = self
+            .0
+            .get(marketplace)
+            .ok_or(ApiError::CredentialsNotConfigured)?;
+        let given: [u8; 32] =
+            Sha256::digest(basic_credentials(headers).ok_or(ApiError::Unauthorized)?).into();
+        if bool::from(given.ct_eq(expected)) {
+            Ok(())
+        } else {
+            Err(ApiError::Unauthorized)
+        }
     }
 }
 
@@ -42,9 +60,14 @@ impl MockCredentials {
 /// colon, so comparing the whole is comparing both parts, with the password being everything after the first colon.
 fn basic_credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("basic").then(|| BASE64.decode(encoded.trim()).ok()).flatten()
+    scheme
+        .eq_ignore_ascii_case("basic")
+        .then(|| BASE64.decode(encoded.trim()).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -56,8 +79,13 @@ mod tests {
     fn check(user: &str, password: &str, authorization: &[&str]) -> Result<(), ApiError> {
         let pair = (user.to_owned(), SecretString::from(password));
         let credentials = MockCredentials::new(&HashMap::from([("etsy".to_owned(), pair)]));
-        let values = authorization.iter().map(|value| HeaderValue::from_str(value).expect("a header value"));
-        credentials.check("etsy", &values.map(|value| (header::AUTHORIZATION, value)).collect())
+        let values = authorization
+            .iter()
+            .map(|value| HeaderValue::from_str(value).expect("a header value"));
+        credentials.check(
+            "etsy",
+            &values.map(|value| (header::AUTHORIZATION, value)).collect(),
+        )
     }
 
     fn basic(pair: &str) -> String {
@@ -67,8 +95,15 @@ mod tests {
     #[test]
     fn the_right_pair_passes_in_every_spelling() {
         let right = basic("etsy_user:etsy_pass");
-        for spelling in [right.clone(), right.replace("Basic", "bAsIc"), right.replace("Basic ", "Basic   ")] {
-            assert!(check("etsy_user", "etsy_pass", &[&spelling]).is_ok(), "{spelling}");
+        for spelling in [
+            right.clone(),
+            right.replace("Basic", "bAsIc"),
+            right.replace("Basic ", "Basic   "),
+        ] {
+            assert!(
+                check("etsy_user", "etsy_pass", &[&spelling]).is_ok(),
+                "{spelling}"
+            );
         }
         assert!(check("etsy_user", "etsy_pass", &[right.trim_end_matches('=')]).is_ok());
         assert!(check("u", "a:b:c", &[&basic("u:a:b:c")]).is_ok());
@@ -77,18 +112,45 @@ mod tests {
 
     #[test]
     fn anything_else_does_not() {
-        for pair in ["", ":", "etsy_user", "etsy_user:", "etsy_user:etsy_pas", "etsy_use:retsy_pass", "x:etsy_pass"] {
-            assert!(matches!(check("etsy_user", "etsy_pass", &[&basic(pair)]), Err(ApiError::Unauthorized)), "{pair}");
+        for pair in [
+            "",
+            ":",
+            "etsy_user",
+            "etsy_user:",
+            "etsy_user:etsy_pas",
+            "etsy_use:retsy_pass",
+            "x:etsy_pass",
+        ] {
+            assert!(
+                matches!(
+                    check("etsy_user", "etsy_pass", &[&basic(pair)]),
+                    Err(ApiError::Unauthorized)
+                ),
+                "{pair}"
+            );
         }
         let right = basic("u:p");
-        for headers in [&[][..], &["Basic"], &["Basic ???"], &["Bearer dTpw"], &["dTpw"], &[&right, &right]] {
-            assert!(matches!(check("u", "p", headers), Err(ApiError::Unauthorized)), "{headers:?}");
+        for headers in [
+            &[][..],
+            &["Basic"],
+            &["Basic ???"],
+            &["Bearer dTpw"],
+            &["dTpw"],
+            &[&right, &right],
+        ] {
+            assert!(
+                matches!(check("u", "p", headers), Err(ApiError::Unauthorized)),
+                "{headers:?}"
+            );
         }
     }
 
     #[test]
     fn a_marketplace_without_credentials_is_not_a_client_mistake() {
         let none = MockCredentials::new(&HashMap::new());
-        assert!(matches!(none.check("etsy", &HeaderMap::new()), Err(ApiError::CredentialsNotConfigured)));
+        assert!(matches!(
+            none.check("etsy", &HeaderMap::new()),
+            Err(ApiError::CredentialsNotConfigured)
+        ));
     }
 }

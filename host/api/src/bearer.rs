@@ -21,15 +21,22 @@ impl AdminToken {
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let given: [u8; 32] = Sha256::digest(bearer(headers).ok_or(ApiError::AdminUnauthorized)?).into();
-        if bool::from(given.ct_eq(&self.0)) { Ok(()) } else { Err(ApiError::AdminUnauthorized) }
+        let given: [u8; 32] =
+            Sha256::digest(bearer(headers).ok_or(ApiError::AdminUnauthorized)?).into();
+        if bool::from(given.ct_eq(&self.0)) {
+            Ok(())
+        } else {
+            Err(ApiError::AdminUnauthorized)
+        }
     }
 }
 
 /// The token of the one `Authorization: Bearer` header; the scheme's case does not matter.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -40,7 +47,10 @@ pub(crate) async fn require_admin(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    state.admin_token.ok_or(ApiError::AdminDisabled)?.check(request.headers())?;
+    state
+        .admin_token
+        .ok_or(ApiError::AdminDisabled)?
+        .check(request.headers())?;
     Ok(next.run(request).await)
 }
 
@@ -51,14 +61,20 @@ mod tests {
     use super::*;
 
     fn check(authorization: &[&str]) -> Result<(), ApiError> {
-        let values = authorization.iter().map(|value| HeaderValue::from_str(value).expect("a header value"));
+        let values = authorization
+            .iter()
+            .map(|value| HeaderValue::from_str(value).expect("a header value"));
         let headers = values.map(|value| (header::AUTHORIZATION, value)).collect();
         AdminToken::new(&"0123456789abcdef".into()).check(&headers)
     }
 
     #[test]
     fn only_the_token_passes() {
-        for right in ["Bearer 0123456789abcdef", "bearer 0123456789abcdef", "BEARER   0123456789abcdef "] {
+        for right in [
+            "Bearer 0123456789abcdef",
+            "bearer 0123456789abcdef",
+            "BEARER   0123456789abcdef ",
+        ] {
             assert!(check(&[right]).is_ok(), "{right}");
         }
         let right = "Bearer 0123456789abcdef";
@@ -74,7 +90,10 @@ mod tests {
             &["0123456789abcdef"],
             &[right, right],
         ] {
-            assert!(matches!(check(wrong), Err(ApiError::AdminUnauthorized)), "{wrong:?}");
+            assert!(
+                matches!(check(wrong), Err(ApiError::AdminUnauthorized)),
+                "{wrong:?}"
+            );
         }
     }
 }

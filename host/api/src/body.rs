@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{error::ApiError, fields::Fields, request::FromFields};
 
 /// The most that a body may hold, in bytes.
-const MOST: usize = 1024 * 1024;
+const MAX: usize = 1024 * 1024;
 
 /// How long a client may take to send its body.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,10 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let most = request.extensions().get::<RequestTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
+        let most = request
+            .extensions()
+            .get::<RequestTimeout>()
+            .map_or(Duration::MAX, |timeout| timeout.0);
         let read = tokio::time::timeout(most, read(request)).await;
         let fields = parse(&read.map_err(|_| ApiError::RequestTimedOut)??)?;
         T::from_fields(fields).map(Self)
@@ -37,14 +40,18 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     let (is_json, is_empty) = (is_json(&parts.headers), body.is_end_stream());
-    if is_json || is_empty { collect(body.into_data_stream()).await } else { Err(ApiError::UnsupportedMediaType) }
+    if is_json || is_empty {
+        collect(body.into_data_stream()).await
+    } else {
+        Err(ApiError::UnsupportedMediaType)
+    }
 }
 
 async fn collect(mut chunks: BodyDataStream) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| ApiError::Malformed("the body ended early"))?;
-        if bytes.len() + chunk.len() > MOST {
+        if bytes.len() + chunk.len() > MAX {
             return Err(ApiError::BodyTooLarge);
         }
         bytes.extend_from_slice(&chunk);
@@ -54,11 +61,26 @@ async fn collect(mut chunks: BodyDataStream) -> Result<Vec<u8>, ApiError> {
 
 /// `application/json` or a `+json` type, with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(Ok(value)) = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str())
+    else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match essence.split_once('/') {
         Some(("application", "json")) => true,
-        Some((kind, subtype)) => !kind.is_empty() && subtype.strip_suffix("+json").is_some_and(|name| !name.is_empty()),
+        Some((kind, subtype)) => {
+            !kind.is_empty()
+                && subtype
+                    .strip_suffix("+json")
+                    .is_some_and(|name| !name.is_empty())
+        }
         None => false,
     }
 }
@@ -87,11 +109,22 @@ mod tests {
             let value = HeaderValue::from_str(value).expect("a header value");
             is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
         };
-        for good in ["application/json", "Application/JSON ; charset=utf-8", "application/problem+json", "a/b+json"] {
+        for good in [
+            "application/json",
+            "Application/JSON ; charset=utf-8",
+            "application/problem+json",
+            "a/b+json",
+        ] {
             assert!(json(good), "{good}");
         }
-        for bad in ["", "text/plain", "application/jsonp", "application/+json", "json", "text/plain, application/json"]
-        {
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "application/+json",
+            "json",
+            "text/plain, application/json",
+        ] {
             assert!(!json(bad), "{bad}");
         }
         assert!(!is_json(&HeaderMap::new()));
@@ -116,9 +149,15 @@ mod tests {
             "NaN",
             &deep,
         ] {
-            assert!(matches!(parse(bad.as_bytes()), Err(ApiError::Malformed(_))), "{bad:.40}");
+            assert!(
+                matches!(parse(bad.as_bytes()), Err(ApiError::Malformed(_))),
+                "{bad:.40}"
+            );
         }
-        assert!(matches!(parse(b"{\"a\":\"\xff\"}"), Err(ApiError::Malformed(_))));
+        assert!(matches!(
+            parse(b"{\"a\":\"\xff\"}"),
+            Err(ApiError::Malformed(_))
+        ));
         assert!(parse(b"").is_ok() && parse(b" {} ").is_ok());
     }
 

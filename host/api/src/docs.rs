@@ -36,20 +36,26 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: String) -> Rout
     };
     let index = file.clone();
     Router::new()
-        .route("/openapi.json", get(async move || (JSON, document.to_string())))
+        .route(
+            "/openapi.json",
+            get(async move || (JSON, document.to_string())),
+        )
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(move || index(String::new())))
         .route(
             "/docs/{*file}",
-            get(async move |path: Result<Path<String>, PathRejection>| match path {
-                Ok(Path(path)) => file(path).await,
-                Err(_) => Err(ApiError::NotFound),
-            }),
+            get(
+                async move |path: Result<Path<String>, PathRejection>| match path {
+                    Ok(Path(path)) => file(path).await,
+                    Err(_) => Err(ApiError::NotFound),
+                },
+            ),
         )
 }
 
 fn file(path: &str, page: Arc<Config<'static>>) -> Result<Response, ApiError> {
-    let found = utoipa_swagger_ui::serve(path, page).map_err(|error| ApiError::Panicked(error.to_string()))?;
+    let found = utoipa_swagger_ui::serve(path, page)
+        .map_err(|error| ApiError::Panicked(error.to_string()))?;
     let file = found.ok_or(ApiError::NotFound)?;
     let headers = [
         (header::CONTENT_TYPE, file.content_type),
@@ -59,7 +65,10 @@ fn file(path: &str, page: Arc<Config<'static>>) -> Result<Response, ApiError> {
     ];
     let mut response = (headers, file.bytes.into_owned()).into_response();
     if file.gzpipped {
-        response.headers_mut().insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(
+            header::CONTENT_ENCODING,
+            header::HeaderValue::from_static("gzip"),
+        );
     }
     Ok(response)
 }

@@ -16,7 +16,11 @@ const DRAINED: usize = 16 * 1024 * 1024;
 
 /// Reads what a refusal left of the body. A client that is still writing when the connection closes would see a broken
 /// pipe instead of the refusal.
-pub(crate) async fn drain(State(most): State<RequestTimeout>, request: Request, next: Next) -> Response {
+pub(crate) async fn drain(
+    State(most): State<RequestTimeout>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() || waits_to_be_asked(&parts.headers) {
         return next.run(Request::from_parts(parts, body)).await;
@@ -24,7 +28,12 @@ pub(crate) async fn drain(State(most): State<RequestTimeout>, request: Request, 
     let unread = Arc::new(Mutex::new(body.into_data_stream()));
     let read = {
         let unread = unread.clone();
-        move |cx: &mut std::task::Context<'_>| unread.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(cx)
+        move |cx: &mut std::task::Context<'_>| {
+            unread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .poll_next_unpin(cx)
+        }
     };
     let body = Body::from_stream(stream::poll_fn(read.clone()));
     let response = next.run(Request::from_parts(parts, body)).await;
@@ -42,5 +51,7 @@ pub(crate) async fn drain(State(most): State<RequestTimeout>, request: Request, 
 
 /// `Expect: 100-continue`: the client sends its body only when we begin to read it, and is content with a refusal.
 fn waits_to_be_asked(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -103,61 +103,115 @@ impl ApiError {
             Self::Validation(_) => (StatusCode::BAD_REQUEST, "Validation error", None),
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, "Validation error", Some(why)),
             Self::InvalidMarketplace => (StatusCode::BAD_REQUEST, "Invalid marketplace", None),
-            Self::CredentialsNotConfigured => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "Marketplace credentials not configured", None)
-            }
+            Self::CredentialsNotConfigured => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Marketplace credentials not configured",
+                None,
+            ),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
             Self::ReceiptRequired => (StatusCode::BAD_REQUEST, "receipt is required", None),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", None),
-            Self::MarketplaceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "marketplace_unavailable", None),
+            Self::MarketplaceUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "marketplace_unavailable",
+                None,
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not found", None),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", None),
             Self::RequestTimedOut => (StatusCode::REQUEST_TIMEOUT, "Request timeout", None),
-            Self::AnswerTimedOut => (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it took too long")),
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", Some("at most 1 MiB")),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Some("use application/json"))
-            }
-            Self::NotMultipart => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Some("use multipart/form-data"))
-            }
-            Self::UploadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", Some("at most 32 MiB")),
-            Self::AdminUnauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
-            Self::AdminDisabled => (StatusCode::NOT_FOUND, "Admin API disabled", Some("WHARF_ADMIN_TOKEN is not set")),
-            Self::Plugin(OperationError::NoSuchPlugin) => (StatusCode::NOT_FOUND, "Plugin not found", None),
-            Self::Plugin(OperationError::NoSuchRevision) => {
-                (StatusCode::NOT_FOUND, "Revision not found", Some("it was never kept, or there is none to go back to"))
-            }
-            Self::Plugin(OperationError::Quarantined(_)) => {
-                (StatusCode::CONFLICT, "Revision is quarantined", Some("release it first"))
-            }
-            Self::Plugin(OperationError::Refused(refusal)) if refusal.state() == RevisionState::NeedsApproval => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "Plugin needs approval",
-                Some("it asks for more than it was granted; what served before goes on"),
+            Self::AnswerTimedOut => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service unavailable",
+                Some("it took too long"),
             ),
-            Self::Plugin(OperationError::Refused(_)) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "Plugin refused", Some("what served before goes on"))
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Payload too large",
+                Some("at most 1 MiB"),
+            ),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported media type",
+                Some("use application/json"),
+            ),
+            Self::NotMultipart => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported media type",
+                Some("use multipart/form-data"),
+            ),
+            Self::UploadTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Payload too large",
+                Some("at most 32 MiB"),
+            ),
+            Self::AdminUnauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::AdminDisabled => (
+                StatusCode::NOT_FOUND,
+                "Admin API disabled",
+                Some("WHARF_ADMIN_TOKEN is not set"),
+            ),
+            Self::Plugin(OperationError::NoSuchPlugin) => {
+                (StatusCode::NOT_FOUND, "Plugin not found", None)
             }
-            Self::Plugin(OperationError::State(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("the plugins' state cannot be written"))
+            Self::Plugin(OperationError::NoSuchRevision) => (
+                StatusCode::NOT_FOUND,
+                "Revision not found",
+                Some("it was never kept, or there is none to go back to"),
+            ),
+            Self::Plugin(OperationError::Quarantined(_)) => (
+                StatusCode::CONFLICT,
+                "Revision is quarantined",
+                Some("release it first"),
+            ),
+            Self::Plugin(OperationError::Refused(refusal))
+                if refusal.state() == RevisionState::NeedsApproval =>
+            {
+                (
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "Plugin needs approval",
+                    Some("it asks for more than it was granted; what served before goes on"),
+                )
             }
-            Self::App(AppError::EndpointNotFound) => (StatusCode::NOT_FOUND, "Webhook not found", None),
-            Self::App(AppError::DeliveryNotFound) => (StatusCode::NOT_FOUND, "Delivery not found", None),
-            Self::App(AppError::EndpointTaken) => {
-                (StatusCode::CONFLICT, "Webhook exists", Some("another one has this event and targetUrl"))
+            Self::Plugin(OperationError::Refused(_)) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Plugin refused",
+                Some("what served before goes on"),
+            ),
+            Self::Plugin(OperationError::State(_)) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service unavailable",
+                Some("the plugins' state cannot be written"),
+            ),
+            Self::App(AppError::EndpointNotFound) => {
+                (StatusCode::NOT_FOUND, "Webhook not found", None)
             }
-            Self::App(AppError::EndpointDisabled) => {
-                (StatusCode::CONFLICT, "Webhook is disabled", Some("enable it first"))
+            Self::App(AppError::DeliveryNotFound) => {
+                (StatusCode::NOT_FOUND, "Delivery not found", None)
             }
-            Self::App(AppError::NothingToSend) => {
-                (StatusCode::CONFLICT, "Nothing to send", Some("the shaper refused the event"))
+            Self::App(AppError::EndpointTaken) => (
+                StatusCode::CONFLICT,
+                "Webhook exists",
+                Some("another one has this event and targetUrl"),
+            ),
+            Self::App(AppError::EndpointDisabled) => (
+                StatusCode::CONFLICT,
+                "Webhook is disabled",
+                Some("enable it first"),
+            ),
+            Self::App(AppError::NothingToSend) => (
+                StatusCode::CONFLICT,
+                "Nothing to send",
+                Some("the shaper refused the event"),
+            ),
+            Self::App(AppError::TargetForbidden(_)) => {
+                (StatusCode::BAD_REQUEST, "Validation error", None)
             }
-            Self::App(AppError::TargetForbidden(_)) => (StatusCode::BAD_REQUEST, "Validation error", None),
             Self::App(AppError::StoreNotFound) => (StatusCode::NOT_FOUND, "Store not found", None),
-            Self::App(AppError::Unavailable(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", Some("it is safe to repeat the request"))
-            }
+            Self::App(AppError::Unavailable(_)) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service unavailable",
+                Some("it is safe to repeat the request"),
+            ),
             Self::Panicked(_) | Self::App(AppError::Internal(_)) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None)
             }
@@ -168,13 +222,25 @@ impl ApiError {
     fn details(self) -> Vec<Detail> {
         match self {
             Self::Validation(details) => details,
-            Self::App(AppError::TargetForbidden(message)) => vec![Detail { path: "targetUrl", message }],
-            Self::Plugin(OperationError::Quarantined(reason)) => vec![Detail { path: "reason", message: reason }],
+            Self::App(AppError::TargetForbidden(message)) => vec![Detail {
+                path: "targetUrl",
+                message,
+            }],
+            Self::Plugin(OperationError::Quarantined(reason)) => vec![Detail {
+                path: "reason",
+                message: reason,
+            }],
             Self::Plugin(OperationError::Refused(refusal)) => {
                 let stage = refusal.stage.to_string();
-                let told = [("stage", stage), ("cause", refusal.cause), ("offer", refusal.offer), ("fix", refusal.fix)];
+                let told = [
+                    ("stage", stage),
+                    ("cause", refusal.cause),
+                    ("offer", refusal.offer),
+                    ("fix", refusal.fix),
+                ];
                 let said = told.into_iter().filter(|(_, message)| !message.is_empty());
-                said.map(|(path, message)| Detail { path, message }).collect()
+                said.map(|(path, message)| Detail { path, message })
+                    .collect()
             }
             _ => Vec::new(),
         }
@@ -182,14 +248,21 @@ impl ApiError {
 
     /// The header that some refusals carry.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
-        let retry_after = |wait: Duration| (header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        let retry_after = |wait: Duration| {
+            (
+                header::RETRY_AFTER,
+                HeaderValue::from(wait.as_secs().max(1)),
+            )
+        };
         match self {
-            Self::Unauthorized => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"mock\", charset=\"UTF-8\"")))
-            }
-            Self::AdminUnauthorized => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\"")))
-            }
+            Self::Unauthorized => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"mock\", charset=\"UTF-8\""),
+            )),
+            Self::AdminUnauthorized => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"admin\""),
+            )),
             Self::RateLimited(wait) => Some(retry_after(*wait)),
             Self::MarketplaceUnavailable
             | Self::AnswerTimedOut
@@ -215,7 +288,9 @@ impl ApiError {
                 tracing::error!(%error, "the plugins' state cannot be written");
             }
             Self::AnswerTimedOut => tracing::error!("the answer took too long"),
-            Self::CredentialsNotConfigured => tracing::warn!("no credentials are set for this mock marketplace"),
+            Self::CredentialsNotConfigured => {
+                tracing::warn!("no credentials are set for this mock marketplace")
+            }
             _ => {}
         }
     }
@@ -224,7 +299,10 @@ impl ApiError {
 /// An error and what caused it, in one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl IntoResponse for ApiError {
@@ -233,7 +311,15 @@ impl IntoResponse for ApiError {
         let (status, error, message) = self.answer();
         let header = self.header();
         let details = self.details();
-        let mut response = (status, Json(Refusal { error, message, details })).into_response();
+        let mut response = (
+            status,
+            Json(Refusal {
+                error,
+                message,
+                details,
+            }),
+        )
+            .into_response();
         response.headers_mut().extend(header);
         response
     }
@@ -249,22 +335,36 @@ mod tests {
     fn causes_are_logged_but_never_answered() {
         let cause = Arc::new(std::io::Error::other("relation \"stores\" does not exist"));
         let error = ApiError::from(AppError::Internal(cause));
-        assert_eq!(error.answer(), (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None));
-        let ApiError::App(AppError::Internal(cause)) = &error else { panic!("another error") };
+        assert_eq!(
+            error.answer(),
+            (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None)
+        );
+        let ApiError::App(AppError::Internal(cause)) = &error else {
+            panic!("another error")
+        };
         assert_eq!(chain(cause.as_ref()), "relation \"stores\" does not exist");
     }
 
     #[test]
     fn a_passing_trouble_tells_when_to_come_back() {
         for error in [
-            ApiError::from(AppError::Unavailable(Arc::new(std::io::Error::other("down")))),
+            ApiError::from(AppError::Unavailable(Arc::new(std::io::Error::other(
+                "down",
+            )))),
             ApiError::MarketplaceUnavailable,
             ApiError::AnswerTimedOut,
             ApiError::RateLimited(Duration::from_millis(300)),
         ] {
-            assert_eq!(error.header(), Some((header::RETRY_AFTER, HeaderValue::from_static("1"))), "{error:?}");
+            assert_eq!(
+                error.header(),
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+                "{error:?}"
+            );
         }
         let limited = ApiError::RateLimited(Duration::from_secs(60));
-        assert_eq!(limited.header(), Some((header::RETRY_AFTER, HeaderValue::from_static("60"))));
+        assert_eq!(
+            limited.header(),
+            Some((header::RETRY_AFTER, HeaderValue::from_static("60")))
+        );
     }
 }

@@ -31,14 +31,22 @@ impl Fields {
     /// The fields of a JSON object. `null` counts as absent.
     pub(crate) fn from_object(object: Map<String, Value>) -> Self {
         let given = object.into_iter().filter(|(_, value)| !value.is_null());
-        Self { given: given.map(|(name, value)| (name, Given::Json(value))).collect(), details: Vec::new() }
+        Self {
+            given: given
+                .map(|(name, value)| (name, Given::Json(value)))
+                .collect(),
+            details: Vec::new(),
+        }
     }
 
     /// Adds a field of a query; a second one of the same name makes it unusable, since which of the two was meant is
     /// unknown.
     pub(crate) fn add(&mut self, name: String, value: Result<String, &'static str>) {
         let value = value.map_or_else(Given::Wrong, Given::Text);
-        self.given.entry(name).and_modify(|first| *first = Given::Wrong("must be given once")).or_insert(value);
+        self.given
+            .entry(name)
+            .and_modify(|first| *first = Given::Wrong("must be given once"))
+            .or_insert(value);
     }
 
     /// The field's value; `None` if it is missing or wrong, which is noted for [`Self::refusal`].
@@ -52,7 +60,9 @@ impl Fields {
             Some(Given::Wrong(why)) => Err(Invalid((*why).into())),
             Some(given) => read(given),
         };
-        value.map_err(|Invalid(message)| self.details.push(Detail { path, message })).ok()
+        value
+            .map_err(|Invalid(message)| self.details.push(Detail { path, message }))
+            .ok()
     }
 
     /// Whether the field was sent at all, rightly or wrongly.
@@ -87,18 +97,27 @@ mod tests {
     use crate::{request::Field, values::Number};
 
     fn fields(value: Value) -> Fields {
-        let Value::Object(object) = value else { panic!("not an object") };
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
         Fields::from_object(object)
     }
 
     fn refused(fields: Fields) -> Vec<(&'static str, String)> {
-        let ApiError::Validation(details) = fields.refusal() else { panic!("another refusal") };
-        details.into_iter().map(|detail| (detail.path, detail.message)).collect()
+        let ApiError::Validation(details) = fields.refusal() else {
+            panic!("another refusal")
+        };
+        details
+            .into_iter()
+            .map(|detail| (detail.path, detail.message))
+            .collect()
     }
 
     #[test]
     fn every_wrong_field_is_reported_once_and_in_the_order_of_asking() {
-        let mut fields = fields(json!({"a": "", "b": 5, "c": "x\u{0}", "d": "x".repeat(256), "e": null, "f": "fine"}));
+        let mut fields = fields(
+            json!({"a": "", "b": 5, "c": "x\u{0}", "d": "x".repeat(256), "e": null, "f": "fine"}),
+        );
         for name in ["a", "b", "c", "d", "e"] {
             assert!(Receipt::take(&mut fields, name).is_none());
         }
@@ -110,14 +129,21 @@ mod tests {
             ("d", "must be at most 255 characters"),
             ("e", "is required"),
         ];
-        assert_eq!(refused(fields), expected.map(|(path, message)| (path, message.to_owned())));
+        assert_eq!(
+            refused(fields),
+            expected.map(|(path, message)| (path, message.to_owned()))
+        );
     }
 
     #[test]
     fn an_optional_field_may_be_absent_but_not_wrong() {
-        let mut fields = fields(json!({"good": "eur", "null": null, "bad": ["EUR"], "worse": "EURO"}));
+        let mut fields =
+            fields(json!({"good": "eur", "null": null, "bad": ["EUR"], "worse": "EURO"}));
         let mut take = |name| <Option<Currency> as Field>::take(&mut fields, name);
-        assert_eq!(take("good").flatten().map(|c| c.to_string()).as_deref(), Some("EUR"));
+        assert_eq!(
+            take("good").flatten().map(|c| c.to_string()).as_deref(),
+            Some("EUR")
+        );
         assert_eq!(take("null"), Some(None));
         assert_eq!(take("absent"), Some(None));
         assert_eq!(take("bad"), None);
@@ -127,28 +153,50 @@ mod tests {
 
     #[test]
     fn numbers_and_flags_have_bounds_and_are_no_text_in_a_body() {
-        let mut fields =
-            fields(json!({"n": 5, "whole": 7.0, "big": 11, "f": 1.5, "t": "7", "huge": 1e300, "yes": true,
-            "no": "false"}));
+        let mut fields = fields(
+            json!({"n": 5, "whole": 7.0, "big": 11, "f": 1.5, "t": "7", "huge": 1e300, "yes": true,
+            "no": "false"}),
+        );
         let mut number = |name| Number::<0, 10>::take(&mut fields, name).map(|number| number.0);
         assert_eq!((number("n"), number("whole")), (Some(5), Some(7)));
         for wrong in ["big", "f", "t", "huge", "yes", "absent"] {
             assert_eq!(number(wrong), None, "{wrong}");
         }
-        assert_eq!((bool::take(&mut fields, "yes"), bool::take(&mut fields, "no")), (Some(true), None));
+        assert_eq!(
+            (
+                bool::take(&mut fields, "yes"),
+                bool::take(&mut fields, "no")
+            ),
+            (Some(true), None)
+        );
         let refused = refused(fields);
-        assert_eq!(refused[0], ("big", "must be a whole number from 0 to 10".to_owned()));
+        assert_eq!(
+            refused[0],
+            ("big", "must be a whole number from 0 to 10".to_owned())
+        );
         assert_eq!(refused.len(), 7);
     }
 
     #[test]
     fn in_a_query_all_is_text() {
         let mut fields = Fields::default();
-        for (name, value) in [("n", "5"), ("big", "11"), ("f", "5.0"), ("yes", "true"), ("x", "si")] {
+        for (name, value) in [
+            ("n", "5"),
+            ("big", "11"),
+            ("f", "5.0"),
+            ("yes", "true"),
+            ("x", "si"),
+        ] {
             fields.add(name.to_owned(), Ok(value.to_owned()));
         }
         let mut number = |name| Number::<0, 10>::take(&mut fields, name).map(|number| number.0);
-        assert_eq!((number("n"), number("big"), number("f")), (Some(5), None, None));
-        assert_eq!((bool::take(&mut fields, "yes"), bool::take(&mut fields, "x")), (Some(true), None));
+        assert_eq!(
+            (number("n"), number("big"), number("f")),
+            (Some(5), None, None)
+        );
+        assert_eq!(
+            (bool::take(&mut fields, "yes"), bool::take(&mut fields, "x")),
+            (Some(true), None)
+        );
     }
 }

@@ -84,7 +84,11 @@ struct ApiState {
 impl ApiState {
     fn new(app: App, settings: &ApiSettings) -> Self {
         let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
-        Self { app, mock_credentials, admin_token: settings.admin_token.as_ref().map(AdminToken::new) }
+        Self {
+            app,
+            mock_credentials,
+            admin_token: settings.admin_token.as_ref().map(AdminToken::new),
+        }
     }
 }
 
@@ -97,12 +101,19 @@ impl FromRef<ApiState> for App {
 /// The whole API over these operations.
 pub fn router(app: App, settings: ApiSettings) -> Router {
     let state = ApiState::new(app.clone(), &settings);
-    let admin = routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin));
-    let metrics = if settings.metrics { routes::metrics() } else { OpenApiRouter::new() };
+    let admin =
+        routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin));
+    let metrics = if settings.metrics {
+        routes::metrics()
+    } else {
+        OpenApiRouter::new()
+    };
     let (routes, openapi) = routes::all().merge(admin).merge(metrics).split_for_parts();
     let document = openapi::text(&openapi::complete(openapi));
     let routes = guarded(routes.merge(docs::routes(document)), &settings);
-    routes.layer(middleware::from_fn_with_state(app, measure::measure)).with_state(state)
+    routes
+        .layer(middleware::from_fn_with_state(app, measure::measure))
+        .with_state(state)
 }
 
 /// What every process can be asked at an address of its own: `/metrics`, `/healthz` and `/readyz`.
@@ -114,24 +125,40 @@ pub fn metrics_router(app: App) -> Router {
 
 /// The API's description in OpenAPI 3.1, as `GET /openapi.json` serves it.
 pub fn openapi() -> String {
-    let routes = routes::all().merge(routes::admin()).merge(routes::metrics());
+    let routes = routes::all()
+        .merge(routes::admin())
+        .merge(routes::metrics());
     openapi::text(&openapi::complete(routes.into_openapi()))
 }
 
 /// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.
-fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &ApiSettings) -> Router<S> {
+fn guarded<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    settings: &ApiSettings,
+) -> Router<S> {
     limited(routes, settings)
         .layer(middleware::from_fn(observe::observe))
-        .layer(middleware::from_fn_with_state(body::RequestTimeout(settings.request_timeout), drain::drain))
-        .layer(axum::Extension(body::RequestTimeout(settings.request_timeout)))
+        .layer(middleware::from_fn_with_state(
+            body::RequestTimeout(settings.request_timeout),
+            drain::drain,
+        ))
+        .layer(axum::Extension(body::RequestTimeout(
+            settings.request_timeout,
+        )))
 }
 
 /// Of these, what needs no line in the log.
-fn limited<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &ApiSettings) -> Router<S> {
+fn limited<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    settings: &ApiSettings,
+) -> Router<S> {
     routes
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(other_method)
-        .layer(middleware::from_fn_with_state(settings.answer_timeout, in_time))
+        .layer(middleware::from_fn_with_state(
+            settings.answer_timeout,
+            in_time,
+        ))
         .layer(CatchPanicLayer::custom(panicked))
 }
 
@@ -153,7 +180,9 @@ async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> 
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic.downcast_ref::<String>().map(String::as_str);
-    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    let message = message
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
     ApiError::Panicked(message.to_owned()).into_response()
 }
 

@@ -14,6 +14,11 @@ pub(crate) async fn measure(State(app): State<App>, request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map(MatchedPath::as_str);
-    app.metrics().request(route, method.as_str(), response.status().as_u16(), began.elapsed());
+    app.metrics().request(
+        route,
+        method.as_str(),
+        response.status().as_u16(),
+        began.elapsed(),
+    );
     response
 }

@@ -23,7 +23,11 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         path = request.uri().path(),
     );
     let traced = traced(&request);
-    let mut response = next.run(request).instrument(traced.clone()).instrument(span.clone()).await;
+    let mut response = next
+        .run(request)
+        .instrument(traced.clone())
+        .instrument(span.clone())
+        .await;
     traced.record("http.response.status_code", response.status().as_u16());
     if response.status().is_server_error() {
         traced.record("otel.status_code", "ERROR");
@@ -37,25 +41,42 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
 /// The request's span in the traces: by the template of its route, and in the client's own trace if it brings one.
 fn traced(request: &Request) -> Span {
     let method = request.method().as_str();
-    let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str);
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("(none)", MatchedPath::as_str);
     let span = tracing::info_span!(
         target: TRACES, "request", otel.name = %format_args!("{method} {route}"), otel.kind = "server",
         http.request.method = method, http.route = route, http.response.status_code = Empty, otel.status_code = Empty
     );
-    continue_from(&span, request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    continue_from(
+        &span,
+        request
+            .headers()
+            .get(TRACEPARENT)
+            .and_then(|value| value.to_str().ok()),
+    );
     span
 }
 
 /// The client's own id if it is harmless in a log, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    const LONGEST: usize = 128;
+    const MAX: usize = 128;
     let harmless = |id: &&HeaderValue| {
-        (1..=LONGEST).contains(&id.len())
-            && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte))
+        (1..=MAX).contains(&id.len())
+            && id
+                .as_bytes()
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte))
     };
-    headers.get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&Uuid::now_v7().to_string()).expect("a UUID is made of hexadecimal digits and hyphens")
-    })
+    headers
+        .get(REQUEST_ID)
+        .filter(harmless)
+        .cloned()
+        .unwrap_or_else(|| {
+            HeaderValue::from_str(&Uuid::now_v7().to_string())
+                .expect("a UUID is made of hexadecimal digits and hyphens")
+        })
 }
 
 #[cfg(test)]
@@ -63,15 +84,29 @@ mod tests {
     use super::*;
 
     fn given(id: &[u8]) -> HeaderValue {
-        request_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(id).expect("a header value"))]))
+        request_id(&HeaderMap::from_iter([(
+            REQUEST_ID,
+            HeaderValue::from_bytes(id).expect("a header value"),
+        )]))
     }
 
     #[test]
     fn harmless_ids_are_kept_and_others_replaced() {
-        for id in ["a", "0190a5e4-7b1c-7def-8abc-0123456789ab", "Root=1-67891233-abcdef"] {
+        for id in [
+            "a",
+            "0190a5e4-7b1c-7def-8abc-0123456789ab",
+            "Root=1-67891233-abcdef",
+        ] {
             assert_eq!(given(id.as_bytes()), id);
         }
-        for id in [&b""[..], b"a b", b"a\tb", b"\xff", b"\"", "x".repeat(129).as_bytes()] {
+        for id in [
+            &b""[..],
+            b"a b",
+            b"a\tb",
+            b"\xff",
+            b"\"",
+            "x".repeat(129).as_bytes(),
+        ] {
             let made = given(id);
             assert!(Uuid::try_parse_ascii(made.as_bytes()).is_ok(), "{made:?}");
         }

@@ -27,12 +27,27 @@ to repeat: every operation is idempotent.
 The routes trust their caller but for the mock marketplace and the admin API: put your own authentication in front.";
 
 const TAGS: [(&str, &str); 7] = [
-    ("Stores", "Sellers' stores at marketplaces, and how their synchronisation is going"),
-    ("Orders", "Importing orders through the marketplaces' adapters"),
+    (
+        "Stores",
+        "Sellers' stores at marketplaces, and how their synchronisation is going",
+    ),
+    (
+        "Orders",
+        "Importing orders through the marketplaces' adapters",
+    ),
     ("Webhooks", "Endpoints that hear of sync runs"),
-    ("Deliveries", "What was sent to endpoints, and a second chance for what failed or was missed"),
-    ("Mock marketplace", "The marketplaces' adapters as marketplaces of their own, for trying things out"),
-    ("Admin", "Plugins: what operators see of them and do with them"),
+    (
+        "Deliveries",
+        "What was sent to endpoints, and a second chance for what failed or was missed",
+    ),
+    (
+        "Mock marketplace",
+        "The marketplaces' adapters as marketplaces of their own, for trying things out",
+    ),
+    (
+        "Admin",
+        "Plugins: what operators see of them and do with them",
+    ),
     ("Health", "Whether the process is well"),
 ];
 
@@ -44,36 +59,86 @@ const SHARED: [(&str, &str, &str); 7] = [
         "`Validation error`: `details` names every field that is missing or wrong, or `message` says why \
         the body cannot be read",
     ),
-    ("AdminUnauthorized", "401", "`Unauthorized`: no token, or a wrong one"),
-    ("RequestTimeout", "408", "`Request timeout`: the body took too long to arrive"),
-    ("PayloadTooLarge", "413", "`Payload too large`: at most 1 MiB"),
-    ("UnsupportedMediaType", "415", "`Unsupported media type`: use application/json"),
-    ("InternalError", "500", "`Internal error`: a defect of ours, which is in the log"),
-    ("Unavailable", "503", "`Service unavailable`: the database, or what the request needs, is not to be had just now"),
+    (
+        "AdminUnauthorized",
+        "401",
+        "`Unauthorized`: no token, or a wrong one",
+    ),
+    (
+        "RequestTimeout",
+        "408",
+        "`Request timeout`: the body took too long to arrive",
+    ),
+    (
+        "PayloadTooLarge",
+        "413",
+        "`Payload too large`: at most 1 MiB",
+    ),
+    (
+        "UnsupportedMediaType",
+        "415",
+        "`Unsupported media type`: use application/json",
+    ),
+    (
+        "InternalError",
+        "500",
+        "`Internal error`: a defect of ours, which is in the log",
+    ),
+    (
+        "Unavailable",
+        "503",
+        "`Service unavailable`: the database, or what the request needs, is not to be had just now",
+    ),
 ];
 
 /// Adds to what the routes say of themselves what holds for all of them.
 pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
-    let licence = LicenseBuilder::new().name("Apache-2.0 OR MIT").identifier(Some("Apache-2.0 OR MIT")).build();
+    let licence = LicenseBuilder::new()
+        .name("Apache-2.0 OR MIT")
+        .identifier(Some("Apache-2.0 OR MIT"))
+        .build();
     api.info = InfoBuilder::new()
         .title("Wharf")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
         .license(Some(licence))
         .build();
-    api.tags = Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build()).to_vec());
+    api.tags = Some(
+        TAGS.map(|(name, about)| {
+            TagBuilder::new()
+                .name(name)
+                .description(Some(about))
+                .build()
+        })
+        .to_vec(),
+    );
     let components = api.components.get_or_insert_with(Components::new);
     for (name, status, words) in SHARED {
-        components.responses.insert(name.to_owned(), refusal(status, words).into());
+        components
+            .responses
+            .insert(name.to_owned(), refusal(status, words).into());
     }
-    components.add_security_scheme("mock", scheme(HttpAuthScheme::Basic, "`MOCK_<MARKETPLACE>_USER` and `_PASS`"));
-    components.add_security_scheme("admin", scheme(HttpAuthScheme::Bearer, "`WHARF_ADMIN_TOKEN`"));
+    components.add_security_scheme(
+        "mock",
+        scheme(
+            HttpAuthScheme::Basic,
+            "`MOCK_<MARKETPLACE>_USER` and `_PASS`",
+        ),
+    );
+    components.add_security_scheme(
+        "admin",
+        scheme(HttpAuthScheme::Bearer, "`WHARF_ADMIN_TOKEN`"),
+    );
     let schemas = components.schemas.clone();
     for (path, item) in &mut api.paths.paths {
         for operation in operations(item) {
             refuse(operation, path.starts_with("/admin/"));
             if let Some(RefOr::T(body)) = &mut operation.request_body {
-                body.required = Some(if is_optional(body, &schemas) { Required::False } else { Required::True });
+                body.required = Some(if is_optional(body, &schemas) {
+                    Required::False
+                } else {
+                    Required::True
+                });
             }
         }
     }
@@ -90,37 +155,68 @@ fn is_optional(body: &RequestBody, schemas: &BTreeMap<String, RefOr<Schema>>) ->
 }
 
 fn scheme(kind: HttpAuthScheme, about: &str) -> SecurityScheme {
-    SecurityScheme::Http(HttpBuilder::new().scheme(kind).description(Some(about)).build())
+    SecurityScheme::Http(
+        HttpBuilder::new()
+            .scheme(kind)
+            .description(Some(about))
+            .build(),
+    )
 }
 
 fn refusal(status: &str, words: &str) -> Response {
     let body = Content::new(Some(Ref::from_schema_name("Refusal")));
-    let response = ResponseBuilder::new().description(words).content("application/json", body);
+    let response = ResponseBuilder::new()
+        .description(words)
+        .content("application/json", body);
     let header = |kind, about: &str| {
         let schema = ObjectBuilder::new().schema_type(kind).build();
-        HeaderBuilder::new().schema(Some(schema)).description(Some(about)).build()
+        HeaderBuilder::new()
+            .schema(Some(schema))
+            .description(Some(about))
+            .build()
     };
     match status {
-        "401" => response.header("WWW-Authenticate", header(Type::String, "`Bearer realm=\"admin\"`")).build(),
-        "503" => response.header("Retry-After", header(Type::Integer, "Seconds")).build(),
+        "401" => response
+            .header(
+                "WWW-Authenticate",
+                header(Type::String, "`Bearer realm=\"admin\"`"),
+            )
+            .build(),
+        "503" => response
+            .header("Retry-After", header(Type::Integer, "Seconds"))
+            .build(),
         _ => response.build(),
     }
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, patch, .. } = item;
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = item;
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
 /// The refusals that come with what an operation takes, where it does not tell of them itself.
 fn refuse(operation: &mut Operation, is_admin: bool) {
-    let has_query = operation.parameters.iter().flatten().any(|parameter| match parameter {
-        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
-        RefOr::Ref(_) => false,
-    });
+    let has_query = operation
+        .parameters
+        .iter()
+        .flatten()
+        .any(|parameter| match parameter {
+            RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+            RefOr::Ref(_) => false,
+        });
     let has_body = operation.request_body.is_some();
     if is_admin {
-        operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("admin", [])]);
+        operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(
+            "admin",
+            [],
+        )]);
     }
     for (name, status, _) in SHARED {
         let holds = match status {
@@ -131,12 +227,18 @@ fn refuse(operation: &mut Operation, is_admin: bool) {
         };
         if holds {
             let shared = || Ref::from_response_name(name).into();
-            operation.responses.responses.entry(status.to_owned()).or_insert_with(shared);
+            operation
+                .responses
+                .responses
+                .entry(status.to_owned())
+                .or_insert_with(shared);
         }
     }
 }
 
 /// The document as it is served and checked in.
 pub(crate) fn text(api: &OpenApi) -> String {
-    api.to_pretty_json().expect("a description is made of strings and numbers") + "\n"
+    api.to_pretty_json()
+        .expect("a description is made of strings and numbers")
+        + "\n"
 }

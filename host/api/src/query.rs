@@ -28,7 +28,10 @@ fn parse(query: &str) -> Fields {
 
 fn decode(text: &str) -> Result<String, &'static str> {
     let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().map(Into::into).map_err(|_| "must be UTF-8")
+    percent_decode_str(&spaced)
+        .decode_utf8()
+        .map(Into::into)
+        .map_err(|_| "must be UTF-8")
 }
 
 #[cfg(test)]
@@ -41,10 +44,14 @@ mod tests {
 
     fn organization(query: &str) -> Result<String, String> {
         let mut fields = parse(query);
-        OrganizationId::take(&mut fields, "organizationId").map(|id| id.to_string()).ok_or_else(|| {
-            let ApiError::Validation(mut details) = fields.refusal() else { panic!("another refusal") };
-            details.remove(0).message
-        })
+        OrganizationId::take(&mut fields, "organizationId")
+            .map(|id| id.to_string())
+            .ok_or_else(|| {
+                let ApiError::Validation(mut details) = fields.refusal() else {
+                    panic!("another refusal")
+                };
+                details.remove(0).message
+            })
     }
 
     #[test]
@@ -60,10 +67,20 @@ mod tests {
             ("organizationId=", Err("must not be empty")),
             ("organizationId=%00", Err("must not contain NUL")),
             ("organizationId=%FF", Err("must be UTF-8")),
-            ("organizationId=a&organizationId=a", Err("must be given once")),
-            ("organizationId=a&organization%49d=b", Err("must be given once")),
+            (
+                "organizationId=a&organizationId=a",
+                Err("must be given once"),
+            ),
+            (
+                "organizationId=a&organization%49d=b",
+                Err("must be given once"),
+            ),
         ] {
-            assert_eq!(organization(query), expected.map(Into::into).map_err(Into::into), "{query}");
+            assert_eq!(
+                organization(query),
+                expected.map(Into::into).map_err(Into::into),
+                "{query}"
+            );
         }
     }
 

@@ -49,7 +49,11 @@ impl<T: Field> Field for Option<T> {
     }
 
     fn take(fields: &mut Fields, name: &'static str) -> Option<Self> {
-        if fields.has(name) { fields.required(name, Self::read) } else { Some(None) }
+        if fields.has(name) {
+            fields.required(name, Self::read)
+        } else {
+            Some(None)
+        }
     }
 }
 
@@ -63,7 +67,12 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new<T: Field>(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: T::REQUIRED, schema: T::schema() }
+        Self {
+            name,
+            about,
+            required: T::REQUIRED,
+            schema: T::schema(),
+        }
     }
 
     /// As a member of a body, where `null` is as good as nothing.
@@ -76,9 +85,19 @@ impl Member {
     }
 
     fn parameter(self) -> Parameter {
-        let required = if self.required { Required::True } else { Required::False };
-        let parameter = ParameterBuilder::new().name(self.name).parameter_in(ParameterIn::Query).required(required);
-        parameter.description(Some(self.about.trim())).schema(Some(self.schema)).build()
+        let required = if self.required {
+            Required::True
+        } else {
+            Required::False
+        };
+        let parameter = ParameterBuilder::new()
+            .name(self.name)
+            .parameter_in(ParameterIn::Query)
+            .required(required);
+        parameter
+            .description(Some(self.about.trim()))
+            .schema(Some(self.schema))
+            .build()
     }
 }
 
@@ -88,7 +107,11 @@ pub(crate) fn body(about: &str, members: Vec<Member>) -> Object {
     let filled = members.into_iter().fold(object, |object, member| {
         let (name, required) = (member.name, member.required);
         let object = object.property(name, member.property());
-        if required { object.required(name) } else { object }
+        if required {
+            object.required(name)
+        } else {
+            object
+        }
     });
     filled.build()
 }

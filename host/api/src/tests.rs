@@ -49,20 +49,41 @@ fn router() -> Router {
         .route("/panics", get(panics))
         .route("/hangs", get(std::future::pending::<()>));
     let short = Duration::from_millis(50);
-    guarded(routes, &ApiSettings { request_timeout: short, answer_timeout: short * 2, ..ApiSettings::default() })
+    guarded(
+        routes,
+        &ApiSettings {
+            request_timeout: short,
+            answer_timeout: short * 2,
+            ..ApiSettings::default()
+        },
+    )
 }
 
 /// Status, headers and JSON of an answer; `null` for an empty body.
 async fn answer(request: Request<Body>) -> (u16, axum::http::HeaderMap, Value) {
-    let response = router().oneshot(request).await.expect("the router never fails");
+    let response = router()
+        .oneshot(request)
+        .await
+        .expect("the router never fails");
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.expect("a body");
-    let value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
+    let value = if bytes.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
     (parts.status.as_u16(), parts.headers, value)
 }
 
 async fn get_answer(method: &str, uri: &str) -> (u16, axum::http::HeaderMap, Value) {
-    answer(Request::builder().method(method).uri(uri).body(Body::empty()).expect("a request")).await
+    answer(
+        Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(Body::empty())
+            .expect("a request"),
+    )
+    .await
 }
 
 async fn posted(content_type: Option<&str>, body: impl Into<Body>) -> (u16, Value) {
@@ -79,14 +100,26 @@ const JSON: Option<&str> = Some("application/json");
 #[tokio::test]
 async fn bodies_are_checked_before_they_are_read() {
     let good = r#"{"receipt":"order-1","other":[1,{}]}"#;
-    assert_eq!(posted(JSON, good).await, (200, json!({"receipt": "order-1"})));
-    assert_eq!(posted(Some("application/vnd.api+json; charset=utf-8"), good).await.0, 200);
+    assert_eq!(
+        posted(JSON, good).await,
+        (200, json!({"receipt": "order-1"}))
+    );
+    assert_eq!(
+        posted(Some("application/vnd.api+json; charset=utf-8"), good)
+            .await
+            .0,
+        200
+    );
     let unsupported = json!({"error": "Unsupported media type", "message": "use application/json"});
-    assert_eq!(posted(Some("text/plain"), good).await, (415, unsupported.clone()));
+    assert_eq!(
+        posted(Some("text/plain"), good).await,
+        (415, unsupported.clone())
+    );
     assert_eq!(posted(None, good).await, (415, unsupported));
     let malformed = json!({"error": "Validation error", "message": "the body is not valid JSON"});
     assert_eq!(posted(JSON, "{").await, (400, malformed));
-    let no_object = json!({"error": "Validation error", "message": "the body must be a JSON object"});
+    let no_object =
+        json!({"error": "Validation error", "message": "the body must be a JSON object"});
     assert_eq!(posted(JSON, "[]").await, (400, no_object));
     let missing = json!({"error": "Validation error", "details": [{"path": "receipt", "message": "is required"}]});
     assert_eq!(posted(None, "").await, (400, missing));
@@ -94,18 +127,32 @@ async fn bodies_are_checked_before_they_are_read() {
 
 #[tokio::test]
 async fn a_megabyte_is_the_limit() {
-    let padded = |size: usize| format!("{{\"receipt\":\"r\"{}}}", " ".repeat(size - "{\"receipt\":\"r\"}".len()));
+    let padded = |size: usize| {
+        format!(
+            "{{\"receipt\":\"r\"{}}}",
+            " ".repeat(size - "{\"receipt\":\"r\"}".len())
+        )
+    };
     assert_eq!(posted(JSON, padded(1024 * 1024)).await.0, 200);
     let too_large = json!({"error": "Payload too large", "message": "at most 1 MiB"});
-    assert_eq!(posted(JSON, padded(1024 * 1024 + 1)).await, (413, too_large.clone()));
+    assert_eq!(
+        posted(JSON, padded(1024 * 1024 + 1)).await,
+        (413, too_large.clone())
+    );
     let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 64 * 1024]));
-    assert_eq!(posted(JSON, Body::from_stream(endless)).await, (413, too_large));
+    assert_eq!(
+        posted(JSON, Body::from_stream(endless)).await,
+        (413, too_large)
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_never_comes_times_out() {
     let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-    assert_eq!(posted(JSON, body).await, (408, json!({"error": "Request timeout"})));
+    assert_eq!(
+        posted(JSON, body).await,
+        (408, json!({"error": "Request timeout"}))
+    );
 }
 
 #[tokio::test]
@@ -113,12 +160,19 @@ async fn unknown_routes_and_methods_answer_json() {
     let (status, _, body) = get_answer("GET", "/nowhere?syncToken=x").await;
     assert_eq!((status, body), (404, json!({"error": "Not found"})));
     let (status, headers, body) = get_answer("DELETE", "/echo").await;
-    assert_eq!((status, body), (405, json!({"error": "Method not allowed"})));
+    assert_eq!(
+        (status, body),
+        (405, json!({"error": "Method not allowed"}))
+    );
     assert_eq!(headers[header::ALLOW], "POST");
     let (status, headers, body) = get_answer("OPTIONS", "/token").await;
     assert_eq!((status, body), (204, Value::Null));
     assert_eq!(headers[header::ALLOW], "GET,HEAD");
-    let (status, _, body) = get_answer("HEAD", "/token?syncToken=0190a5e4-7b1c-7def-8abc-0123456789ab").await;
+    let (status, _, body) = get_answer(
+        "HEAD",
+        "/token?syncToken=0190a5e4-7b1c-7def-8abc-0123456789ab",
+    )
+    .await;
     assert_eq!((status, body), (200, Value::Null));
 }
 
@@ -143,13 +197,19 @@ async fn a_panic_and_an_endless_answer_end_in_json() {
     assert_eq!((status, body), (500, json!({"error": "Internal error"})));
     assert!(headers.contains_key("x-request-id"));
     let (status, headers, body) = get_answer("GET", "/hangs").await;
-    assert_eq!((status, body["error"].as_str()), (503, Some("Service unavailable")));
+    assert_eq!(
+        (status, body["error"].as_str()),
+        (503, Some("Service unavailable"))
+    );
     assert_eq!(headers[header::RETRY_AFTER], "1");
 }
 
 #[tokio::test]
 async fn request_ids_come_back() {
-    let request = Request::get("/nowhere").header("x-request-id", "abc-1").body(Body::empty()).expect("a request");
+    let request = Request::get("/nowhere")
+        .header("x-request-id", "abc-1")
+        .body(Body::empty())
+        .expect("a request");
     assert_eq!(answer(request).await.1["x-request-id"], "abc-1");
 }
 

@@ -8,8 +8,8 @@ use utoipa::openapi::{
 use uuid::Uuid;
 use wharf_app::Digest;
 use wharf_domain::{
-    AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, MarketplaceName, OrganizationId,
-    Receipt, ShaperName, StoreName, SyncToken, TargetUrl, Time, bounded_text,
+    AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, MarketplaceName,
+    OrganizationId, Receipt, ShaperName, StoreName, SyncToken, TargetUrl, Time, bounded_text,
 };
 
 use crate::{fields::Given, request::Field};
@@ -27,7 +27,10 @@ fn string() -> ObjectBuilder {
 
 /// Text as the contract has it: some, without NUL, and not too much.
 fn bounded(most: usize) -> ObjectBuilder {
-    string().min_length(Some(1)).max_length(Some(most)).pattern(Some("^[^\\u0000]*$"))
+    string()
+        .min_length(Some(1))
+        .max_length(Some(most))
+        .pattern(Some("^[^\\u0000]*$"))
 }
 
 macro_rules! texts {
@@ -38,7 +41,7 @@ macro_rules! texts {
             }
 
             fn schema() -> ObjectBuilder {
-                bounded(Self::MOST).examples([$example])
+                bounded(Self::MAX).examples([$example])
             }
         }
     )*};
@@ -60,7 +63,11 @@ impl Field for Currency {
     }
 
     fn schema() -> ObjectBuilder {
-        string().min_length(Some(3)).max_length(Some(3)).pattern(Some("^[A-Za-z]{3}$")).examples(["USD"])
+        string()
+            .min_length(Some(3))
+            .max_length(Some(3))
+            .pattern(Some("^[A-Za-z]{3}$"))
+            .examples(["USD"])
     }
 }
 
@@ -71,9 +78,11 @@ impl Field for TargetUrl {
 
     /// As far as a pattern can tell. That the host be a valid one, and its address allowed, is beyond it.
     fn schema() -> ObjectBuilder {
-        let url = bounded(Self::MOST).format(Some(SchemaFormat::Custom("uri".into())));
-        url.pattern(Some("^[Hh][Tt][Tt][Pp][Ss]?://[^\\s/?#@\\\\]+([/?#][^\\s\\\\]*)?$"))
-            .examples(["http://127.0.0.1:4000/webhook"])
+        let url = bounded(Self::MAX).format(Some(SchemaFormat::Custom("uri".into())));
+        url.pattern(Some(
+            "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s/?#@\\\\]+([/?#][^\\s\\\\]*)?$",
+        ))
+        .examples(["http://127.0.0.1:4000/webhook"])
     }
 }
 
@@ -109,18 +118,24 @@ impl Field for SyncToken {
 /// Nothing of ours is older than 1970.
 impl Field for Time {
     fn read(given: &Given) -> Result<Self, Invalid> {
-        let time = Self::parse(text(given)?).ok_or_else(|| Invalid("must be a time as RFC 3339 has it".into()))?;
+        let time = Self::parse(text(given)?)
+            .ok_or_else(|| Invalid("must be a time as RFC 3339 has it".into()))?;
         Ok(time.max(Self::from_micros(0)))
     }
 
     fn schema() -> ObjectBuilder {
-        string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).examples(["2026-01-31T00:00:00Z"])
+        string()
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .examples(["2026-01-31T00:00:00Z"])
     }
 }
 
 /// The schema of an answer's member that has one of these names.
 pub(crate) fn names<const N: usize>(about: &str, names: [&'static str; N]) -> Object {
-    string().description(Some(about)).enum_values(Some(names)).build()
+    string()
+        .description(Some(about))
+        .enum_values(Some(names))
+        .build()
 }
 
 /// Tells two answers apart.
@@ -139,7 +154,11 @@ pub(crate) fn always_false() -> Object {
 }
 
 /// One of a few names.
-fn choice<T>(given: &Given, parse: impl Fn(&str) -> Option<T>, names: &[&str]) -> Result<T, Invalid> {
+fn choice<T>(
+    given: &Given,
+    parse: impl Fn(&str) -> Option<T>,
+    names: &[&str],
+) -> Result<T, Invalid> {
     parse(text(given)?).ok_or_else(|| Invalid(format!("must be one of {}", names.join(", "))))
 }
 
@@ -149,7 +168,9 @@ impl Field for EventKind {
     }
 
     fn schema() -> ObjectBuilder {
-        string().enum_values(Some(Self::ALL.map(Self::as_str))).examples([Self::SyncCompleted.as_str()])
+        string()
+            .enum_values(Some(Self::ALL.map(Self::as_str)))
+            .examples([Self::SyncCompleted.as_str()])
     }
 }
 
@@ -180,22 +201,27 @@ impl Field for bool {
 
 /// A whole number within bounds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Number<const LEAST: i64, const MOST: i64>(pub(crate) i64);
+pub(crate) struct Number<const LEAST: i64, const MAX: i64>(pub(crate) i64);
 
-impl<const LEAST: i64, const MOST: i64> Field for Number<LEAST, MOST> {
+impl<const LEAST: i64, const MAX: i64> Field for Number<LEAST, MAX> {
     fn read(given: &Given) -> Result<Self, Invalid> {
         let number = match given {
             Given::Json(value) => value.as_i64().or_else(|| value.as_f64().and_then(whole)),
             Given::Text(text) if !text.starts_with('+') => text.parse().ok(),
             Given::Text(_) | Given::Wrong(_) => None,
         };
-        let number = number.filter(|number| (LEAST..=MOST).contains(number));
-        number.map(Self).ok_or_else(|| Invalid(format!("must be a whole number from {LEAST} to {MOST}")))
+        let number = number.filter(|number| (LEAST..=MAX).contains(number));
+        number
+            .map(Self)
+            .ok_or_else(|| Invalid(format!("must be a whole number from {LEAST} to {MAX}")))
     }
 
     fn schema() -> ObjectBuilder {
         let number = ObjectBuilder::new().schema_type(Type::Integer);
-        number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))).minimum(Some(LEAST)).maximum(Some(MOST))
+        number
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(LEAST))
+            .maximum(Some(MAX))
     }
 }
 
@@ -209,15 +235,15 @@ fn whole(number: f64) -> Option<i64> {
 
 /// A text for people who read it later.
 #[derive(Debug)]
-pub(crate) struct Note<const MOST: usize>(pub(crate) String);
+pub(crate) struct Note<const MAX: usize>(pub(crate) String);
 
-impl<const MOST: usize> Field for Note<MOST> {
+impl<const MAX: usize> Field for Note<MAX> {
     fn read(given: &Given) -> Result<Self, Invalid> {
-        bounded_text(text(given)?, MOST).map(Self)
+        bounded_text(text(given)?, MAX).map(Self)
     }
 
     fn schema() -> ObjectBuilder {
-        bounded(MOST)
+        bounded(MAX)
     }
 }
 
@@ -227,7 +253,10 @@ impl Field for Digest {
     }
 
     fn schema() -> ObjectBuilder {
-        string().min_length(Some(64)).max_length(Some(64)).pattern(Some("^[0-9A-Fa-f]{64}$"))
+        string()
+            .min_length(Some(64))
+            .max_length(Some(64))
+            .pattern(Some("^[0-9A-Fa-f]{64}$"))
     }
 }
 
@@ -237,10 +266,18 @@ mod tests {
 
     #[test]
     fn uuids_have_one_form() {
-        for good in ["0190a5e4-7b1c-7def-8abc-0123456789ab", "0190A5E4-7B1C-7DEF-8ABC-0123456789AB"] {
+        for good in [
+            "0190a5e4-7b1c-7def-8abc-0123456789ab",
+            "0190A5E4-7B1C-7DEF-8ABC-0123456789AB",
+        ] {
             assert!(hyphenated(good).is_ok(), "{good}");
         }
-        for bad in ["", "token", "0190a5e47b1c7def8abc0123456789ab", "{0190a5e4-7b1c-7def-8abc-0123456789ab}"] {
+        for bad in [
+            "",
+            "token",
+            "0190a5e47b1c7def8abc0123456789ab",
+            "{0190a5e4-7b1c-7def-8abc-0123456789ab}",
+        ] {
             assert!(hyphenated(bad).is_err(), "{bad}");
         }
     }

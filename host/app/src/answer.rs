@@ -25,11 +25,19 @@ pub(crate) struct Sent {
 
 impl Sent {
     pub(crate) fn failed(why: String) -> Self {
-        Self { outcome: SendOutcome::Failed { retry_after: None }, status: None, error: Some(why), response: None }
+        Self {
+            outcome: SendOutcome::Failed { retry_after: None },
+            status: None,
+            error: Some(why),
+            response: None,
+        }
     }
 
     pub(crate) fn hopeless(why: String) -> Self {
-        Self { outcome: SendOutcome::Hopeless, ..Self::failed(why) }
+        Self {
+            outcome: SendOutcome::Hopeless,
+            ..Self::failed(why)
+        }
     }
 }
 
@@ -41,11 +49,19 @@ pub(crate) async fn judge(response: Response, now: Time, deadline: Instant) -> S
     let outcome = match status {
         status if status.is_success() => SendOutcome::Accepted,
         StatusCode::GONE => SendOutcome::Gone,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => SendOutcome::Failed { retry_after },
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            SendOutcome::Failed { retry_after }
+        }
         _ => SendOutcome::Failed { retry_after: None },
     };
-    let error = (outcome != SendOutcome::Accepted).then(|| format!("the receiver answered {status}"));
-    let sent = Sent { outcome, status: Some(status), error, response: first_bytes(response, deadline).await };
+    let error =
+        (outcome != SendOutcome::Accepted).then(|| format!("the receiver answered {status}"));
+    let sent = Sent {
+        outcome,
+        status: Some(status),
+        error,
+        response: first_bytes(response, deadline).await,
+    };
     failpoint::pass("response.after");
     sent
 }
@@ -53,7 +69,8 @@ pub(crate) async fn judge(response: Response, now: Time, deadline: Instant) -> S
 async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
-    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await {
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await
+    {
         read += chunk.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(KEEP_MOST - kept.len())]);
         if read >= READ_MOST {
@@ -92,7 +109,11 @@ mod tests {
             ("", None),
         ] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
-            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{value:?}");
+            assert_eq!(
+                retry_after(&headers, now),
+                seconds.map(Duration::from_secs),
+                "{value:?}"
+            );
         }
     }
 }

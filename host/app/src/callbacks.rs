@@ -13,7 +13,9 @@ use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, Health, SendOutcome, Settled, Time, settle};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, Event, Health, SendOutcome, Settled, Time, settle,
+};
 use wharf_engine::Fault;
 use wharf_queue::Queue;
 use wharf_store::{
@@ -23,17 +25,20 @@ use wharf_store::{
     outbox::{self, FanOut, Message, NewDelivery},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, retention, trace, turns::Turns};
+use crate::{
+    App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, retention, trace,
+    turns::Turns,
+};
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.
 const BATCH: usize = 64;
 /// Events of a batch that are shaped at a time.
 const SHAPINGS: usize = 8;
 /// Endpoints looked at per claim.
-const LANES: i64 = 64;
+const ENDPOINT_QUEUES: i64 = 64;
 /// How soon an event is shaped again whose shaper was out of service; doubled up to the longest.
 const FIRST_RESHAPE: Duration = Duration::from_secs(1);
-const LONGEST_RESHAPE: Duration = Duration::from_secs(60);
+const MAX_RESHAPE: Duration = Duration::from_secs(60);
 
 /// Pause before attempts are settled again that the database did not take.
 const RESETTLE: Duration = Duration::from_millis(100);
@@ -65,17 +70,20 @@ struct Desk {
 impl App {
     /// One pass of the callback scheduler: rings if anything is due.
     pub async fn schedule_callbacks(&self) -> Result<Scheduled, AppError> {
-        const MOST: i64 = 1_000;
+        const MAX: i64 = 1_000;
         failpoint::pass("callback.sweep.before");
         let now = self.0.clock.now();
-        let mut conn = self.0.store.read().await?;
-        let events = outbox::count_due(&mut conn, MOST, now).await?;
-        let due = events + deliveries::count_due(&mut conn, MOST, now).await?;
+        let mut conn = self.0.ledger.read().await?;
+        let events = outbox::count_due(&mut conn, MAX, now).await?;
+        let due = events + deliveries::count_due(&mut conn, MAX, now).await?;
         if due > 0 {
             self.0.doorbell.ring(Queue::Callback, "due");
         }
         failpoint::pass("callback.sweep.after");
-        Ok(Scheduled { scanned: u64::try_from(due).unwrap_or(0), enqueued: u64::from(due > 0) })
+        Ok(Scheduled {
+            scanned: u64::try_from(due).unwrap_or(0),
+            enqueued: u64::from(due > 0),
+        })
     }
 
     /// Rings every second while anything is due, and forgets what was finished long ago. Any number may run. Returns
@@ -92,7 +100,10 @@ impl App {
                 _ = cleanings.tick() => self.forget_finished().await.map(drop),
             };
             if let Err(error) = done {
-                warn!(error = &error as &dyn std::error::Error, "callback scheduling failed; trying again");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "callback scheduling failed; trying again"
+                );
             }
         }
     }
@@ -108,7 +119,10 @@ impl App {
         let mut renewals = tokio::time::interval(settings.lease / 3);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut desk = Desk {
-            turns: Turns::new(settings.callbacks.concurrency, settings.callbacks.per_endpoint),
+            turns: Turns::new(
+                settings.callbacks.concurrency,
+                settings.callbacks.per_endpoint,
+            ),
             after: EndpointId(Uuid::nil()),
             held: HashMap::new(),
         };
@@ -116,7 +130,10 @@ impl App {
             let worked = match self.take_turn(&mut desk, &mut sends, &settler).await {
                 Ok(worked) => worked,
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "deliveries cannot be claimed; trying again");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "deliveries cannot be claimed; trying again"
+                    );
                     tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(settings.poll) => {} }
                     false
                 }
@@ -164,7 +181,13 @@ impl App {
                 let (outcome, attempt) = sending.instrument(span.clone()).await;
                 trace::delivered(&span, &attempt);
                 // The settler outlives the sends.
-                let _ = settler.send(Report { claimed: delivery, outcome, attempt }).await;
+                let _ = settler
+                    .send(Report {
+                        claimed: delivery,
+                        outcome,
+                        attempt,
+                    })
+                    .await;
             });
         }
         Ok(fanned_out? > 0 || any_claimed)
@@ -174,19 +197,30 @@ impl App {
     async fn fan_out(&self) -> Result<usize, StoreError> {
         let now = self.0.clock.now();
         let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-        let claimed = outbox::claim(&mut self.0.store.write().await?, self.0.settings.lease, limit, now).await?;
+        let claimed = outbox::claim(
+            &mut self.0.ledger.write().await?,
+            self.0.settings.lease,
+            limit,
+            now,
+        )
+        .await?;
         if claimed.is_empty() {
             return Ok(0);
         }
-        let wanted: BTreeSet<(&str, &str)> =
-            claimed.iter().map(|c| (c.event.organization_id.as_str(), c.event.kind.as_str())).collect();
+        let wanted: BTreeSet<(&str, &str)> = claimed
+            .iter()
+            .map(|c| (c.event.organization_id.as_str(), c.event.kind.as_str()))
+            .collect();
         let wanted: Vec<_> = wanted.into_iter().collect();
-        let listening = endpoints::listening(&mut self.0.store.read().await?, &wanted).await?;
+        let listening = endpoints::listening(&mut self.0.ledger.read().await?, &wanted).await?;
         let mut events = Vec::new();
         let listening = &listening;
         let shapings = claimed.into_iter().map(|claimed| async move {
-            let (organization, kind) = (claimed.event.organization_id.as_str(), &claimed.event.kind);
-            let theirs = listening.iter().filter(|l| l.organization_id == organization && &l.event == kind);
+            let (organization, kind) =
+                (claimed.event.organization_id.as_str(), &claimed.event.kind);
+            let theirs = listening
+                .iter()
+                .filter(|l| l.organization_id == organization && &l.event == kind);
             let theirs: Vec<&Listening> = theirs.collect();
             let span = trace::fan_out(&claimed);
             self.shape_for(claimed, &theirs, now).instrument(span).await
@@ -195,7 +229,7 @@ impl App {
         while let Some(event) = shapings.next().await {
             events.push(event);
         }
-        let mut tx = self.0.store.begin().await?;
+        let mut tx = self.0.ledger.begin().await?;
         let written = outbox::fan_out(&mut tx, &events, now).await?;
         failpoint::pass("fanout.commit.before");
         tx.commit().await?;
@@ -206,10 +240,18 @@ impl App {
 
     /// Shapes an event once per shaper that its endpoints want. Endpoints whose shaper is out of service get their
     /// delivery when it is back; the others do not wait for it.
-    async fn shape_for(&self, claimed: outbox::Claimed, endpoints: &[&Listening], now: Time) -> FanOut {
+    async fn shape_for(
+        &self,
+        claimed: outbox::Claimed,
+        endpoints: &[&Listening],
+        now: Time,
+    ) -> FanOut {
         let event = &claimed.event;
         let (mut messages, mut deliveries, mut again) = (Vec::new(), Vec::new(), None);
-        let shapers: BTreeSet<&str> = endpoints.iter().map(|endpoint| endpoint.shaper.as_str()).collect();
+        let shapers: BTreeSet<&str> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.shaper.as_str())
+            .collect();
         for shaper in shapers {
             let dead = match self.shape(shaper, event).await {
                 Ok(message) => {
@@ -219,36 +261,51 @@ impl App {
                 Err(Unshaped::Refused(why)) => Some(why),
                 Err(Unshaped::OutOfService(why)) => {
                     let doublings = u32::try_from(claimed.attempt.clamp(1, 7) - 1).unwrap_or(0);
-                    let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(LONGEST_RESHAPE);
+                    let wait = (FIRST_RESHAPE * 2u32.pow(doublings)).min(MAX_RESHAPE);
                     warn!(outboxId = %event.id, shaper, why, "event cannot be shaped now");
                     again = Some((now + wait, why));
                     continue;
                 }
             };
-            deliveries.extend(endpoints.iter().filter(|endpoint| endpoint.shaper == shaper).map(|endpoint| {
-                NewDelivery {
-                    id: DeliveryId(new_id(now)),
-                    endpoint_id: endpoint.id,
-                    shaper: shaper.into(),
-                    dead: dead.clone(),
-                }
-            }));
+            deliveries.extend(
+                endpoints
+                    .iter()
+                    .filter(|endpoint| endpoint.shaper == shaper)
+                    .map(|endpoint| NewDelivery {
+                        id: DeliveryId(new_id(now)),
+                        endpoint_id: endpoint.id,
+                        shaper: shaper.into(),
+                        dead: dead.clone(),
+                    }),
+            );
         }
-        FanOut { claimed, messages, deliveries, again }
+        FanOut {
+            claimed,
+            messages,
+            deliveries,
+            again,
+        }
     }
 
     /// The event's body as this shaper makes it.
     pub(crate) async fn shape(&self, shaper: &str, event: &Event) -> Result<Message, Unshaped> {
-        let called = self.call_plugin("shape", self.0.engine.shape(shaper, event)).await;
+        let called = self
+            .call_plugin("shape", self.0.engine.shape(shaper, event))
+            .await;
         match called.result {
             Ok(message) => Ok(Message {
                 shaper: shaper.to_owned(),
-                plugin_digest: called.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+                plugin_digest: called
+                    .digest
+                    .map(|digest| digest.to_string())
+                    .unwrap_or_default(),
                 content_type: message.content_type,
                 headers: message.headers,
                 body: message.body,
             }),
-            Err(Fault::Refused(why)) => Err(Unshaped::Refused(format!("the shaper refused the event: {why}"))),
+            Err(Fault::Refused(why)) => Err(Unshaped::Refused(format!(
+                "the shaper refused the event: {why}"
+            ))),
             Err(fault) => Err(Unshaped::OutOfService(format!("shaper {shaper}: {fault}"))),
         }
     }
@@ -258,20 +315,31 @@ impl App {
             return Ok(Vec::new());
         }
         let now = self.0.clock.now();
-        let lanes = deliveries::lanes(&mut self.0.store.read().await?, desk.after, LANES, now).await?;
-        let last_page = i64::try_from(lanes.len()).unwrap_or(i64::MAX) < LANES;
-        desk.after = match lanes.last() {
-            Some(lane) if !last_page => lane.endpoint_id,
+        let endpoint_queues = deliveries::endpoint_queues(
+            &mut self.0.ledger.read().await?,
+            desk.after,
+            ENDPOINT_QUEUES,
+            now,
+        )
+        .await?;
+        let last_page = i64::try_from(endpoint_queues.len()).unwrap_or(i64::MAX) < ENDPOINT_QUEUES;
+        desk.after = match endpoint_queues.last() {
+            Some(endpoint_queue) if !last_page => endpoint_queue.endpoint_id,
             _ => EndpointId(Uuid::nil()),
         };
-        let shares = desk.turns.share(&lanes, BATCH);
+        let shares = desk.turns.share(&endpoint_queues, BATCH);
         if shares.is_empty() {
             // Nothing here for us; the next page may have something, the loop's next round looks there.
-            return if last_page { Ok(Vec::new()) } else { Box::pin(self.claim_deliveries(desk)).await };
+            return if last_page {
+                Ok(Vec::new())
+            } else {
+                Box::pin(self.claim_deliveries(desk)).await
+            };
         }
         let settings = &self.0.settings;
-        let mut tx = self.0.store.begin().await?;
-        let claimed = deliveries::claim(&mut tx, &shares, &settings.worker_name, settings.lease, now).await?;
+        let mut tx = self.0.ledger.begin().await?;
+        let claimed =
+            deliveries::claim(&mut tx, &shares, &settings.worker_name, settings.lease, now).await?;
         failpoint::pass("callback.claim.before");
         tx.commit().await?;
         failpoint::pass("callback.claim.after");
@@ -285,7 +353,8 @@ impl App {
         }
         failpoint::pass("callback.renewal.before");
         let until = self.0.clock.now() + self.0.settings.lease;
-        let renewed = async { deliveries::renew(&mut self.0.store.write().await?, &fences, until).await };
+        let renewed =
+            async { deliveries::renew(&mut self.0.ledger.write().await?, &fences, until).await };
         match renewed.await {
             Ok(kept) => {
                 let lost = fences.len() - kept.len();
@@ -295,7 +364,10 @@ impl App {
                 }
                 failpoint::pass("callback.renewal.after");
             }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "leases could not be renewed"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "leases could not be renewed"
+            ),
         }
     }
 
@@ -318,7 +390,10 @@ impl App {
 
     async fn settle_batch(&self, reports: &[Report]) {
         let now = self.0.clock.now();
-        let settled: Vec<SettledDelivery> = reports.iter().map(|report| self.settled(report, now)).collect();
+        let settled: Vec<SettledDelivery> = reports
+            .iter()
+            .map(|report| self.settled(report, now))
+            .collect();
         let began = Instant::now();
         let held = loop {
             match self.write_settled(reports, &settled, now).await {
@@ -326,11 +401,17 @@ impl App {
                 // The answers are in our hands: keep them until the database takes them, or the leases end and the
                 // deliveries are sent once more.
                 Err(error) if began.elapsed() < self.0.settings.lease => {
-                    warn!(error = &error as &dyn std::error::Error, "attempts could not be settled; trying again");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "attempts could not be settled; trying again"
+                    );
                     tokio::time::sleep(RESETTLE).await;
                 }
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "attempts not settled; leases will end");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "attempts not settled; leases will end"
+                    );
                     return;
                 }
             }
@@ -338,16 +419,28 @@ impl App {
         for (report, settled) in reports.iter().zip(&settled) {
             let held = held.contains(&settled.fence.id);
             log_delivery(report, settled, held);
-            self.0.metrics.delivery(&report.claimed, report.outcome, &report.attempt, settled.state, held, now);
+            self.0.metrics.delivery(
+                &report.claimed,
+                report.outcome,
+                &report.attempt,
+                settled.state,
+                held,
+                now,
+            );
         }
-        info!(deliveries = settled.len(), settled = held.len(), "callback_job_completed");
+        info!(
+            deliveries = settled.len(),
+            settled = held.len(),
+            "callback_job_completed"
+        );
     }
 
     fn settled(&self, report: &Report, now: Time) -> SettledDelivery {
         let attempt_number = report.claimed.attempts_before + 1;
         let schedule = &self.0.settings.callbacks.schedule;
         let counted = attempt_number - report.claimed.schedule_base;
-        let (state, due_at) = match settle(counted, report.outcome, schedule, now, fastrand::f64()) {
+        let (state, due_at) = match settle(counted, report.outcome, schedule, now, fastrand::f64())
+        {
             Settled::Done => (DeliveryState::Success, None),
             Settled::RetryAt(at) => (DeliveryState::Pending, Some(at)),
             Settled::Dead => (DeliveryState::Failed, None),
@@ -368,7 +461,7 @@ impl App {
         settled: &[SettledDelivery],
         now: Time,
     ) -> Result<Vec<DeliveryId>, StoreError> {
-        let mut tx = self.0.store.begin().await?;
+        let mut tx = self.0.ledger.begin().await?;
         let held = deliveries::settle(&mut tx, settled, now).await?;
         let disabled = self.nurse_endpoints(&mut tx, reports, now).await?;
         failpoint::pass("settle.commit.before");
@@ -399,7 +492,12 @@ impl App {
         now: Time,
     ) -> Result<Vec<(EndpointId, String)>, StoreError> {
         let mut showings = BTreeMap::<EndpointId, Showing>::new();
-        for Report { claimed, outcome, .. } in reports.iter().filter(|report| report.claimed.endpoint_is_active) {
+        for Report {
+            claimed, outcome, ..
+        } in reports
+            .iter()
+            .filter(|report| report.claimed.endpoint_is_active)
+        {
             let showing = showings.entry(claimed.endpoint_id).or_default();
             showing.was_failing |= claimed.endpoint_is_failing;
             match outcome {
@@ -418,9 +516,10 @@ impl App {
             let is = was.after(showing.succeeded, showing.failed, now);
             let reason = match is.failing_since {
                 _ if showing.gone => Some("the receiver answered 410 Gone".to_owned()),
-                Some(since) if is.is_beyond_hope(limit, now) => {
-                    Some(format!("no attempt has succeeded since {since}: {} failed", is.failures))
-                }
+                Some(since) if is.is_beyond_hope(limit, now) => Some(format!(
+                    "no attempt has succeeded since {since}: {} failed",
+                    is.failures
+                )),
                 _ => None,
             };
             (is, reason)
@@ -431,19 +530,23 @@ impl App {
 
 impl Desk {
     fn begin(&mut self, claimed: &Claimed) {
-        self.turns.begin(claimed.endpoint_id, &claimed.organization_id);
+        self.turns
+            .begin(claimed.endpoint_id, &claimed.organization_id);
         self.held.insert(claimed.fence.id, claimed.fence);
     }
 
     fn end(&mut self, claimed: Claimed) {
-        self.turns.end(claimed.endpoint_id, &claimed.organization_id);
+        self.turns
+            .end(claimed.endpoint_id, &claimed.organization_id);
         self.held.remove(&claimed.fence.id);
     }
 }
 
 /// The original's fields, for one attempt to one endpoint.
 fn log_delivery(report: &Report, settled: &SettledDelivery, held: bool) {
-    let Report { claimed, attempt, .. } = report;
+    let Report {
+        claimed, attempt, ..
+    } = report;
     if !held {
         warn!(deliveryId = %claimed.fence.id, "stale_write_refused: another worker has taken this delivery over");
     }

@@ -46,7 +46,9 @@ impl AppError {
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Conflict(_) => Self::Unavailable(Arc::new(error)),
+            StoreError::Unavailable(_) | StoreError::Conflict(_) => {
+                Self::Unavailable(Arc::new(error))
+            }
             StoreError::Taken(_) => Self::EndpointTaken,
             _ => Self::Internal(Arc::new(error)),
         }

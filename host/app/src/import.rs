@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 use wharf_domain::{ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_state};
 use wharf_store::{
-    Store, StoreError,
+    Ledger, StoreError,
     logs::{self, NewLog},
-    stores::Store as Shop,
+    stores::Store,
 };
 
 use crate::{App, AppError, entropy::new_id, failpoint, trace};
@@ -42,27 +42,42 @@ const BATCH: usize = 128;
 const TRIES: u32 = 5;
 
 impl Imports {
-    pub(crate) fn start(store: Store) -> Self {
+    pub(crate) fn start(ledger: Ledger) -> Self {
         let (commits, inbox) = mpsc::channel(4 * BATCH);
-        tokio::spawn(commit_batches(store, inbox));
-        Self { flights: Mutex::default(), commits }
+        tokio::spawn(commit_batches(ledger, inbox));
+        Self {
+            flights: Mutex::default(),
+            commits,
+        }
     }
 
     /// Joins the flight of this key, or starts one.
-    fn join(&self, key: &Key, start: impl FnOnce() -> BoxFuture<'static, Result<ImportResult, AppError>>) -> Flight {
+    fn join(
+        &self,
+        key: &Key,
+        start: impl FnOnce() -> BoxFuture<'static, Result<ImportResult, AppError>>,
+    ) -> Flight {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.entry(key.clone()).or_insert_with(|| start().shared()).clone()
+        flights
+            .entry(key.clone())
+            .or_insert_with(|| start().shared())
+            .clone()
     }
 
     fn landed(&self, key: &Key) {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 
     async fn commit(&self, log: NewLog) -> Result<ImportResult, AppError> {
         let (answer, answered) = oneshot::channel();
         let sent = self.commits.send(Commit { log, answer }).await;
         sent.map_err(|_| AppError::internal(CommitterGone))?;
-        answered.await.map_err(|_| AppError::internal(CommitterGone))?
+        answered
+            .await
+            .map_err(|_| AppError::internal(CommitterGone))?
     }
 }
 
@@ -72,7 +87,11 @@ struct CommitterGone;
 
 impl App {
     /// Imports an order. Idempotent on (store, receipt): the first result is stored and answered ever after.
-    pub async fn import(&self, token: SyncToken, receipt: Receipt) -> Result<ImportResult, AppError> {
+    pub async fn import(
+        &self,
+        token: SyncToken,
+        receipt: Receipt,
+    ) -> Result<ImportResult, AppError> {
         let began = Instant::now();
         let (answer, asked) = match self.look_up(token, &receipt).await {
             Ok((_, Some(known))) => (Ok(known), None),
@@ -83,12 +102,16 @@ impl App {
         answer
     }
 
-    async fn look_up(&self, token: SyncToken, receipt: &Receipt) -> Result<(Shop, Option<ImportResult>), AppError> {
-        let looked_up = logs::look_up(&mut self.0.store.read().await?, token, receipt).await?;
+    async fn look_up(
+        &self,
+        token: SyncToken,
+        receipt: &Receipt,
+    ) -> Result<(Store, Option<ImportResult>), AppError> {
+        let looked_up = logs::look_up(&mut self.0.ledger.read().await?, token, receipt).await?;
         looked_up.ok_or(AppError::StoreNotFound)
     }
 
-    async fn import_new(&self, store: Shop, receipt: Receipt) -> Result<ImportResult, AppError> {
+    async fn import_new(&self, store: Store, receipt: Receipt) -> Result<ImportResult, AppError> {
         let key = (store.id, receipt);
         let app = self.clone();
         // A task of its own: a client that hangs up takes nobody else's import down, nor leaves a flight behind.
@@ -101,12 +124,17 @@ impl App {
                 result
             };
             let task = tokio::spawn(import.instrument(span).in_current_span());
-            task.map(|joined| joined.unwrap_or_else(|panic| Err(AppError::internal(panic)))).boxed()
+            task.map(|joined| joined.unwrap_or_else(|panic| Err(AppError::internal(panic))))
+                .boxed()
         });
         flight.await
     }
 
-    async fn ask_and_store(&self, store: &Shop, receipt: &Receipt) -> Result<ImportResult, AppError> {
+    async fn ask_and_store(
+        &self,
+        store: &Store,
+        receipt: &Receipt,
+    ) -> Result<ImportResult, AppError> {
         let now = self.0.clock.now();
         let (answer, plugin_digest) = self.ask(store, receipt, now).await;
         let log = NewLog {
@@ -121,11 +149,11 @@ impl App {
     }
 }
 
-async fn commit_batches(store: Store, mut inbox: mpsc::Receiver<Commit>) {
+async fn commit_batches(ledger: Ledger, mut inbox: mpsc::Receiver<Commit>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let logs: Vec<NewLog> = batch.iter().map(|commit| commit.log.clone()).collect();
-        match record(&store, &logs).await {
+        match record(&ledger, &logs).await {
             Ok(results) => answer(batch.drain(..), results.into_iter().map(Ok)),
             Err(error) if batch.len() == 1 || matches!(error, StoreError::Unavailable(_)) => {
                 let error = AppError::from(error);
@@ -135,8 +163,11 @@ async fn commit_batches(store: Store, mut inbox: mpsc::Receiver<Commit>) {
             // One import that the database refuses must not fail the others: each for itself, then.
             Err(_) => {
                 for commit in batch.drain(..) {
-                    let result = record(&store, std::slice::from_ref(&commit.log)).await;
-                    answer(std::iter::once(commit), std::iter::once(result.map_err(AppError::from).and_then(only)));
+                    let result = record(&ledger, std::slice::from_ref(&commit.log)).await;
+                    answer(
+                        std::iter::once(commit),
+                        std::iter::once(result.map_err(AppError::from).and_then(only)),
+                    );
                 }
             }
         }
@@ -144,22 +175,32 @@ async fn commit_batches(store: Store, mut inbox: mpsc::Receiver<Commit>) {
 }
 
 fn only(results: Vec<ImportResult>) -> Result<ImportResult, AppError> {
-    results.into_iter().next().ok_or_else(|| AppError::internal(CommitterGone))
+    results
+        .into_iter()
+        .next()
+        .ok_or_else(|| AppError::internal(CommitterGone))
 }
 
-fn answer(commits: impl Iterator<Item = Commit>, results: impl Iterator<Item = Result<ImportResult, AppError>>) {
+fn answer(
+    commits: impl Iterator<Item = Commit>,
+    results: impl Iterator<Item = Result<ImportResult, AppError>>,
+) {
     for (commit, result) in commits.zip(results) {
         // Nobody may be listening any more; the import is stored all the same.
         let _ = commit.answer.send(result);
     }
 }
 
-async fn record(store: &Store, logs: &[NewLog]) -> Result<Vec<ImportResult>, StoreError> {
-    let now = logs.iter().map(|log| log.at).max().unwrap_or(Time::from_micros(0));
+async fn record(ledger: &Ledger, logs: &[NewLog]) -> Result<Vec<ImportResult>, StoreError> {
+    let now = logs
+        .iter()
+        .map(|log| log.at)
+        .max()
+        .unwrap_or(Time::from_micros(0));
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_record(store, logs, now).await {
+        match try_record(ledger, logs, now).await {
             Err(StoreError::Conflict(_)) if tries < TRIES => {
                 tokio::time::sleep(Duration::from_millis(5) * tries).await;
             }
@@ -168,8 +209,12 @@ async fn record(store: &Store, logs: &[NewLog]) -> Result<Vec<ImportResult>, Sto
     }
 }
 
-async fn try_record(store: &Store, new: &[NewLog], now: Time) -> Result<Vec<ImportResult>, StoreError> {
-    let mut tx = store.begin().await?;
+async fn try_record(
+    ledger: &Ledger,
+    new: &[NewLog],
+    now: Time,
+) -> Result<Vec<ImportResult>, StoreError> {
+    let mut tx = ledger.begin().await?;
     let results = logs::record(&mut tx, new, now).await?;
     failpoint::pass("import.commit.before");
     tx.commit().await?;

@@ -30,17 +30,19 @@ use wharf_domain::Clock;
 use wharf_engine::Engine;
 use wharf_failpoint as failpoint;
 use wharf_queue::Doorbell;
-use wharf_store::Store;
+use wharf_store::Ledger;
 
 pub use error::AppError;
 pub use marketplace::MockAnswer;
-pub use mending::{MOST_PER_PAGE, Page, Recovered, Redrive, Run};
+pub use mending::{MAX_PER_PAGE, Page, Recovered, Redrive, Run};
 pub use metrics::Metrics;
 pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
 pub use trace::{TARGET as TRACES, TRACEPARENT, continue_from};
-pub use webhooks::{Activity, Endpoint, EndpointChange, LONGEST_OVERLAP, SecretReport, TestSent, WebhookRegistration};
+pub use webhooks::{
+    Activity, Endpoint, EndpointChange, MAX_OVERLAP, SecretReport, TestSent, WebhookRegistration,
+};
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
@@ -49,12 +51,12 @@ pub use wharf_store::transitions::PluginTransition;
 /// What the operations work with.
 pub struct Parts {
     /// The ledger.
-    pub store: Store,
+    pub ledger: Ledger,
     /// The news that there is work.
     pub doorbell: Doorbell,
     /// The plugins.
     pub engine: Engine,
-    /// The present time; in production the store's own (see [`Store::clock`]).
+    /// The present time; in production the ledger's own (see [`Ledger::clock`]).
     pub clock: Arc<dyn Clock>,
     /// How to work.
     pub settings: AppSettings,
@@ -74,7 +76,7 @@ pub struct Scheduled {
 pub struct App(Arc<Inner>);
 
 struct Inner {
-    store: Store,
+    ledger: Ledger,
     doorbell: Doorbell,
     engine: Engine,
     clock: Arc<dyn Clock>,
@@ -90,18 +92,33 @@ impl App {
     /// # Errors
     /// The HTTP client for webhooks cannot be built.
     pub fn new(parts: Parts) -> Result<Self, AppError> {
-        let Parts { store, doorbell, engine, clock, settings } = parts;
+        let Parts {
+            ledger,
+            doorbell,
+            engine,
+            clock,
+            settings,
+        } = parts;
         let sender = send::Sender::new(&settings.callbacks)?;
-        let imports = import::Imports::start(store.clone());
+        let imports = import::Imports::start(ledger.clone());
         let metrics = Metrics::new();
-        let inner = Arc::new(Inner { store, doorbell, engine, clock, settings, imports, sender, metrics });
+        let inner = Arc::new(Inner {
+            ledger,
+            doorbell,
+            engine,
+            clock,
+            settings,
+            imports,
+            sender,
+            metrics,
+        });
         metrics::gather(&inner);
         Ok(Self(inner))
     }
 
     /// Whether the database answers. Redis is never a reason to be unready: without it workers poll.
     pub async fn ready(&self) -> Result<(), AppError> {
-        Ok(self.0.store.read().await?.ping().await?)
+        Ok(self.0.ledger.read().await?.ping().await?)
     }
 
     /// The plugins.

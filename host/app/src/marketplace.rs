@@ -57,22 +57,44 @@ impl App {
             now: self.0.clock.now(),
             access_token: None,
         };
-        let called = self.call_plugin("validate", self.0.engine.validate(marketplace, request)).await;
-        Ok(match called.result.unwrap_or_else(wharf_engine::Fault::into_answer) {
-            Answer::Accepted(Order { id, amount, currency, imported_at }) => {
-                MockAnswer::Accepted { order_id: id, amount, currency, imported_at }
-            }
-            Answer::Refused(_) => MockAnswer::Rejected,
-            Answer::RateLimited(wait) => MockAnswer::RateLimited { retry_after: wait.unwrap_or(MOCK_RETRY_AFTER) },
-            Answer::Unavailable(why) | Answer::Parked(why) => {
-                tracing::warn!(marketplace, why, "marketplace_unavailable");
-                MockAnswer::Unavailable
-            }
-        })
+        let called = self
+            .call_plugin("validate", self.0.engine.validate(marketplace, request))
+            .await;
+        Ok(
+            match called
+                .result
+                .unwrap_or_else(wharf_engine::Fault::into_answer)
+            {
+                Answer::Accepted(Order {
+                    id,
+                    amount,
+                    currency,
+                    imported_at,
+                }) => MockAnswer::Accepted {
+                    order_id: id,
+                    amount,
+                    currency,
+                    imported_at,
+                },
+                Answer::Refused(_) => MockAnswer::Rejected,
+                Answer::RateLimited(wait) => MockAnswer::RateLimited {
+                    retry_after: wait.unwrap_or(MOCK_RETRY_AFTER),
+                },
+                Answer::Unavailable(why) | Answer::Deferred(why) => {
+                    tracing::warn!(marketplace, why, "marketplace_unavailable");
+                    MockAnswer::Unavailable
+                }
+            },
+        )
     }
 
     /// Asks the store's marketplace about a receipt. With the digest of the plugin that answered.
-    pub(crate) async fn ask(&self, store: &Store, receipt: &Receipt, now: Time) -> (Answer, Option<String>) {
+    pub(crate) async fn ask(
+        &self,
+        store: &Store,
+        receipt: &Receipt,
+        now: Time,
+    ) -> (Answer, Option<String>) {
         let request = ValidateRequest {
             receipt: receipt.clone(),
             currency: store.currency,
@@ -100,7 +122,9 @@ impl App {
         let (span, began) = (trace::plugin_call(operation), Instant::now());
         let called = call.instrument(span.clone()).await;
         let outcome = call_outcome(called.result.as_ref().err());
-        self.0.metrics.plugin_call(called.plugin.as_deref(), outcome, began.elapsed());
+        self.0
+            .metrics
+            .plugin_call(called.plugin.as_deref(), outcome, began.elapsed());
         trace::plugin_called(&span, &called, outcome);
         called
     }
@@ -108,6 +132,10 @@ impl App {
     /// For the border of the sandbox, which adds it to a request where the operator granted that. Guests never see it.
     fn access_token_of(&self, store: &Store) -> Option<AccessToken> {
         let opened = store.access_token(&self.0.settings.encryption_key);
-        opened.inspect_err(|error| tracing::error!(store_id = %store.id, %error, "access token unreadable")).ok()
+        opened
+            .inspect_err(
+                |error| tracing::error!(store_id = %store.id, %error, "access token unreadable"),
+            )
+            .ok()
     }
 }

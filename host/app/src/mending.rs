@@ -17,7 +17,7 @@ use wharf_store::{
 use crate::{App, AppError};
 
 /// The most deliveries that one page shows.
-pub const MOST_PER_PAGE: usize = 100;
+pub const MAX_PER_PAGE: usize = 100;
 /// Rows of one transaction.
 const PAGE: i64 = 500;
 /// Events that are shaped and stored at a time.
@@ -70,7 +70,10 @@ struct Spread {
 impl Spread {
     fn new(now: Time, per_minute: Option<i64>) -> Self {
         let per_minute = per_minute.map(|rate| u32::try_from(rate.max(1)).unwrap_or(u32::MAX));
-        Self { next: now, interval: per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate) }
+        Self {
+            next: now,
+            interval: per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate),
+        }
     }
 
     fn next(&mut self) -> Time {
@@ -81,7 +84,7 @@ impl Spread {
 }
 
 impl App {
-    /// A page of deliveries, newest first. At most [`MOST_PER_PAGE`].
+    /// A page of deliveries, newest first. At most [`MAX_PER_PAGE`].
     pub async fn deliveries(
         &self,
         organization: &OrganizationId,
@@ -92,30 +95,55 @@ impl App {
         if let Scope::Endpoint(id, _) = scope {
             self.stored_endpoint(organization, id).await?;
         }
-        let limit = limit.clamp(1, MOST_PER_PAGE);
+        let limit = limit.clamp(1, MAX_PER_PAGE);
         let one_more = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let mut conn = self.0.store.read().await?;
+        let mut conn = self.0.ledger.read().await?;
         let mut items = history::page(&mut conn, organization, scope, before, one_more).await?;
         let is_last = items.len() <= limit;
         items.truncate(limit);
-        let next = if is_last { None } else { items.last().map(|delivery| delivery.id) };
+        let next = if is_last {
+            None
+        } else {
+            items.last().map(|delivery| delivery.id)
+        };
         Ok(Page { items, next })
     }
 
     /// One delivery with all that is known of its attempts.
-    pub async fn delivery(&self, organization: &OrganizationId, id: DeliveryId) -> Result<Delivery, AppError> {
-        let mut conn = self.0.store.read().await?;
-        history::get(&mut conn, organization, id).await?.ok_or(AppError::DeliveryNotFound)
+    pub async fn delivery(
+        &self,
+        organization: &OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Delivery, AppError> {
+        let mut conn = self.0.ledger.read().await?;
+        history::get(&mut conn, organization, id)
+            .await?
+            .ok_or(AppError::DeliveryNotFound)
     }
 
     /// Sends a delivery now, whatever became of it, with the whole retry schedule before it. The bytes are the same.
-    pub async fn resend(&self, organization: &OrganizationId, id: DeliveryId) -> Result<Delivery, AppError> {
+    pub async fn resend(
+        &self,
+        organization: &OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Delivery, AppError> {
         let delivery = self.delivery(organization, id).await?;
-        if !self.stored_endpoint(organization, delivery.endpoint_id).await?.is_active {
+        if !self
+            .stored_endpoint(organization, delivery.endpoint_id)
+            .await?
+            .is_active
+        {
             return Err(AppError::EndpointDisabled);
         }
-        let mut tx = self.0.store.begin().await?;
-        let is_due = resend::resend(&mut tx, organization, id, delivery.event_id, self.0.clock.now()).await?;
+        let mut tx = self.0.ledger.begin().await?;
+        let is_due = resend::resend(
+            &mut tx,
+            organization,
+            id,
+            delivery.event_id,
+            self.0.clock.now(),
+        )
+        .await?;
         tx.commit().await?;
         if !is_due && delivery.state != DeliveryState::Pending {
             return Err(AppError::NothingToSend);
@@ -135,11 +163,16 @@ impl App {
         if let Some(id) = endpoint {
             self.active_endpoint(organization, id).await?;
         }
-        let which = DeadLetters { organization, endpoint, since: how.since };
+        let which = DeadLetters {
+            organization,
+            endpoint,
+            since: how.since,
+        };
         if how.run == Run::Dry {
-            return Ok(resend::count_dead(&mut self.0.store.read().await?, which).await?);
+            return Ok(resend::count_dead(&mut self.0.ledger.read().await?, which).await?);
         }
-        self.revive_all(which, &mut Spread::new(self.0.clock.now(), how.per_minute)).await
+        self.revive_all(which, &mut Spread::new(self.0.clock.now(), how.per_minute))
+            .await
     }
 
     /// Gives an endpoint what it should have received: its dead letters, and the events that it missed.
@@ -150,26 +183,41 @@ impl App {
         how: Redrive,
     ) -> Result<Recovered, AppError> {
         let found = self.active_endpoint(organization, endpoint).await?;
-        let letters = DeadLetters { organization, endpoint: Some(endpoint), since: how.since };
-        let missed = Missed { organization, event: &found.event, endpoint };
+        let letters = DeadLetters {
+            organization,
+            endpoint: Some(endpoint),
+            since: how.since,
+        };
+        let missed = Missed {
+            organization,
+            event: &found.event,
+            endpoint,
+        };
         if how.run == Run::Dry {
-            let mut conn = self.0.store.read().await?;
+            let mut conn = self.0.ledger.read().await?;
             let failed = resend::count_dead(&mut conn, letters).await?;
-            return Ok(Recovered { failed, missed: resend::count_missed(&mut conn, missed, how.since).await? });
+            return Ok(Recovered {
+                failed,
+                missed: resend::count_missed(&mut conn, missed, how.since).await?,
+            });
         }
         let mut spread = Spread::new(self.0.clock.now(), how.per_minute);
         let failed = self.revive_all(letters, &mut spread).await?;
         let mut recovered = Recovered { failed, missed: 0 };
         let mut cursor = EventCursor::at(how.since);
         loop {
-            let events = resend::missed(&mut self.0.store.read().await?, missed, cursor, EVENTS).await?;
+            let events =
+                resend::missed(&mut self.0.ledger.read().await?, missed, cursor, EVENTS).await?;
             let Some(last) = events.last() else { break };
             cursor = EventCursor::behind(last);
             let mut extras = Vec::with_capacity(events.len());
             for event in &events {
-                extras.push(self.extra_delivery(event, endpoint, &found.shaper, spread.next()).await?);
+                extras.push(
+                    self.extra_delivery(event, endpoint, &found.shaper, spread.next())
+                        .await?,
+                );
             }
-            let mut tx = self.0.store.begin().await?;
+            let mut tx = self.0.ledger.begin().await?;
             outbox::deliver(&mut tx, &extras, self.0.clock.now()).await?;
             tx.commit().await?;
             self.0.doorbell.ring(Queue::Callback, "recover");
@@ -185,19 +233,33 @@ impl App {
         id: EndpointId,
     ) -> Result<wharf_store::endpoints::Endpoint, AppError> {
         let endpoint = self.stored_endpoint(organization, id).await?;
-        if endpoint.is_active { Ok(endpoint) } else { Err(AppError::EndpointDisabled) }
+        if endpoint.is_active {
+            Ok(endpoint)
+        } else {
+            Err(AppError::EndpointDisabled)
+        }
     }
 
     /// Walks by id, so that a letter that dies again meanwhile is not met twice.
-    async fn revive_all(&self, which: DeadLetters<'_>, spread: &mut Spread) -> Result<i64, AppError> {
+    async fn revive_all(
+        &self,
+        which: DeadLetters<'_>,
+        spread: &mut Spread,
+    ) -> Result<i64, AppError> {
         let mut after = DeliveryId(Uuid::nil());
         let mut revived = 0;
         loop {
-            let letters = resend::dead(&mut self.0.store.read().await?, which, after, PAGE).await?;
-            let Some((last, _)) = letters.last() else { break };
+            let letters =
+                resend::dead(&mut self.0.ledger.read().await?, which, after, PAGE).await?;
+            let Some((last, _)) = letters.last() else {
+                break;
+            };
             after = *last;
-            let letters: Vec<_> = letters.into_iter().map(|(id, event)| (id, event, spread.next())).collect();
-            let mut tx = self.0.store.begin().await?;
+            let letters: Vec<_> = letters
+                .into_iter()
+                .map(|(id, event)| (id, event, spread.next()))
+                .collect();
+            let mut tx = self.0.ledger.begin().await?;
             let still_dead = resend::revive(&mut tx, &letters, self.0.clock.now()).await?;
             tx.commit().await?;
             self.0.doorbell.ring(Queue::Callback, "redrive");

@@ -25,7 +25,7 @@ pub enum PluginChange {
     Activate(Digest),
     /// That the revision serves that did before.
     RollBack,
-    /// That its calls are parked.
+    /// That its calls are deferred.
     Disable {
         /// Why, for people.
         reason: String,
@@ -74,14 +74,22 @@ impl App {
 
     /// One plugin with its audit; `None` if there is no such plugin.
     pub async fn plugin(&self, name: &str) -> Result<Option<PluginDetails>, AppError> {
-        let Some(report) = self.plugin_report(name) else { return Ok(None) };
-        let transitions = transitions::newest(&mut self.0.store.read().await?, name, SHOWN).await?;
-        Ok(Some(PluginDetails { report, transitions }))
+        let Some(report) = self.plugin_report(name) else {
+            return Ok(None);
+        };
+        let transitions =
+            transitions::newest(&mut self.0.ledger.read().await?, name, SHOWN).await?;
+        Ok(Some(PluginDetails {
+            report,
+            transitions,
+        }))
     }
 
     /// What a plugin is and how it does in this process; `None` if there is no such plugin.
     pub fn plugin_report(&self, name: &str) -> Option<PluginReport> {
-        self.plugins().into_iter().find(|report| report.plugin == name)
+        self.plugins()
+            .into_iter()
+            .find(|report| report.plugin == name)
     }
 
     /// Takes an uploaded component through every stage and lets it serve.
@@ -99,21 +107,31 @@ impl App {
             UploadedGrants::AsBefore => self.plugin_report(name).and_then(|report| report.grants),
             UploadedGrants::Text(text) => (!text.trim().is_empty()).then_some(text),
         };
-        self.0.engine.upload(name, component, grants.as_deref(), actor).await
+        self.0
+            .engine
+            .upload(name, component, grants.as_deref(), actor)
+            .await
     }
 
     /// Does what an operator wants of a plugin.
     ///
     /// # Errors
     /// Why it was not done; nothing has changed then.
-    pub async fn change_plugin(&self, name: &str, change: PluginChange, actor: &str) -> Result<(), OperationError> {
+    pub async fn change_plugin(
+        &self,
+        name: &str,
+        change: PluginChange,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         let engine = &self.0.engine;
         match change {
             PluginChange::Activate(digest) => engine.activate(name, digest, actor).await,
             PluginChange::RollBack => engine.rollback(name, actor).await.map(drop),
             PluginChange::Disable { reason } => engine.disable(name, &reason, actor).await,
             PluginChange::Enable => engine.enable(name, actor).await,
-            PluginChange::Quarantine { digest, reason } => engine.quarantine(name, digest, &reason, actor).await,
+            PluginChange::Quarantine { digest, reason } => {
+                engine.quarantine(name, digest, &reason, actor).await
+            }
             PluginChange::Release(digest) => engine.release(name, digest, actor).await,
         }
     }
@@ -121,7 +139,9 @@ impl App {
     /// Writes the steps of plugins' revisions into the audit until it is told to stop, and then those that are left.
     /// The schema must be up to date. There is one audit in a process: a second one has nothing to do.
     pub async fn run_plugin_audit(&self, stop: CancellationToken) {
-        let Some(mut transitions) = self.0.engine.transitions() else { return stop.cancelled().await };
+        let Some(mut transitions) = self.0.engine.transitions() else {
+            return stop.cancelled().await;
+        };
         let mut ids = Ids::default();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -135,14 +155,17 @@ impl App {
             if received == 0 {
                 return;
             }
-            let rows: Vec<_> = batch.drain(..).map(|transition| row(ids.next(transition.at), transition)).collect();
+            let rows: Vec<_> = batch
+                .drain(..)
+                .map(|transition| row(ids.next(transition.at), transition))
+                .collect();
             self.record_transitions(&rows, &stop).await;
         }
     }
 
     /// Tries until it is done, or once if there is no time left.
     async fn record_transitions(&self, rows: &[PluginTransition], stop: &CancellationToken) {
-        let record = async || transitions::record(&mut self.0.store.write().await?, rows).await;
+        let record = async || transitions::record(&mut self.0.ledger.write().await?, rows).await;
         while let Err(error) = record().await {
             tracing::warn!(%error, steps = rows.len(), "the audit of plugins could not be written");
             if stop.is_cancelled() {
@@ -157,7 +180,15 @@ impl App {
 }
 
 fn row(id: Uuid, transition: Transition) -> PluginTransition {
-    let Transition { at, plugin, digest, from, to, reason, actor } = transition;
+    let Transition {
+        at,
+        plugin,
+        digest,
+        from,
+        to,
+        reason,
+        actor,
+    } = transition;
     PluginTransition {
         id,
         at,
@@ -181,7 +212,11 @@ struct Ids {
 impl Ids {
     fn next(&mut self, at: Time) -> Uuid {
         let millis = at.as_micros() / 1_000;
-        self.used = if millis == self.millis { self.used.saturating_add(1) } else { 0 };
+        self.used = if millis == self.millis {
+            self.used.saturating_add(1)
+        } else {
+            0
+        };
         self.millis = millis;
         let mut bytes: [u8; 10] = random();
         bytes[..2].copy_from_slice(&self.used.to_be_bytes());
@@ -196,8 +231,12 @@ mod tests {
     #[test]
     fn ids_sort_as_the_steps_came() {
         let mut ids = Ids::default();
-        let ids: Vec<Uuid> =
-            [5_000, 5_000, 5_001, 5_999, 6_000, 6_000].map(|at| ids.next(Time::from_micros(at))).into();
-        assert!(ids.is_sorted() && ids.iter().all(|id| id.get_version_num() == 7), "{ids:?}");
+        let ids: Vec<Uuid> = [5_000, 5_000, 5_001, 5_999, 6_000, 6_000]
+            .map(|at| ids.next(Time::from_micros(at)))
+            .into();
+        assert!(
+            ids.is_sorted() && ids.iter().all(|id| id.get_version_num() == 7),
+            "{ids:?}"
+        );
     }
 }

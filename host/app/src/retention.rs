@@ -18,11 +18,13 @@ const BATCHES: usize = 20;
 impl App {
     /// Removes events that were finished longer ago than the retention, oldest first; answers how many.
     pub async fn forget_finished(&self) -> Result<u64, AppError> {
-        let Some(retention) = self.0.settings.callbacks.retention else { return Ok(0) };
+        let Some(retention) = self.0.settings.callbacks.retention else {
+            return Ok(0);
+        };
         let before = self.0.clock.now() - retention;
         let mut forgotten = 0;
         for _ in 0..BATCHES {
-            let removed = outbox::forget(&mut self.0.store.write().await?, before, BATCH).await?;
+            let removed = outbox::forget(&mut self.0.ledger.write().await?, before, BATCH).await?;
             forgotten += removed;
             if removed < BATCH.unsigned_abs() {
                 break;

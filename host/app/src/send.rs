@@ -47,15 +47,29 @@ struct Post {
 impl Sender {
     pub(crate) fn new(settings: &CallbackSettings) -> Result<Self, AppError> {
         let addresses = Arc::new(settings.addresses.clone());
-        let client = client(GuardedResolver::system(Arc::clone(&addresses)), settings.per_endpoint);
+        let client = client(
+            GuardedResolver::system(Arc::clone(&addresses)),
+            settings.per_endpoint,
+        );
         let client = client.map_err(AppError::internal)?;
         let threads = Threads::start().map_err(AppError::internal)?;
         let webhook_secret = settings.webhook_secret.clone();
-        Ok(Self { client, addresses, webhook_secret, timeout: settings.timeout, threads })
+        Ok(Self {
+            client,
+            addresses,
+            webhook_secret,
+            timeout: settings.timeout,
+            threads,
+        })
     }
 
     /// Sends a delivery once. Never fails: whatever happens is an attempt with an outcome.
-    pub(crate) async fn send(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> (SendOutcome, Attempt) {
+    pub(crate) async fn send(
+        &self,
+        claimed: &Claimed,
+        key: &EncryptionKey,
+        now: Time,
+    ) -> (SendOutcome, Attempt) {
         let began = Instant::now();
         let sent = match self.prepare(claimed, key, now) {
             Ok(post) => self.exchange(post, now, began + self.timeout).await,
@@ -76,14 +90,24 @@ impl Sender {
             return Err("the endpoint is disabled".into());
         }
         // Parsed again: a row may have been put in by hand.
-        let url = TargetUrl::parse(&claimed.target_url).map_err(|why| format!("the endpoint's URL {why}"))?;
+        let url = TargetUrl::parse(&claimed.target_url)
+            .map_err(|why| format!("the endpoint's URL {why}"))?;
         check_literal(url.url(), &self.addresses).map_err(|forbidden| forbidden.to_string())?;
         let headers = self.headers(claimed, key, now)?;
-        Ok(Post { url: url.url().clone(), headers, body: claimed.body.clone() })
+        Ok(Post {
+            url: url.url().clone(),
+            headers,
+            body: claimed.body.clone(),
+        })
     }
 
     /// Posts and judges the answer, on the sending threads.
-    async fn exchange(&self, Post { url, headers, body }: Post, now: Time, deadline: Instant) -> Sent {
+    async fn exchange(
+        &self,
+        Post { url, headers, body }: Post,
+        now: Time,
+        deadline: Instant,
+    ) -> Sent {
         let request = self.client.post(url).headers(headers).body(body);
         let unanswered = format!("no answer within {:?}", self.timeout);
         let late = Sent::failed(unanswered.clone());
@@ -102,12 +126,19 @@ impl Sender {
         }
     }
 
-    fn headers(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> Result<HeaderMap, String> {
+    fn headers(
+        &self,
+        claimed: &Claimed,
+        key: &EncryptionKey,
+        now: Time,
+    ) -> Result<HeaderMap, String> {
         let secrets = claimed.secrets(key).map_err(|error| error.to_string())?;
         let id = claimed.event_id.to_string();
         let mut headers = HeaderMap::new();
         let mut set = |name: &str, value: &str| {
-            let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+            let header = HeaderName::try_from(name)
+                .ok()
+                .zip(HeaderValue::try_from(value).ok());
             let (name, value) = header.ok_or_else(|| format!("header {name} cannot be sent"))?;
             headers.insert(name, value);
             Ok::<(), String>(())
@@ -120,12 +151,18 @@ impl Sender {
         set("x-event-id", &id)?;
         set("webhook-id", &id)?;
         set("webhook-timestamp", &now.as_seconds().to_string())?;
-        set("webhook-signature", &secrets.signature(claimed.event_id, now, &claimed.body))?;
+        set(
+            "webhook-signature",
+            &secrets.signature(claimed.event_id, now, &claimed.body),
+        )?;
         if let Some(traceparent) = trace::traceparent() {
             set(trace::TRACEPARENT, &traceparent)?;
         }
         if let Some(secret) = &self.webhook_secret {
-            set("x-webhook-signature", &seed_signature(secret.expose_secret().as_bytes(), &claimed.body))?;
+            set(
+                "x-webhook-signature",
+                &seed_signature(secret.expose_secret().as_bytes(), &claimed.body),
+            )?;
         }
         Ok(headers)
     }
@@ -133,7 +170,9 @@ impl Sender {
 
 /// Why sending failed. The outermost error says only that it did, and to which URL, which the endpoint tells as well.
 pub(crate) fn causes(error: &reqwest::Error) -> String {
-    let Some(first) = std::error::Error::source(error) else { return error.to_string() };
+    let Some(first) = std::error::Error::source(error) else {
+        return error.to_string();
+    };
     let mut text = first.to_string();
     let mut cause = first.source();
     while let Some(inner) = cause {

@@ -1,8 +1,8 @@
 //! Registering stores, reading their status, asking for a run.
 
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreId, StoreName, SyncStatus, SyncToken,
-    Time,
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreId, StoreName,
+    SyncStatus, SyncToken, Time,
 };
 use wharf_store::{jobs, stores};
 
@@ -66,7 +66,10 @@ pub(crate) fn job_id(store: StoreId) -> String {
 
 impl App {
     /// Registers a store; one with the same organization, marketplace and external id is updated and keeps its ids.
-    pub async fn register_store(&self, registration: StoreRegistration) -> Result<RegisteredStore, AppError> {
+    pub async fn register_store(
+        &self,
+        registration: StoreRegistration,
+    ) -> Result<RegisteredStore, AppError> {
         let now = self.0.clock.now();
         let new = stores::NewStore {
             id: StoreId(new_id(now)),
@@ -79,16 +82,21 @@ impl App {
             currency: registration.currency,
             nonce: random(),
         };
-        let mut conn = self.0.store.write().await?;
+        let mut conn = self.0.ledger.write().await?;
         let key = &self.0.settings.encryption_key;
         let (store_id, sync_token) = stores::register(&mut conn, key, &new, now).await?;
-        Ok(RegisteredStore { store_id, sync_token })
+        Ok(RegisteredStore {
+            store_id,
+            sync_token,
+        })
     }
 
     /// One row's read, however long the store's log is.
     pub async fn sync_status(&self, token: SyncToken) -> Result<StatusReport, AppError> {
-        let mut conn = self.0.store.read().await?;
-        let report = stores::report(&mut conn, token).await?.ok_or(AppError::StoreNotFound)?;
+        let mut conn = self.0.ledger.read().await?;
+        let report = stores::report(&mut conn, token)
+            .await?
+            .ok_or(AppError::StoreNotFound)?;
         Ok(StatusReport {
             last_sync_at: report.last_sync_at,
             imported_orders: report.imported_orders,
@@ -99,10 +107,15 @@ impl App {
 
     /// Queues a run of the store now, without waiting for the scheduler.
     pub async fn request_sync(&self, token: SyncToken) -> Result<SyncRequested, AppError> {
-        let mut conn = self.0.store.write().await?;
-        let store = stores::by_token(&mut conn, token).await?.ok_or(AppError::StoreNotFound)?;
+        let mut conn = self.0.ledger.write().await?;
+        let store = stores::by_token(&mut conn, token)
+            .await?
+            .ok_or(AppError::StoreNotFound)?;
         let queued = jobs::enqueue(&mut conn, [store.id], self.0.clock.now()).await?;
         self.ring_for(store.id);
-        Ok(SyncRequested { store_id: store.id, newly_queued: !queued.is_empty() })
+        Ok(SyncRequested {
+            store_id: store.id,
+            newly_queued: !queued.is_empty(),
+        })
     }
 }

@@ -11,7 +11,9 @@ use futures::{StreamExt, stream};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
-use wharf_domain::{Event, EventId, EventKind, LogStatus, RunId, StoreId, SyncCounts, SyncStatus, Time, next_state};
+use wharf_domain::{
+    Event, EventId, EventKind, LogStatus, RunId, StoreId, SyncCounts, SyncStatus, Time, next_state,
+};
 use wharf_queue::{Acquired, Guard, Queue};
 use wharf_store::{
     StoreError,
@@ -21,7 +23,9 @@ use wharf_store::{
     stores::{self, Cursor, Store},
 };
 
-use crate::{App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, stores::job_id, trace};
+use crate::{
+    App, AppError, Scheduled, entropy::new_id, failpoint, metrics::Leased, stores::job_id, trace,
+};
 
 /// Stores per page of the scheduler's walk.
 const PAGE: i64 = 500;
@@ -30,7 +34,7 @@ const SWEEP: i64 = 64;
 /// How long a job waits that found its store locked, or the database not available.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-const LONGEST_RETRY: Duration = Duration::from_secs(5 * 60);
+const MAX_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// How working on a job ended.
 enum Ended {
@@ -50,8 +54,15 @@ impl App {
         let mut scheduled = Scheduled::default();
         let mut cursor = Cursor::START;
         loop {
-            let mut conn = self.0.store.write().await?;
-            let page = stores::page(&mut conn, cursor, now, now - self.0.settings.sync.rest, PAGE).await?;
+            let mut conn = self.0.ledger.write().await?;
+            let page = stores::page(
+                &mut conn,
+                cursor,
+                now,
+                now - self.0.settings.sync.rest,
+                PAGE,
+            )
+            .await?;
             scheduled.scanned += page.scanned as u64;
             if !page.due.is_empty() {
                 let queued = jobs::enqueue(&mut conn, page.due, now).await?;
@@ -63,7 +74,11 @@ impl App {
             }
             cursor = page.next;
         }
-        info!(scannedStores = scheduled.scanned, enqueuedJobs = scheduled.enqueued, "scheduler_run");
+        info!(
+            scannedStores = scheduled.scanned,
+            enqueuedJobs = scheduled.enqueued,
+            "scheduler_run"
+        );
         Ok(scheduled)
     }
 
@@ -81,14 +96,17 @@ impl App {
                 _ = sweeps.tick() => self.sweep_syncs().await,
             };
             if let Err(error) = done {
-                warn!(error = &error as &dyn std::error::Error, "scheduler_run failed; trying again");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "scheduler_run failed; trying again"
+                );
             }
         }
     }
 
     async fn sweep_syncs(&self) -> Result<(), AppError> {
         failpoint::pass("sync.sweep.before");
-        let mut conn = self.0.store.read().await?;
+        let mut conn = self.0.ledger.read().await?;
         let due = jobs::due(&mut conn, SWEEP, self.0.clock.now()).await?;
         due.into_iter().for_each(|store| self.ring_for(store));
         failpoint::pass("sync.sweep.after");
@@ -109,7 +127,11 @@ impl App {
         while !stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
             let free = self.0.settings.sync.concurrency.saturating_sub(jobs.len());
-            let claimed = if free == 0 { Ok(Vec::new()) } else { self.claim_jobs(free).await };
+            let claimed = if free == 0 {
+                Ok(Vec::new())
+            } else {
+                self.claim_jobs(free).await
+            };
             let idle = match claimed {
                 Ok(claimed) => {
                     let idle = claimed.is_empty();
@@ -120,7 +142,10 @@ impl App {
                     idle
                 }
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "jobs cannot be claimed; trying again");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "jobs cannot be claimed; trying again"
+                    );
                     tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(self.0.settings.poll) => {} }
                     continue;
                 }
@@ -137,11 +162,18 @@ impl App {
     }
 
     async fn claim_jobs(&self, most: usize) -> Result<Vec<Claimed>, AppError> {
-        let mut conn = self.0.store.write().await?;
+        let mut conn = self.0.ledger.write().await?;
         let settings = &self.0.settings;
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         failpoint::pass("sync.claim.before");
-        let claimed = jobs::claim(&mut conn, &settings.worker_name, settings.lease, limit, self.0.clock.now()).await?;
+        let claimed = jobs::claim(
+            &mut conn,
+            &settings.worker_name,
+            settings.lease,
+            limit,
+            self.0.clock.now(),
+        )
+        .await?;
         if !claimed.is_empty() {
             failpoint::pass("sync.claim.after");
         }
@@ -158,11 +190,18 @@ impl App {
     /// Answers how it ended, as the metrics name it.
     async fn work_on(&self, job: Claimed, stop: CancellationToken) -> &'static str {
         failpoint::pass("lock.get.before");
-        let lock = match self.0.doorbell.lock().acquire(job.fence.store_id, self.0.settings.lease).await {
+        let lock = match self
+            .0
+            .doorbell
+            .lock()
+            .acquire(job.fence.store_id, self.0.settings.lease)
+            .await
+        {
             Acquired::Held(guard) => Some(guard),
             Acquired::Busy => {
                 debug!("the store is locked by another worker");
-                self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT).await;
+                self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT)
+                    .await;
                 return "locked";
             }
             Acquired::Unavailable(error) => {
@@ -182,7 +221,8 @@ impl App {
             }
             Ok(Ended::Finished { again: false }) => "finished",
             Ok(Ended::Stopped) => {
-                self.hand_back(job.fence, GiveBack::Shutdown, Duration::ZERO).await;
+                self.hand_back(job.fence, GiveBack::Shutdown, Duration::ZERO)
+                    .await;
                 "stopped"
             }
             Err(StoreError::FenceLost) => {
@@ -193,14 +233,17 @@ impl App {
             // The database's trouble is not the job's: it goes on as soon as the database does.
             Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
                 warn!(error = &error as &dyn std::error::Error, "job_interrupted");
-                self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT).await;
+                self.hand_back(job.fence, GiveBack::Shutdown, BUSY_WAIT)
+                    .await;
                 "interrupted"
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "job_failed");
-                let wait = (FIRST_RETRY * 2u32.pow(u32::try_from(job.attempt.clamp(1, 10) - 1).unwrap_or(0)))
-                    .min(LONGEST_RETRY);
-                self.hand_back(job.fence, GiveBack::Failed(&error.to_string()), wait).await;
+                let wait = (FIRST_RETRY
+                    * 2u32.pow(u32::try_from(job.attempt.clamp(1, 10) - 1).unwrap_or(0)))
+                .min(MAX_RETRY);
+                self.hand_back(job.fence, GiveBack::Failed(&error.to_string()), wait)
+                    .await;
                 "failed"
             }
         };
@@ -222,7 +265,7 @@ impl App {
                 let _ = lock.extend(lease).await;
             }
             let renewed = async {
-                let mut conn = self.0.store.write().await?;
+                let mut conn = self.0.ledger.write().await?;
                 jobs::renew(&mut conn, fence, self.0.clock.now() + lease).await
             };
             match renewed.await {
@@ -235,7 +278,10 @@ impl App {
                     return StoreError::FenceLost;
                 }
                 // The next commit decides: it is refused if the lease ran out and somebody else took over.
-                Err(error) => warn!(error = &error as &dyn std::error::Error, "the lease could not be renewed"),
+                Err(error) => warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the lease could not be renewed"
+                ),
             }
         }
     }
@@ -243,11 +289,14 @@ impl App {
     async fn hand_back(&self, fence: Fence, why: GiveBack<'_>, wait: Duration) {
         let now = self.0.clock.now();
         let given = async {
-            let mut conn = self.0.store.write().await?;
+            let mut conn = self.0.ledger.write().await?;
             jobs::give_back(&mut conn, fence, why, now + wait, now).await
         };
         if let Err(error) = given.await {
-            warn!(error = &error as &dyn std::error::Error, "the job could not be given back; its lease will end");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the job could not be given back; its lease will end"
+            );
         }
     }
 
@@ -256,10 +305,18 @@ impl App {
         let Some(store) = self.store_of(job.fence).await? else {
             return Ok(Ended::Finished { again: false });
         };
-        let started_at = job.run.map_or_else(|| self.0.clock.now(), |run| run.started_at);
+        let started_at = job
+            .run
+            .map_or_else(|| self.0.clock.now(), |run| run.started_at);
         let (mut due, mut more) = self.due(&store, started_at).await?;
         if due.is_empty() && job.run.is_none() {
-            let again = jobs::finish(&mut self.0.store.write().await?, job.fence, false, started_at).await?;
+            let again = jobs::finish(
+                &mut self.0.ledger.write().await?,
+                job.fence,
+                false,
+                started_at,
+            )
+            .await?;
             return Ok(Ended::Finished { again });
         }
         let run = match job.run {
@@ -272,7 +329,10 @@ impl App {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
             };
             let last = !more || chunk == settings.chunks_per_job;
-            if let Some(again) = self.write_chunk(&store, job.fence, run, &answers, last).await? {
+            if let Some(again) = self
+                .write_chunk(&store, job.fence, run, &answers, last)
+                .await?
+            {
                 return Ok(Ended::Finished { again });
             }
             (due, more) = self.due(&store, run.started_at).await?;
@@ -281,13 +341,19 @@ impl App {
     }
 
     async fn store_of(&self, fence: Fence) -> Result<Option<Store>, StoreError> {
-        stores::by_id(&mut self.0.store.read().await?, fence.store_id).await
+        stores::by_id(&mut self.0.ledger.read().await?, fence.store_id).await
     }
 
     /// A chunk of the logs that were due at `until`, and whether there are more.
     async fn due(&self, store: &Store, until: Time) -> Result<(Vec<DueLog>, bool), StoreError> {
         let chunk_size = self.0.settings.sync.chunk_size;
-        let mut due = logs::due(&mut self.0.store.read().await?, store.id, until, chunk_size + 1).await?;
+        let mut due = logs::due(
+            &mut self.0.ledger.read().await?,
+            store.id,
+            until,
+            chunk_size + 1,
+        )
+        .await?;
         let chunk_size = usize::try_from(chunk_size).unwrap_or(usize::MAX);
         let more = due.len() > chunk_size;
         due.truncate(chunk_size);
@@ -295,12 +361,20 @@ impl App {
     }
 
     async fn start_run(&self, store: &Store, fence: Fence, now: Time) -> Result<Run, StoreError> {
-        let run = Run { id: RunId(new_id(now)), started_at: now, counts: SyncCounts::default() };
+        let run = Run {
+            id: RunId(new_id(now)),
+            started_at: now,
+            counts: SyncCounts::default(),
+        };
         let data = serde_json::json!({ "storeId": store.id.to_string() });
-        let mut tx = self.0.store.begin().await?;
+        let mut tx = self.0.ledger.begin().await?;
         jobs::start_run(&mut tx, fence, run.id, now).await?;
-        outbox::emit(&mut tx, &event(store, EventKind::SyncStarted, &data, now), trace::traceparent().as_deref())
-            .await?;
+        outbox::emit(
+            &mut tx,
+            &event(store, EventKind::SyncStarted, &data, now),
+            trace::traceparent().as_deref(),
+        )
+        .await?;
         failpoint::pass("sync.start.before");
         tx.commit().await?;
         failpoint::pass("sync.start.after");
@@ -311,13 +385,24 @@ impl App {
     /// Asks about every log, several at a time, with no transaction open.
     async fn ask_all(&self, store: &Store, run: Run, due: Vec<DueLog>) -> Vec<SettledLog> {
         // Results are dated after the run's beginning, so that a refused receipt waits for the next run.
-        let now = self.0.clock.now().max(run.started_at + Duration::from_micros(1));
+        let now = self
+            .0
+            .clock
+            .now()
+            .max(run.started_at + Duration::from_micros(1));
         let asks = due.into_iter().map(|log| async move {
             let (answer, plugin_digest) = self.ask(store, &log.receipt, now).await;
             let state = next_state(Some((log.status, log.attempt)), answer, now);
-            SettledLog { log, state, plugin_digest }
+            SettledLog {
+                log,
+                state,
+                plugin_digest,
+            }
         });
-        stream::iter(asks).buffer_unordered(self.0.settings.sync.asks).collect().await
+        stream::iter(asks)
+            .buffer_unordered(self.0.settings.sync.asks)
+            .collect()
+            .await
     }
 
     /// One transaction: logs, counters, status, the run's sums; with the last chunk the run's event and its end too.
@@ -330,15 +415,27 @@ impl App {
         answers: &[SettledLog],
         last: bool,
     ) -> Result<Option<bool>, StoreError> {
-        let now = self.0.clock.now().max(run.started_at + Duration::from_micros(1));
+        let now = self
+            .0
+            .clock
+            .now()
+            .max(run.started_at + Duration::from_micros(1));
         let chunk = count(answers);
-        let mut tx = self.0.store.begin().await?;
+        let mut tx = self.0.ledger.begin().await?;
         let sums = jobs::hold(&mut tx, fence, chunk, now + self.0.settings.lease, now).await?;
         let status = logs::settle(&mut tx, store.id, answers, now).await?;
-        let end = if status == SyncStatus::Failed { EventKind::SyncFailed } else { EventKind::SyncCompleted };
+        let end = if status == SyncStatus::Failed {
+            EventKind::SyncFailed
+        } else {
+            EventKind::SyncCompleted
+        };
         let again = if last {
-            outbox::emit(&mut tx, &event(store, end, &run_data(store, sums), now), trace::traceparent().as_deref())
-                .await?;
+            outbox::emit(
+                &mut tx,
+                &event(store, end, &run_data(store, sums), now),
+                trace::traceparent().as_deref(),
+            )
+            .await?;
             let more = logs::has_due(&mut tx, store.id, run.started_at).await?;
             Some(jobs::finish(&mut tx, fence, more, now).await?)
         } else {
@@ -399,7 +496,12 @@ fn count(answers: &[SettledLog]) -> SyncCounts {
 }
 
 fn log_counts(message: &'static str, store: StoreId, counts: SyncCounts) {
-    let SyncCounts { processed, success, failed, rate_limited } = counts;
+    let SyncCounts {
+        processed,
+        success,
+        failed,
+        rate_limited,
+    } = counts;
     info!(
         storeId = %store, processedCount = processed, successCount = success, failedCount = failed,
         rateLimitedCount = rate_limited, "{message}"

@@ -31,7 +31,10 @@ impl Threads {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, JoinError>> {
-        let runtime = self.0.as_ref().expect("the runtime is there until it is dropped");
+        let runtime = self
+            .0
+            .as_ref()
+            .expect("the runtime is there until it is dropped");
         AbortOnDropHandle::new(runtime.spawn(work))
     }
 }

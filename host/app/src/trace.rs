@@ -32,17 +32,22 @@ pub(crate) fn traceparent() -> Option<String> {
         return None;
     }
     let mut carrier = HashMap::new();
-    global::get_text_map_propagator(|propagator| propagator.inject_context(&span.context(), &mut carrier));
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&span.context(), &mut carrier)
+    });
     carrier.remove(TRACEPARENT)
 }
 
 /// Makes a span, which was not entered yet, the child of one elsewhere. Without that, or if it cannot be read, the span
 /// begins a trace.
 pub fn continue_from(span: &Span, traceparent: Option<&str>) {
-    let Some(traceparent) = traceparent.filter(|_| !span.is_disabled()) else { return };
+    let Some(traceparent) = traceparent.filter(|_| !span.is_disabled()) else {
+        return;
+    };
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    let parent =
-        global::get_text_map_propagator(|propagator| propagator.extract_with_context(&Context::new(), &carrier));
+    let parent = global::get_text_map_propagator(|propagator| {
+        propagator.extract_with_context(&Context::new(), &carrier)
+    });
     // Fails only without the layer that the span would be collected by.
     let _ = span.set_parent(parent);
 }

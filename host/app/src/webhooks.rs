@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 use wharf_domain::{
-    DeliveryId, EndpointId, EndpointSecret, Event, EventId, EventKind, Health, OrganizationId, Secrets, ShaperName,
-    StoreId, TargetUrl, Time,
+    DeliveryId, EndpointId, EndpointSecret, Event, EventId, EventKind, Health, OrganizationId,
+    Secrets, ShaperName, StoreId, TargetUrl, Time,
 };
 use wharf_queue::Queue;
 use wharf_store::{
@@ -135,13 +135,16 @@ pub struct TestSent {
 /// The name of test events. Nobody can register for it.
 const TEST_EVENT: &str = "webhook.test";
 /// How long a replaced secret still signs at most.
-pub const LONGEST_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Deliveries of a deleted endpoint that go in one transaction.
 const DELETED_AT_ONCE: i64 = 500;
 
 impl App {
     /// Registers an endpoint; one with the same organization, event and URL is answered as it stands.
-    pub async fn register_webhook(&self, registration: WebhookRegistration) -> Result<Endpoint, AppError> {
+    pub async fn register_webhook(
+        &self,
+        registration: WebhookRegistration,
+    ) -> Result<Endpoint, AppError> {
         self.check_target(&registration.target_url)?;
         let now = self.0.clock.now();
         let secret = EndpointSecret::from_random(random());
@@ -155,10 +158,14 @@ impl App {
             secret: &secret,
             nonce: random(),
         };
-        let mut conn = self.0.store.write().await?;
-        let endpoint = endpoints::register(&mut conn, &self.0.settings.encryption_key, &new, now).await?;
+        let mut conn = self.0.ledger.write().await?;
+        let endpoint =
+            endpoints::register(&mut conn, &self.0.settings.encryption_key, &new, now).await?;
         let created = endpoint.id == new.id;
-        Ok(Endpoint { secret: created.then(|| secret.expose()), ..endpoint.into() })
+        Ok(Endpoint {
+            secret: created.then(|| secret.expose()),
+            ..endpoint.into()
+        })
     }
 
     fn check_target(&self, url: &TargetUrl) -> Result<(), AppError> {
@@ -168,13 +175,17 @@ impl App {
 
     /// The organization's endpoints, ordered by event, then URL.
     pub async fn webhooks(&self, organization: &OrganizationId) -> Result<Vec<Endpoint>, AppError> {
-        let mut conn = self.0.store.read().await?;
+        let mut conn = self.0.ledger.read().await?;
         let endpoints = endpoints::list(&mut conn, organization).await?;
         Ok(endpoints.into_iter().map(Endpoint::from).collect())
     }
 
     /// One endpoint.
-    pub async fn webhook(&self, organization: &OrganizationId, id: EndpointId) -> Result<Endpoint, AppError> {
+    pub async fn webhook(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+    ) -> Result<Endpoint, AppError> {
         Ok(self.stored_endpoint(organization, id).await?.into())
     }
 
@@ -183,8 +194,10 @@ impl App {
         organization: &OrganizationId,
         id: EndpointId,
     ) -> Result<endpoints::Endpoint, AppError> {
-        let mut conn = self.0.store.read().await?;
-        endpoints::get(&mut conn, organization, id).await?.ok_or(AppError::EndpointNotFound)
+        let mut conn = self.0.ledger.read().await?;
+        endpoints::get(&mut conn, organization, id)
+            .await?
+            .ok_or(AppError::EndpointNotFound)
     }
 
     /// Changes an endpoint. What is on its way to it goes to the new URL, with the body that it has.
@@ -233,7 +246,7 @@ impl App {
         change: impl FnOnce(&mut endpoints::Endpoint, &mut Secrets) + Send,
     ) -> Result<(endpoints::Endpoint, Secrets), AppError> {
         let (now, key) = (self.0.clock.now(), &self.0.settings.encryption_key);
-        let mut tx = self.0.store.begin().await?;
+        let mut tx = self.0.ledger.begin().await?;
         let found = endpoints::lock(&mut tx, organization, id).await?;
         let mut endpoint = found.ok_or(AppError::EndpointNotFound)?;
         let mut secrets = endpoint.secrets(key)?;
@@ -245,12 +258,19 @@ impl App {
     }
 
     /// Deletes an endpoint and its deliveries. Events that go to others as well are not touched.
-    pub async fn delete_webhook(&self, organization: &OrganizationId, id: EndpointId) -> Result<(), AppError> {
+    pub async fn delete_webhook(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+    ) -> Result<(), AppError> {
         let disabled = Activity::Disabled("it is being deleted".into());
-        let change = EndpointChange { activity: Some(disabled), ..EndpointChange::default() };
+        let change = EndpointChange {
+            activity: Some(disabled),
+            ..EndpointChange::default()
+        };
         self.update_webhook(organization, id, change).await?;
         loop {
-            let mut tx = self.0.store.begin().await?;
+            let mut tx = self.0.ledger.begin().await?;
             let deleted = resend::delete_some(&mut tx, id, DELETED_AT_ONCE).await?;
             let was_last = i64::try_from(deleted).is_ok_and(|deleted| deleted < DELETED_AT_ONCE);
             if was_last {
@@ -277,10 +297,14 @@ impl App {
 
     fn secret_report(&self, secrets: &Secrets) -> SecretReport {
         let overlaps = secrets.overlaps(self.0.clock.now()).collect();
-        SecretReport { secret: secrets.current().expose(), public_key: secrets.public_key(), overlaps }
+        SecretReport {
+            secret: secrets.current().expose(),
+            public_key: secrets.public_key(),
+            overlaps,
+        }
     }
 
-    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`LONGEST_OVERLAP`].
+    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`].
     pub async fn rotate_webhook_secret(
         &self,
         organization: &OrganizationId,
@@ -288,7 +312,7 @@ impl App {
         overlap: Duration,
     ) -> Result<SecretReport, AppError> {
         let now = self.0.clock.now();
-        let until = now + overlap.min(LONGEST_OVERLAP);
+        let until = now + overlap.min(MAX_OVERLAP);
         let new = EndpointSecret::from_random(random());
         let rotate = |_: &mut endpoints::Endpoint, secrets: &mut Secrets| {
             *secrets = secrets.clone().rotated(new, until, now);
@@ -299,7 +323,11 @@ impl App {
     }
 
     /// Sends an event named `webhook.test` to this endpoint alone.
-    pub async fn test_webhook(&self, organization: &OrganizationId, id: EndpointId) -> Result<TestSent, AppError> {
+    pub async fn test_webhook(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+    ) -> Result<TestSent, AppError> {
         let endpoint = self.stored_endpoint(organization, id).await?;
         if !endpoint.is_active {
             return Err(AppError::EndpointDisabled);
@@ -313,9 +341,14 @@ impl App {
             store_id: StoreId(Uuid::nil()),
             data: serde_json::json!({"endpointId": id.to_string(), "test": true}).to_string(),
         };
-        let extra = self.extra_delivery(&event, id, &endpoint.shaper, now).await?;
-        let sent = TestSent { event_id: event.id, delivery_id: extra.delivery.id };
-        let mut tx = self.0.store.begin().await?;
+        let extra = self
+            .extra_delivery(&event, id, &endpoint.shaper, now)
+            .await?;
+        let sent = TestSent {
+            event_id: event.id,
+            delivery_id: extra.delivery.id,
+        };
+        let mut tx = self.0.ledger.begin().await?;
         outbox::emit_delivered(&mut tx, &event, trace::traceparent().as_deref()).await?;
         outbox::deliver(&mut tx, &[extra], now).await?;
         tx.commit().await?;
@@ -337,11 +370,24 @@ impl App {
                 self.0.metrics.unshaped(1);
                 (None, Some(why))
             }
-            Err(Unshaped::OutOfService(why)) => return Err(AppError::Unavailable(Arc::new(ShaperOutOfService(why)))),
+            Err(Unshaped::OutOfService(why)) => {
+                return Err(AppError::Unavailable(Arc::new(ShaperOutOfService(why))));
+            }
         };
         let id = DeliveryId(new_id(self.0.clock.now()));
-        let delivery = NewDelivery { id, endpoint_id, shaper: shaper.as_str().to_owned(), dead };
-        Ok(Extra { event_id: event.id, organization_id: event.organization_id.clone(), message, delivery, due_at })
+        let delivery = NewDelivery {
+            id,
+            endpoint_id,
+            shaper: shaper.as_str().to_owned(),
+            dead,
+        };
+        Ok(Extra {
+            event_id: event.id,
+            organization_id: event.organization_id.clone(),
+            message,
+            delivery,
+            due_at,
+        })
     }
 }
 

@@ -22,18 +22,26 @@ const SHORTEST: usize = 16;
 pub(crate) struct AdminTokenArgs {
     /// What the admin API must be asked with. Default: the file `admin-token` in the data folder, made at the first start;
     /// with PostgreSQL the admin API is off unless it is set
-    #[arg(long, env = "WHARF_ADMIN_TOKEN", value_name = "WHARF_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WHARF_ADMIN_TOKEN",
+        value_name = "WHARF_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
     admin_token: Option<SecretString>,
 }
 
 impl AdminTokenArgs {
     /// Refuses a token that can be guessed or not be sent in a header.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
-        let is_fit = |token: &str| token.len() >= SHORTEST && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_fit = |token: &str| {
+            token.len() >= SHORTEST && token.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         match &self.admin_token {
-            Some(token) if !is_fit(token.expose_secret()) => {
-                Err(SettingError::new("WHARF_ADMIN_TOKEN", "must be at least 16 visible ASCII characters"))
-            }
+            Some(token) if !is_fit(token.expose_secret()) => Err(SettingError::new(
+                "WHARF_ADMIN_TOKEN",
+                "must be at least 16 visible ASCII characters",
+            )),
             _ => Ok(()),
         }
     }
@@ -90,7 +98,10 @@ fn from_file(path: &Path, style: Style) -> anyhow::Result<SecretString> {
     if origin == Origin::Made {
         tracing::info!(path = %path.display(), "the admin token was made");
         if style == Style::People {
-            output::line(&format!("the admin API's token, also in {}: {token}", path.display()));
+            output::line(&format!(
+                "the admin API's token, also in {}: {token}",
+                path.display()
+            ));
         }
     }
     Ok(token.into())
@@ -101,14 +112,21 @@ mod tests {
     use super::*;
 
     fn args(token: &str) -> AdminTokenArgs {
-        AdminTokenArgs { admin_token: Some(token.into()) }
+        AdminTokenArgs {
+            admin_token: Some(token.into()),
+        }
     }
 
     #[test]
     fn weak_tokens_are_refused() {
         assert!(args("0123456789abcdef").check().is_ok());
         assert!(AdminTokenArgs { admin_token: None }.check().is_ok());
-        for weak in ["short", "0123456789 abcdef", "0123456789äbcdef", "0123456789abcdef\n"] {
+        for weak in [
+            "short",
+            "0123456789 abcdef",
+            "0123456789äbcdef",
+            "0123456789abcdef\n",
+        ] {
             assert!(args(weak).check().is_err(), "{weak:?}");
         }
     }
@@ -116,12 +134,25 @@ mod tests {
     #[test]
     fn host_and_client_agree_on_the_made_token() {
         let dir = tempfile::tempdir().expect("a folder");
-        let data = DataArgs { data_dir: dir.path().into() };
+        let data = DataArgs {
+            data_dir: dir.path().into(),
+        };
         let unset = AdminTokenArgs { admin_token: None };
         assert!(unset.of_client(&data).is_err());
-        let made = unset.of_host(Deployment::Embedded, &data, Style::Programs).expect("a token").expect("made");
+        let made = unset
+            .of_host(Deployment::Embedded, &data, Style::Programs)
+            .expect("a token")
+            .expect("made");
         assert!(made.expose_secret().len() > SHORTEST);
-        assert_eq!(unset.of_client(&data).expect("a token").expose_secret(), made.expose_secret());
-        assert!(unset.of_host(Deployment::Shared, &data, Style::Programs).expect("no error").is_none());
+        assert_eq!(
+            unset.of_client(&data).expect("a token").expose_secret(),
+            made.expose_secret()
+        );
+        assert!(
+            unset
+                .of_host(Deployment::Shared, &data, Style::Programs)
+                .expect("no error")
+                .is_none()
+        );
     }
 }

@@ -2,8 +2,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        dead_letters, delivery, fill, flow, migrate, mock_webhook, openapi, plugin, scheduler, schema, serve, webhook,
-        worker,
+        dead_letters, delivery, fill, flow, migrate, mock_webhook, openapi, plugin, scheduler,
+        schema, serve, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -81,15 +81,29 @@ impl Cli {
 
     /// How results are printed.
     pub(crate) fn format(&self) -> Format {
-        if self.data.json { Format::Json } else { Format::Text }
+        if self.data.json {
+            Format::Json
+        } else {
+            Format::Text
+        }
     }
 }
 
 /// An empty environment variable counts as unset: that is what `docker compose` and `.env` files make of an unset one.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let is_empty = |arg: &clap::Arg| {
+        arg.get_env()
+            .and_then(std::env::var_os)
+            .is_some_and(|value| value.is_empty())
+    };
     command
-        .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
+        .mut_args(|arg| {
+            if is_empty(&arg) {
+                arg.env(clap::builder::Resettable::Reset)
+            } else {
+                arg
+            }
+        })
         .mut_subcommands(without_empty_variables)
 }
 

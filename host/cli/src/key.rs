@@ -12,12 +12,13 @@ const KEY_BYTES: usize = 32;
 /// Reads 32 bytes in base64 or in hexadecimal digits.
 pub(crate) fn parse(text: &str) -> Option<[u8; KEY_BYTES]> {
     let text = text.trim();
-    let bytes = if text.len() == 2 * KEY_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        let pairs = (0..KEY_BYTES).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16));
-        pairs.collect::<Result<Vec<_>, _>>().ok()?
-    } else {
-        STANDARD.decode(text).ok()?
-    };
+    let bytes =
+        if text.len() == 2 * KEY_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            let pairs = (0..KEY_BYTES).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16));
+            pairs.collect::<Result<Vec<_>, _>>().ok()?
+        } else {
+            STANDARD.decode(text).ok()?
+        };
     bytes.try_into().ok()
 }
 
@@ -46,8 +47,18 @@ mod tests {
     fn keys_come_in_two_spellings() {
         assert_eq!(parse(&"0a".repeat(32)), Some([10; 32]));
         assert_eq!(parse(&"FF".repeat(32)), Some([255; 32]));
-        assert_eq!(parse(&format!("{}\n", STANDARD.encode([7; 32]))), Some([7; 32]));
-        for bad in ["", "secret", &"0a".repeat(31), &"+a".repeat(32), &STANDARD.encode([7; 31]), &"ü".repeat(32)] {
+        assert_eq!(
+            parse(&format!("{}\n", STANDARD.encode([7; 32]))),
+            Some([7; 32])
+        );
+        for bad in [
+            "",
+            "secret",
+            &"0a".repeat(31),
+            &"+a".repeat(32),
+            &STANDARD.encode([7; 31]),
+            &"ü".repeat(32),
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -2,7 +2,9 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
 
 use crate::traces::Traces;
 
@@ -10,7 +12,13 @@ use crate::traces::Traces;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoggingArgs {
     /// Log lines for people (`pretty`), as JSON (`json`), or whichever suits where they go (`auto`).
-    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "LOG_FORMAT", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_name = "LOG_FORMAT",
+        default_value = "auto"
+    )]
     log_format: LogFormat,
     /// The least important level to log, or directives such as `info,sqlx=debug` (RUST_LOG is understood too).
     #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LOG_LEVEL", value_parser = directives)]
@@ -60,7 +68,9 @@ impl LoggingArgs {
 
 fn directives(text: &str) -> Result<String, String> {
     let hint = "must be error, warn, info, debug, trace or directives such as info,sqlx=debug";
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| hint.into())
+    EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| hint.into())
 }
 
 /// Starts logging to stderr, and collecting traces if there are to be any. LOG_LEVEL goes before RUST_LOG, and that
@@ -70,21 +80,37 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
         Level::Info => "info",
         Level::Warn => "warn",
     };
-    let from_environment = || std::env::var("RUST_LOG").ok().and_then(|text| directives(&text).ok());
-    let directives = args.log_level.clone().or_else(from_environment).unwrap_or_else(|| fallback.into());
+    let from_environment = || {
+        std::env::var("RUST_LOG")
+            .ok()
+            .and_then(|text| directives(&text).ok())
+    };
+    let directives = args
+        .log_level
+        .clone()
+        .or_else(from_environment)
+        .unwrap_or_else(|| fallback.into());
     let (style, filter) = (args.style(), filter(&directives));
     match traces.layer() {
         // The filter is the whole log's here. As one layer's alone it would lose lines: sqlx asks before every statement
         // whether to log it, and what says yes to everything else goes by that answer then. Beside a second filter, which
         // says no to all that is no trace, it is asked each time.
-        None => tracing_subscriber::registry().with(filter).with(lines(style)).init(),
-        Some(layer) => tracing_subscriber::registry().with(lines(style).with_filter(filter)).with(layer).init(),
+        None => tracing_subscriber::registry()
+            .with(filter)
+            .with(lines(style))
+            .init(),
+        Some(layer) => tracing_subscriber::registry()
+            .with(lines(style).with_filter(filter))
+            .with(layer)
+            .init(),
     }
 }
 
 /// What is logged. Spans of traces are not; disabled here, they are made only where somebody collects them.
 fn filter(directives: &str) -> EnvFilter {
-    let no_traces = format!("{}=off", wharf_app::TRACES).parse().expect("a target and a level");
+    let no_traces = format!("{}=off", wharf_app::TRACES)
+        .parse()
+        .expect("a target and a level");
     EnvFilter::new(directives).add_directive(no_traces)
 }
 
@@ -95,10 +121,15 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match style {
         Style::People => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            let colour = std::io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             lines.compact().with_ansi(colour).with_target(false).boxed()
         }
-        Style::Programs => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        Style::Programs => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
     }
 }
 
@@ -108,7 +139,9 @@ mod tests {
 
     #[test]
     fn spans_of_traces_are_not_made_for_the_log() {
-        let log = tracing_subscriber::registry().with(filter("trace")).with(lines(Style::Programs));
+        let log = tracing_subscriber::registry()
+            .with(filter("trace"))
+            .with(lines(Style::Programs));
         tracing::subscriber::with_default(log, || {
             assert!(tracing::info_span!("of the log").id().is_some());
             assert!(tracing::info_span!(target: wharf_app::TRACES, "of a trace").is_disabled());

@@ -33,7 +33,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<SettingError>() || error.is::<UsageError>() { USAGE } else { 1 })
+            ExitCode::from(if error.is::<SettingError>() || error.is::<UsageError>() {
+                USAGE
+            } else {
+                1
+            })
         }
     }
 }
@@ -41,10 +45,19 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     // One TLS implementation for the database and for HTTP, chosen before either is used.
     let provider = rustls::crypto::ring::default_provider();
-    provider.install_default().ok().context("a TLS provider was installed already")?;
-    let traces = if cli.command.is_service() { Traces::from_environment()? } else { Traces::off() };
+    provider
+        .install_default()
+        .ok()
+        .context("a TLS provider was installed already")?;
+    let traces = if cli.command.is_service() {
+        Traces::from_environment()?
+    } else {
+        Traces::off()
+    };
     logging::start(&cli.logging, cli.command.default_level(), &traces);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let (format, style) = (cli.format(), cli.logging.style());
     let result = runtime.block_on(cli.command.run(format, style));
     // Whatever is still running was given its time; a stuck thread must not keep the process.

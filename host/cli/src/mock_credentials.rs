@@ -11,17 +11,25 @@ use crate::settings::SettingError;
 /// A user with a colon: HTTP could not tell where the password begins.
 pub(crate) fn from_environment() -> Result<HashMap<String, (String, SecretString)>, SettingError> {
     let variables = std::env::vars_os();
-    from_variables(variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+    from_variables(
+        variables.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }),
+    )
 }
 
 fn from_variables(
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<HashMap<String, (String, SecretString)>, SettingError> {
-    let set: HashMap<String, String> =
-        variables.filter(|(name, value)| name.starts_with("MOCK_") && !value.is_empty()).collect();
+    let set: HashMap<String, String> = variables
+        .filter(|(name, value)| name.starts_with("MOCK_") && !value.is_empty())
+        .collect();
     let mut credentials = HashMap::new();
     for (name, user) in &set {
-        let Some(marketplace) = name.strip_prefix("MOCK_").and_then(|rest| rest.strip_suffix("_USER")) else {
+        let Some(marketplace) = name
+            .strip_prefix("MOCK_")
+            .and_then(|rest| rest.strip_suffix("_USER"))
+        else {
             continue;
         };
         if user.contains(':') {
@@ -41,8 +49,14 @@ mod tests {
 
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<HashMap<String, (String, SecretString)>, SettingError> {
-        from_variables(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    fn read(
+        variables: &[(&str, &str)],
+    ) -> Result<HashMap<String, (String, SecretString)>, SettingError> {
+        from_variables(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
@@ -66,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_user_with_a_colon_is_refused_by_name() {
-        let refusal = read(&[("MOCK_ETSY_USER", "a:b"), ("MOCK_ETSY_PASS", "p")]).expect_err("it is wrong");
+        let refusal =
+            read(&[("MOCK_ETSY_USER", "a:b"), ("MOCK_ETSY_PASS", "p")]).expect_err("it is wrong");
         assert!(refusal.to_string().contains("MOCK_ETSY_USER"));
     }
 }

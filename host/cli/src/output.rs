@@ -32,7 +32,11 @@ pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<()> {
 }
 
 /// What a host answered: as it came for programs, in words for people.
-pub(crate) fn answer(format: Format, answer: &Value, in_words: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
+pub(crate) fn answer(
+    format: Format,
+    answer: &Value,
+    in_words: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<()> {
     match format {
         Format::Json => json(answer)?,
         Format::Text => line(&in_words(answer)),
@@ -44,15 +48,23 @@ pub(crate) fn answer(format: Format, answer: &Value, in_words: impl FnOnce(&Valu
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::String(text) => text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect(),
         other => other.to_string(),
     }
 }
 
 /// A table without lines.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     if header.iter().any(|name| !name.is_empty()) {
         table.set_header(header);
     }

@@ -10,7 +10,12 @@ use serde_json::Value;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RemoteArgs {
     /// Where the host is
-    #[arg(long, env = "BASE_URL", value_name = "BASE_URL", default_value = "http://localhost:3000")]
+    #[arg(
+        long,
+        env = "BASE_URL",
+        value_name = "BASE_URL",
+        default_value = "http://localhost:3000"
+    )]
     url: String,
     /// The organization whose webhooks these are
     #[arg(long, env = "ORG_ID", value_name = "ORG_ID", default_value = "org-1")]
@@ -18,7 +23,11 @@ pub(crate) struct RemoteArgs {
 }
 
 /// What a value in a query must not hold as it is.
-const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The host.
 pub(crate) struct Remote {
@@ -30,18 +39,30 @@ impl Remote {
     /// A host that is not asked anything yet.
     pub(crate) fn new(args: RemoteArgs) -> anyhow::Result<Self> {
         // A host on this machine is not to be reached through a proxy of the environment.
-        Ok(Self { client: Client::builder().no_proxy().build()?, args })
+        Ok(Self {
+            client: Client::builder().no_proxy().build()?,
+            args,
+        })
     }
 
     /// Asks for something; further parameters are added where they have a value.
-    pub(crate) async fn get(&self, path: &str, parameters: &[(&str, Option<String>)]) -> anyhow::Result<Value> {
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        parameters: &[(&str, Option<String>)],
+    ) -> anyhow::Result<Value> {
         let organization = [("organizationId", Some(self.args.org.clone()))];
         let given = organization.iter().chain(parameters);
         let pairs = given.filter_map(|(name, value)| {
             let value = value.as_deref()?;
             Some(format!("{name}={}", utf8_percent_encode(value, IN_A_QUERY)))
         });
-        self.ask(Method::GET, &format!("{path}?{}", pairs.collect::<Vec<_>>().join("&")), None).await
+        self.ask(
+            Method::GET,
+            &format!("{path}?{}", pairs.collect::<Vec<_>>().join("&")),
+            None,
+        )
+        .await
     }
 
     /// Asks for something to be done. `null` members are left out by the host.
@@ -57,12 +78,16 @@ impl Remote {
             request = request.json(&body);
         }
         let response = request.send().await;
-        let response = response.with_context(|| format!("{base} does not answer; is `wharf serve` running there?"))?;
+        let response = response
+            .with_context(|| format!("{base} does not answer; is `wharf serve` running there?"))?;
         let status = response.status();
         let text = response.text().await?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         if !status.is_success() {
-            bail!("{}", complaint(&answer).unwrap_or_else(|| format!("the host answered {status}")));
+            bail!(
+                "{}",
+                complaint(&answer).unwrap_or_else(|| format!("the host answered {status}"))
+            );
         }
         Ok(answer)
     }
@@ -91,8 +116,14 @@ mod tests {
     fn refusals_become_one_line() {
         let details = json!([{"path": "since", "message": "is required"}]);
         let refused = json!({"error": "Validation error", "details": details});
-        assert_eq!(complaint(&refused).as_deref(), Some("Validation error; since is required"));
-        assert_eq!(complaint(&json!({"error": "a", "message": "b"})).as_deref(), Some("a: b"));
+        assert_eq!(
+            complaint(&refused).as_deref(),
+            Some("Validation error; since is required")
+        );
+        assert_eq!(
+            complaint(&json!({"error": "a", "message": "b"})).as_deref(),
+            Some("a: b")
+        );
         assert_eq!(complaint(&Value::Null), None);
     }
 }

@@ -58,11 +58,23 @@ mod tests {
         let secrets: Vec<_> = std::thread::scope(|scope| {
             let make = |n| read_or_make(&path, || Ok(format!("secret {n}"))).expect("a secret");
             let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || make(n))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .collect()
         });
-        assert_eq!(secrets.iter().filter(|(_, origin)| *origin == Origin::Made).count(), 1);
+        assert_eq!(
+            secrets
+                .iter()
+                .filter(|(_, origin)| *origin == Origin::Made)
+                .count(),
+            1
+        );
         assert!(secrets.iter().all(|(secret, _)| *secret == secrets[0].0));
-        assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).expect("the file").permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(fs::read_dir(dir.path()).expect("the folder").count(), 1);
     }
 }

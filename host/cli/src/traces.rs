@@ -29,24 +29,42 @@ impl Traces {
     /// A variable asks for what there is not.
     pub(crate) fn from_environment() -> Result<Self, SettingError> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
-            .into_iter()
-            .find(|name| set(name).is_some());
-        let Some(endpoint) = endpoint else { return Ok(Self::off()) };
-        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let endpoint = [
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ]
+        .into_iter()
+        .find(|name| set(name).is_some());
+        let Some(endpoint) = endpoint else {
+            return Ok(Self::off());
+        };
+        let disabled =
+            set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         if disabled || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none") {
             return Ok(Self::off());
         }
-        for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        for name in [
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+        ] {
             if set(name).is_some_and(|value| value != "http/protobuf") {
-                return Err(SettingError::new(name, "must be http/protobuf: traces leave in no other form"));
+                return Err(SettingError::new(
+                    name,
+                    "must be http/protobuf: traces leave in no other form",
+                ));
             }
         }
         let exporter = SpanExporter::builder().with_http().build();
-        let exporter = exporter
-            .map_err(|_| SettingError::new(endpoint, "must be the collector's URL, such as http://collector:4318"))?;
+        let exporter = exporter.map_err(|_| {
+            SettingError::new(
+                endpoint,
+                "must be the collector's URL, such as http://collector:4318",
+            )
+        })?;
         global::set_text_map_propagator(TraceContextPropagator::new());
-        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource());
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource());
         Ok(Self(Some(provider.build())))
     }
 
@@ -57,7 +75,10 @@ impl Traces {
     {
         let tracer = self.0.as_ref()?.tracer("wharf");
         let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-        let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
+        let layer = layer
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false);
         Some(layer.with_filter(Targets::new().with_target(wharf_app::TRACES, LevelFilter::INFO)))
     }
 
@@ -74,9 +95,13 @@ impl Traces {
 /// `service.name` is `wharf` unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise.
 fn resource() -> Resource {
     let found = Resource::builder().build();
-    let name = found.get(&Key::from_static_str("service.name")).map(|name| name.to_string());
-    let builder =
-        Resource::builder().with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    let name = found
+        .get(&Key::from_static_str("service.name"))
+        .map(|name| name.to_string());
+    let builder = Resource::builder().with_attribute(opentelemetry::KeyValue::new(
+        "service.version",
+        env!("CARGO_PKG_VERSION"),
+    ));
     match name {
         Some(name) if !name.starts_with("unknown_service") => builder.build(),
         _ => builder.with_service_name("wharf").build(),

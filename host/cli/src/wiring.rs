@@ -12,14 +12,14 @@ use secrecy::ExposeSecret;
 use wharf_app::{App, AppSettings, CallbackSettings, Parts, SyncSettings};
 use wharf_engine::{Engine, EngineSettings};
 use wharf_queue::Doorbell;
-use wharf_store::{EncryptionKey, Store, StoreSettings};
+use wharf_store::{EncryptionKey, Ledger, LedgerSettings};
 
 use crate::settings::{DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
 
 /// The parts of a running host.
 pub(crate) struct Host {
     pub(crate) app: App,
-    pub(crate) store: Store,
+    pub(crate) ledger: Ledger,
     pub(crate) doorbell: Doorbell,
 }
 
@@ -29,20 +29,35 @@ pub(crate) struct Host {
 /// If the database cannot be opened, or the data folder not be written to.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
     make_folder(&settings.data.data_dir)?;
-    let store = open_store(&settings.data, &settings.database).await?;
+    let ledger = open_ledger(&settings.data, &settings.database).await?;
     let doorbell = doorbell(settings)?;
     let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
-    let clock = store.clock().await.context("DATABASE_URL: the database does not tell the time")?;
-    let parts =
-        Parts { store: store.clone(), doorbell: doorbell.clone(), engine, clock, settings: app_settings(settings)? };
-    Ok(Host { app: App::new(parts)?, store, doorbell })
+    let clock = ledger
+        .clock()
+        .await
+        .context("DATABASE_URL: the database does not tell the time")?;
+    let parts = Parts {
+        ledger: ledger.clone(),
+        doorbell: doorbell.clone(),
+        engine,
+        clock,
+        settings: app_settings(settings)?,
+    };
+    Ok(Host {
+        app: App::new(parts)?,
+        ledger,
+        doorbell,
+    })
 }
 
 impl Host {
     /// Closes what is open; waits a little for statements that run.
     pub(crate) async fn close(self) {
-        const MOST: Duration = Duration::from_secs(2);
-        if tokio::time::timeout(MOST, self.store.close()).await.is_err() {
+        const MAX: Duration = Duration::from_secs(2);
+        if tokio::time::timeout(MAX, self.ledger.close())
+            .await
+            .is_err()
+        {
             tracing::warn!("a statement still runs; the database ends it");
         }
     }
@@ -52,17 +67,22 @@ impl Host {
 ///
 /// # Errors
 /// If it cannot be reached.
-pub(crate) async fn open_store(data: &DataArgs, database: &DatabaseArgs) -> anyhow::Result<Store> {
+pub(crate) async fn open_ledger(
+    data: &DataArgs,
+    database: &DatabaseArgs,
+) -> anyhow::Result<Ledger> {
     if database.deployment() == Deployment::Embedded {
         make_folder(&data.data_dir)?;
     }
-    let settings = StoreSettings {
+    let settings = LedgerSettings {
         url: database.url(&data.data_dir),
         pool_size: database.database_pool,
         acquire_timeout: database.database_acquire_timeout,
         statement_timeout: database.database_statement_timeout,
     };
-    Store::open(&settings).await.context("DATABASE_URL: the database cannot be opened")
+    Ledger::open(&settings)
+        .await
+        .context("DATABASE_URL: the database cannot be opened")
 }
 
 /// Where plugins are found and what they may use.
@@ -104,13 +124,18 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
 /// Machine and process: tells operators who holds a lease.
 fn worker_name() -> String {
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let machine = if machine.trim().is_empty() { "wharf" } else { machine.trim() };
+    let machine = if machine.trim().is_empty() {
+        "wharf"
+    } else {
+        machine.trim()
+    };
     format!("{machine}-{}", std::process::id())
 }
 
 fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {
     match &settings.redis_url {
-        Some(url) => Doorbell::connect(url.expose_secret(), wharf_queue::Settings::default()).context("REDIS_URL"),
+        Some(url) => Doorbell::connect(url.expose_secret(), wharf_queue::Settings::default())
+            .context("REDIS_URL"),
         None => Ok(Doorbell::in_process()),
     }
 }

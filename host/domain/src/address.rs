@@ -38,7 +38,10 @@ pub const FORBIDDEN_NETWORKS: &[&str] = &[
 /// Whether an address is on the public internet.
 pub fn is_public(address: IpAddr) -> bool {
     let address = unwrapped(address);
-    !FORBIDDEN_NETWORKS.iter().filter_map(|net| net.parse::<IpNet>().ok()).any(|net| net.contains(&address))
+    !FORBIDDEN_NETWORKS
+        .iter()
+        .filter_map(|net| net.parse::<IpNet>().ok())
+        .any(|net| net.contains(&address))
 }
 
 /// An IPv4 address that hides in an IPv6 one (`::ffff:127.0.0.1`) is judged as what it reaches.
@@ -59,9 +62,17 @@ pub struct AddressPolicy {
 impl AddressPolicy {
     /// Public addresses and this machine's loopback: the default of the embedded host.
     pub fn with_loopback() -> Self {
-        let loopback = [IpAddr::from([127, 0, 0, 0]), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let nets = loopback.into_iter().zip([8, 128]).filter_map(|(ip, bits)| IpNet::new(ip, bits).ok());
-        Self { allowed: nets.collect() }
+        let loopback = [
+            IpAddr::from([127, 0, 0, 0]),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ];
+        let nets = loopback
+            .into_iter()
+            .zip([8, 128])
+            .filter_map(|(ip, bits)| IpNet::new(ip, bits).ok());
+        Self {
+            allowed: nets.collect(),
+        }
     }
 
     /// Whether a connection to this address may be made.
@@ -103,12 +114,30 @@ mod tests {
 
     #[test]
     fn loopback_in_disguise_is_loopback() {
-        for address in ["::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "::1", "::"] {
-            assert!(!is_public(address.parse().expect("an address")), "{address}");
+        for address in [
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "::1",
+            "::",
+        ] {
+            assert!(
+                !is_public(address.parse().expect("an address")),
+                "{address}"
+            );
         }
         let policy = AddressPolicy::with_loopback();
-        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "8.8.8.8"] {
-            assert!(policy.permits(address.parse().expect("an address")), "{address}");
+        for address in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "8.8.8.8",
+        ] {
+            assert!(
+                policy.permits(address.parse().expect("an address")),
+                "{address}"
+            );
         }
         assert!(!policy.permits("10.0.0.1".parse().expect("an address")));
     }

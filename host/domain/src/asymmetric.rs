@@ -48,9 +48,13 @@ mod tests {
     #[test]
     fn what_is_signed_verifies_with_the_public_key_alone() {
         let key = SigningRoot::new([1; 32]).key(b"secret");
-        let public = STANDARD.decode(key.public().strip_prefix("whpk_").expect("the prefix")).expect("base64");
+        let public = STANDARD
+            .decode(key.public().strip_prefix("whpk_").expect("the prefix"))
+            .expect("base64");
         let signature = key.sign(b"id.1.body");
-        let signature = STANDARD.decode(signature.strip_prefix("v1a,").expect("the scheme")).expect("base64");
+        let signature = STANDARD
+            .decode(signature.strip_prefix("v1a,").expect("the scheme"))
+            .expect("base64");
         let reader = UnparsedPublicKey::new(&ED25519, public);
         assert!(reader.verify(b"id.1.body", &signature).is_ok());
         assert!(reader.verify(b"id.1.bodx", &signature).is_err());

@@ -60,15 +60,31 @@ pub struct RetrySchedule {
 impl RetrySchedule {
     /// The original's: after 1 minute, after 5; the third failure is the end. No jitter.
     pub fn seed() -> Self {
-        Self { waits: [60, 300].map(Duration::from_secs).to_vec(), jitter_percent: 0 }
+        Self {
+            waits: [60, 300].map(Duration::from_secs).to_vec(),
+            jitter_percent: 0,
+        }
     }
 
     /// Ten attempts over about 75 hours with 20 % jitter.
     pub fn standard() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
-        let waits = [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-        Self { waits: waits.map(Duration::from_secs).to_vec(), jitter_percent: 20 }
+        let waits = [
+            5,
+            5 * MINUTE,
+            30 * MINUTE,
+            2 * HOUR,
+            5 * HOUR,
+            10 * HOUR,
+            14 * HOUR,
+            20 * HOUR,
+            24 * HOUR,
+        ];
+        Self {
+            waits: waits.map(Duration::from_secs).to_vec(),
+            jitter_percent: 20,
+        }
     }
 
     /// The wait after failure number `failures` (1 and up); `None` when that failure is the end.
@@ -79,7 +95,7 @@ impl RetrySchedule {
 }
 
 /// `Retry-After` is honoured up to this long.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What becomes of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,13 +110,25 @@ pub enum Settled {
 
 /// The one place that decides between retry and give-up. `attempt` counts this attempt too (1 and up); `jitter` is a
 /// random number between 0 and 1.
-pub fn settle(attempt: i64, outcome: SendOutcome, schedule: &RetrySchedule, now: Time, jitter: f64) -> Settled {
+pub fn settle(
+    attempt: i64,
+    outcome: SendOutcome,
+    schedule: &RetrySchedule,
+    now: Time,
+    jitter: f64,
+) -> Settled {
     match outcome {
         SendOutcome::Accepted => Settled::Done,
         SendOutcome::Gone | SendOutcome::Hopeless => Settled::Dead,
-        SendOutcome::Failed { retry_after } => schedule.wait(attempt, jitter).map_or(Settled::Dead, |wait| {
-            Settled::RetryAt(now + wait.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)))
-        }),
+        SendOutcome::Failed { retry_after } => {
+            schedule
+                .wait(attempt, jitter)
+                .map_or(Settled::Dead, |wait| {
+                    Settled::RetryAt(
+                        now + wait.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)),
+                    )
+                })
+        }
     }
 }
 
@@ -132,18 +160,26 @@ mod tests {
     #[test]
     fn a_receiver_may_ask_for_a_longer_wait_up_to_a_day() {
         let after = |seconds| {
-            let outcome = SendOutcome::Failed { retry_after: Some(Duration::from_secs(seconds)) };
+            let outcome = SendOutcome::Failed {
+                retry_after: Some(Duration::from_secs(seconds)),
+            };
             settle(1, outcome, &RetrySchedule::seed(), NOW, 0.0)
         };
         assert_eq!(after(10), Settled::RetryAt(NOW + Duration::from_secs(60)));
         assert_eq!(after(600), Settled::RetryAt(NOW + Duration::from_secs(600)));
-        assert_eq!(after(u64::from(u32::MAX)), Settled::RetryAt(NOW + Duration::from_secs(86_400)));
+        assert_eq!(
+            after(u64::from(u32::MAX)),
+            Settled::RetryAt(NOW + Duration::from_secs(86_400))
+        );
     }
 
     #[test]
     fn gone_and_hopeless_end_at_once() {
         for outcome in [SendOutcome::Gone, SendOutcome::Hopeless] {
-            assert_eq!(settle(1, outcome, &RetrySchedule::standard(), NOW, 0.5), Settled::Dead);
+            assert_eq!(
+                settle(1, outcome, &RetrySchedule::standard(), NOW, 0.5),
+                Settled::Dead
+            );
         }
     }
 

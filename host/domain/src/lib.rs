@@ -21,15 +21,18 @@ pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
 pub use asymmetric::SigningRoot;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};
-pub use endpoint::{Health, Pace};
+pub use endpoint::{Health, RateLimit};
 pub use event::{Event, EventKind, SyncCounts};
 pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};
-pub use log::{Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, backoff, import_result, next_state};
+pub use log::{
+    Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, backoff, import_result,
+    next_state,
+};
 pub use money::{Amount, Currency};
 pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature};
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};
 pub use text::{
-    AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, TargetUrl,
-    bounded_text,
+    AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName,
+    StoreName, TargetUrl, bounded_text,
 };
 pub use time::Time;

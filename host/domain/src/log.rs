@@ -28,7 +28,14 @@ impl LogStatus {
 
     /// Reads the name; `None` if it is none of ours.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Success, Self::Failed, Self::RateLimited].into_iter().find(|s| s.as_str() == name)
+        [
+            Self::Pending,
+            Self::Success,
+            Self::Failed,
+            Self::RateLimited,
+        ]
+        .into_iter()
+        .find(|s| s.as_str() == name)
     }
 }
 
@@ -57,7 +64,7 @@ pub enum Answer {
     /// The marketplace could not be asked (down, adapter trapped or too slow); the reason is for people.
     Unavailable(String),
     /// The adapter is out of service (none installed, quarantined, overloaded): nobody was asked.
-    Parked(String),
+    Deferred(String),
 }
 
 /// The part of a log that an answer decides.
@@ -81,14 +88,16 @@ pub struct LogState {
 pub const MAX_REFUSALS: i64 = 10;
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(5 * 60);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
+const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// How soon a log is looked at again whose adapter was out of service.
 const PARKED_FOR: Duration = Duration::from_secs(30);
 
 /// The original's backoff: `min(5 min * 2^(attempt-1), 60 min)`, for attempt 1 and up.
 pub fn backoff(attempt: i64) -> Duration {
-    let doublings = u32::try_from(attempt.max(1) - 1).unwrap_or(u32::MAX).min(16);
-    (FIRST_BACKOFF * 2u32.pow(doublings)).min(LONGEST_BACKOFF)
+    let doublings = u32::try_from(attempt.max(1) - 1)
+        .unwrap_or(u32::MAX)
+        .min(16);
+    (FIRST_BACKOFF * 2u32.pow(doublings)).min(MAX_BACKOFF)
 }
 
 /// What a log becomes by an answer. `before` is its status and attempts so far, `None` for a receipt that is new.
@@ -121,7 +130,11 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
             ..retry(LogStatus::Failed, attempt, Duration::ZERO, reason)
         },
         Answer::Refused(reason) => {
-            let wait = if status_before == LogStatus::Failed { backoff(attempt) } else { Duration::ZERO };
+            let wait = if status_before == LogStatus::Failed {
+                backoff(attempt)
+            } else {
+                Duration::ZERO
+            };
             retry(LogStatus::Failed, attempt, wait, reason)
         }
         Answer::RateLimited(asked) => {
@@ -130,7 +143,7 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
         }
         // A log that was refused or limited before stays so: an outage is no news about the receipt.
         Answer::Unavailable(reason) => retry(status_before, attempt, backoff(attempt), reason),
-        Answer::Parked(reason) => retry(status_before, attempts, PARKED_FOR, reason),
+        Answer::Deferred(reason) => retry(status_before, attempts, PARKED_FOR, reason),
     }
 }
 
@@ -176,8 +189,17 @@ mod tests {
 
     #[test]
     fn backoff_doubles_from_five_minutes_to_an_hour() {
-        for (attempt, minutes) in [(-3, 5), (0, 5), (1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (i64::MAX, 60)]
-        {
+        for (attempt, minutes) in [
+            (-3, 5),
+            (0, 5),
+            (1, 5),
+            (2, 10),
+            (3, 20),
+            (4, 40),
+            (5, 60),
+            (6, 60),
+            (i64::MAX, 60),
+        ] {
             assert_eq!(backoff(attempt), MINUTE * minutes, "attempt {attempt}");
         }
     }
@@ -185,11 +207,28 @@ mod tests {
     #[test]
     fn a_first_refusal_is_asked_again_at_once_and_the_next_one_waits() {
         let first = next_state(None, Answer::Refused("no".into()), NOW);
-        assert_eq!((first.status, first.attempt, first.next_retry_at), (LogStatus::Failed, 1, Some(NOW)));
-        let second = next_state(Some((first.status, first.attempt)), Answer::Refused("no".into()), NOW);
-        assert_eq!((second.attempt, second.next_retry_at), (2, Some(NOW + MINUTE * 10)));
-        let tenth = next_state(Some((LogStatus::Failed, 9)), Answer::Refused("no".into()), NOW);
-        assert_eq!((tenth.exhausted, tenth.next_retry_at, tenth.attempt), (true, None, 10));
+        assert_eq!(
+            (first.status, first.attempt, first.next_retry_at),
+            (LogStatus::Failed, 1, Some(NOW))
+        );
+        let second = next_state(
+            Some((first.status, first.attempt)),
+            Answer::Refused("no".into()),
+            NOW,
+        );
+        assert_eq!(
+            (second.attempt, second.next_retry_at),
+            (2, Some(NOW + MINUTE * 10))
+        );
+        let tenth = next_state(
+            Some((LogStatus::Failed, 9)),
+            Answer::Refused("no".into()),
+            NOW,
+        );
+        assert_eq!(
+            (tenth.exhausted, tenth.next_retry_at, tenth.attempt),
+            (true, None, 10)
+        );
     }
 
     #[test]
@@ -202,8 +241,15 @@ mod tests {
 
     #[test]
     fn parking_burns_no_attempt_and_an_outage_keeps_the_status() {
-        let parked = next_state(Some((LogStatus::RateLimited, 3)), Answer::Parked("out".into()), NOW);
-        assert_eq!((parked.status, parked.attempt), (LogStatus::RateLimited, 3));
+        let deferred = next_state(
+            Some((LogStatus::RateLimited, 3)),
+            Answer::Deferred("out".into()),
+            NOW,
+        );
+        assert_eq!(
+            (deferred.status, deferred.attempt),
+            (LogStatus::RateLimited, 3)
+        );
         let down = next_state(None, Answer::Unavailable("down".into()), NOW);
         assert_eq!((down.status, down.attempt), (LogStatus::Pending, 1));
         assert_eq!(import_result(down.status, None), ImportResult::Unavailable);
@@ -213,9 +259,10 @@ mod tests {
         prop_oneof![
             Just(Answer::Accepted(order())),
             Just(Answer::Refused("no".into())),
-            proptest::option::of(0u64..200_000).prop_map(|s| Answer::RateLimited(s.map(Duration::from_secs))),
+            proptest::option::of(0u64..200_000)
+                .prop_map(|s| Answer::RateLimited(s.map(Duration::from_secs))),
             Just(Answer::Unavailable("down".into())),
-            Just(Answer::Parked("out".into())),
+            Just(Answer::Deferred("out".into())),
         ]
     }
 
@@ -226,7 +273,7 @@ mod tests {
         fn no_log_is_ever_forgotten(answers in proptest::collection::vec(answers(), 1..40)) {
             let mut before = None;
             for answer in answers {
-                let asked = !matches!(answer, Answer::Parked(_));
+                let asked = !matches!(answer, Answer::Deferred(_));
                 let state = next_state(before, answer, NOW);
                 prop_assert_eq!(state.order.is_some(), state.status == LogStatus::Success);
                 prop_assert_eq!(state.attempt, before.map_or(0, |(_, a)| a) + i64::from(asked));

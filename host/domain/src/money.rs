@@ -12,12 +12,15 @@ impl Amount {
     /// Reads a decimal such as `99.99`: at most 15 digits before the point and 6 after, no sign, no exponent.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
-        let digits =
-            |part: &str, most: usize| (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+        let digits = |part: &str, most: usize| {
+            (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
+        };
         if !digits(whole, 15) || !digits(places, 6) {
             return Err(Invalid("must be a decimal such as 99.99".into()));
         }
-        text.parse().map(Self).map_err(|_| Invalid("must be a decimal such as 99.99".into()))
+        text.parse()
+            .map(Self)
+            .map_err(|_| Invalid("must be a decimal such as 99.99".into()))
     }
 
     /// The amount as the store keeps it.
@@ -46,7 +49,9 @@ impl Currency {
     /// Reads three ASCII letters of either case.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         match <[u8; 3]>::try_from(text.as_bytes()) {
-            Ok(code) if code.iter().all(u8::is_ascii_alphabetic) => Ok(Self(code.map(|b| b.to_ascii_uppercase()))),
+            Ok(code) if code.iter().all(u8::is_ascii_alphabetic) => {
+                Ok(Self(code.map(|b| b.to_ascii_uppercase())))
+            }
             _ => Err(Invalid("must be three letters such as USD".into())),
         }
     }
@@ -71,16 +76,36 @@ mod tests {
     #[test]
     fn amounts_are_plain_decimals() {
         for good in ["0", "99.99", "10.00", "123456789012345.654321"] {
-            assert_eq!(Amount::parse(good).map(|a| a.to_string()).as_deref(), Ok(good));
+            assert_eq!(
+                Amount::parse(good).map(|a| a.to_string()).as_deref(),
+                Ok(good)
+            );
         }
-        for bad in ["", ".", "1.", ".5", "-1", "+1", "1e3", "1,5", " 1", "1.1234567", "1234567890123456", "٣", "NaN"] {
+        for bad in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            "1e3",
+            "1,5",
+            " 1",
+            "1.1234567",
+            "1234567890123456",
+            "٣",
+            "NaN",
+        ] {
             assert!(Amount::parse(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn currencies_are_three_letters_in_upper_case() {
-        assert_eq!(Currency::parse("eUr").map(|c| c.to_string()).as_deref(), Ok("EUR"));
+        assert_eq!(
+            Currency::parse("eUr").map(|c| c.to_string()).as_deref(),
+            Ok("EUR")
+        );
         for bad in ["", "EU", "EURO", "E1R", "ÄÖ", "E R"] {
             assert!(Currency::parse(bad).is_err(), "{bad:?}");
         }

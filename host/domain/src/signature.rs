@@ -23,10 +23,14 @@ impl EndpointSecret {
 
     /// Reads `whsec_` and base64 of 24 to 64 bytes, the form that receivers' libraries take.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let bytes = text.strip_prefix(PREFIX).and_then(|encoded| STANDARD.decode(encoded).ok());
+        let bytes = text
+            .strip_prefix(PREFIX)
+            .and_then(|encoded| STANDARD.decode(encoded).ok());
         match bytes {
             Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(bytes.into())),
-            _ => Err(Invalid("must be whsec_ and base64 of 24 to 64 bytes".into())),
+            _ => Err(Invalid(
+                "must be whsec_ and base64 of 24 to 64 bytes".into(),
+            )),
         }
     }
 
@@ -49,17 +53,24 @@ pub struct Secrets {
 
 impl Secrets {
     /// Old secrets beyond this number end early: a header has no room for every one that was ever rotated.
-    const MOST_RETIRED: usize = 4;
+    const MAX_RETIRED: usize = 4;
 
     /// A secret that replaced none.
     pub const fn new(current: EndpointSecret) -> Self {
-        Self { current, retired: Vec::new(), root: None }
+        Self {
+            current,
+            retired: Vec::new(),
+            root: None,
+        }
     }
 
     /// Signs in the asymmetric scheme too.
     #[must_use]
     pub fn with_root(self, root: SigningRoot) -> Self {
-        Self { root: Some(root), ..self }
+        Self {
+            root: Some(root),
+            ..self
+        }
     }
 
     /// The public key of the current secret's `v1a` signatures, `whpk_...`; `None` without that scheme.
@@ -68,15 +79,24 @@ impl Secrets {
     }
 
     fn key(&self, secret: &EndpointSecret) -> Option<SigningKey> {
-        self.root.as_ref().map(|root| root.key(secret.0.expose_secret()))
+        self.root
+            .as_ref()
+            .map(|root| root.key(secret.0.expose_secret()))
     }
 
     /// Takes up `new`; what was current still signs until `until`.
     #[must_use]
     pub fn rotated(self, new: EndpointSecret, until: Time, now: Time) -> Self {
         let retired = std::iter::once((until, self.current)).chain(self.retired);
-        let retired = retired.filter(|(until, _)| *until > now).take(Self::MOST_RETIRED).collect();
-        Self { current: new, retired, root: self.root }
+        let retired = retired
+            .filter(|(until, _)| *until > now)
+            .take(Self::MAX_RETIRED)
+            .collect();
+        Self {
+            current: new,
+            retired,
+            root: self.root,
+        }
     }
 
     /// The one that new receivers are to be given.
@@ -86,13 +106,20 @@ impl Secrets {
 
     /// The end of each overlap that is not over, newest first.
     pub fn overlaps(&self, now: Time) -> impl Iterator<Item = Time> {
-        self.retired.iter().map(|(until, _)| *until).filter(move |until| *until > now)
+        self.retired
+            .iter()
+            .map(|(until, _)| *until)
+            .filter(move |until| *until > now)
     }
 
     /// The value of `webhook-signature`: signatures for each secret that is valid when it is sent, divided by blanks; the
     /// current one's come first.
     pub fn signature(&self, id: EventId, sent_at: Time, body: &[u8]) -> String {
-        let retired = self.retired.iter().filter(|(until, _)| *until > sent_at).map(|(_, secret)| secret);
+        let retired = self
+            .retired
+            .iter()
+            .filter(|(until, _)| *until > sent_at)
+            .map(|(_, secret)| secret);
         let signatures = std::iter::once(&self.current).chain(retired);
         let signed = signed_content(id, sent_at, body);
         let signatures = signatures.flat_map(|secret| {
@@ -104,7 +131,9 @@ impl Secrets {
 
     /// The retired ones as text, to be encrypted and stored; `None` if there are none.
     pub fn expose_retired(&self) -> Option<String> {
-        let line = |(until, secret): &(Time, EndpointSecret)| format!("{} {}\n", until.as_micros(), secret.expose());
+        let line = |(until, secret): &(Time, EndpointSecret)| {
+            format!("{} {}\n", until.as_micros(), secret.expose())
+        };
         (!self.retired.is_empty()).then(|| self.retired.iter().map(line).collect())
     }
 
@@ -114,21 +143,36 @@ impl Secrets {
     /// If the text is none of [`expose_retired`](Self::expose_retired)'s.
     pub fn with_retired(self, text: &str) -> Result<Self, Invalid> {
         let parse = |line: &str| {
-            let (until, secret) = line.split_once(' ').ok_or_else(|| Invalid("must be a time and a secret".into()))?;
-            let until = until.parse().map_err(|_| Invalid("must begin with a time".into()))?;
+            let (until, secret) = line
+                .split_once(' ')
+                .ok_or_else(|| Invalid("must be a time and a secret".into()))?;
+            let until = until
+                .parse()
+                .map_err(|_| Invalid("must begin with a time".into()))?;
             Ok((Time::from_micros(until), EndpointSecret::parse(secret)?))
         };
-        Ok(Self { retired: text.lines().map(parse).collect::<Result<_, _>>()?, ..self })
+        Ok(Self {
+            retired: text.lines().map(parse).collect::<Result<_, _>>()?,
+            ..self
+        })
     }
 }
 
 /// The value of `webhook-signature` for one secret: `v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`.
-pub fn standard_signature(secret: &EndpointSecret, id: EventId, sent_at: Time, body: &[u8]) -> String {
+pub fn standard_signature(
+    secret: &EndpointSecret,
+    id: EventId,
+    sent_at: Time,
+    body: &[u8],
+) -> String {
     symmetric(secret, &signed_content(id, sent_at, body))
 }
 
 fn symmetric(secret: &EndpointSecret, signed: &[u8]) -> String {
-    format!("v1,{}", STANDARD.encode(hmac_sha256(secret.0.expose_secret(), &[signed])))
+    format!(
+        "v1,{}",
+        STANDARD.encode(hmac_sha256(secret.0.expose_secret(), &[signed]))
+    )
 }
 
 fn signed_content(id: EventId, sent_at: Time, body: &[u8]) -> Vec<u8> {
@@ -137,7 +181,10 @@ fn signed_content(id: EventId, sent_at: Time, body: &[u8]) -> Vec<u8> {
 
 /// The value of the original service's `X-Webhook-Signature`: `sha256=` and the hex HMAC-SHA256 of the body.
 pub fn seed_signature(secret: &[u8], body: &[u8]) -> String {
-    let hex: String = hmac_sha256(secret, &[body]).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hmac_sha256(secret, &[body])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha256={hex}")
 }
 
@@ -159,7 +206,10 @@ mod tests {
     #[test]
     fn hmac_agrees_with_rfc_4231() {
         let signature = seed_signature(b"Jefe", b"what do ya want for nothing?");
-        assert_eq!(signature, "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(
+            signature,
+            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
     }
 
     #[test]
@@ -168,9 +218,20 @@ mod tests {
         let id = EventId(crate::uuid_v4([1; 16]));
         let sent_at = crate::Clock::now(&crate::SystemClock);
         let signature = standard_signature(&secret, id, sent_at, b"{\"a\":1}");
-        let reader = standardwebhooks::Webhook::new(&secret.expose()).expect("a secret it can read");
-        assert_eq!(reader.sign(&id.to_string(), sent_at.as_seconds(), b"{\"a\":1}").expect("signed"), signature);
-        assert_ne!(reader.sign(&id.to_string(), sent_at.as_seconds(), b"{\"a\":2}").expect("signed"), signature);
+        let reader =
+            standardwebhooks::Webhook::new(&secret.expose()).expect("a secret it can read");
+        assert_eq!(
+            reader
+                .sign(&id.to_string(), sent_at.as_seconds(), b"{\"a\":1}")
+                .expect("signed"),
+            signature
+        );
+        assert_ne!(
+            reader
+                .sign(&id.to_string(), sent_at.as_seconds(), b"{\"a\":2}")
+                .expect("signed"),
+            signature
+        );
     }
 
     #[test]
@@ -178,13 +239,19 @@ mod tests {
         let at = |seconds: i64| Time::from_micros(1_700_000_000_000_000 + seconds * 1_000_000);
         let secret = |byte| EndpointSecret::from_random([byte; 32]);
         let id = EventId(crate::uuid_v4([1; 16]));
-        let rotated = Secrets::new(secret(1)).rotated(secret(2), at(100), at(0)).rotated(secret(3), at(50), at(10));
+        let rotated = Secrets::new(secret(1))
+            .rotated(secret(2), at(100), at(0))
+            .rotated(secret(3), at(50), at(10));
         let text = rotated.expose_retired().expect("two were replaced");
-        let stored = Secrets::new(secret(3)).with_retired(&text).expect("our own text");
+        let stored = Secrets::new(secret(3))
+            .with_retired(&text)
+            .expect("our own text");
         let signers = |now: Time| {
             let sent = stored.signature(id, now, b"body");
             let of = |byte| standard_signature(&secret(byte), id, now, b"body");
-            let signers: Vec<u8> = (1..=3).filter(|byte| sent.split(' ').any(|s| s == of(*byte))).collect();
+            let signers: Vec<u8> = (1..=3)
+                .filter(|byte| sent.split(' ').any(|s| s == of(*byte)))
+                .collect();
             assert_eq!(sent.split(' ').count(), signers.len());
             assert!(sent.starts_with(&of(3)));
             signers
@@ -193,9 +260,20 @@ mod tests {
         assert_eq!(signers(at(50)), [1, 3]);
         assert_eq!(signers(at(100)), [3]);
         assert_eq!(stored.overlaps(at(60)).collect::<Vec<_>>(), [at(100)]);
-        let many = (4..20).fold(stored, |secrets, byte| secrets.rotated(secret(byte), at(200), at(20)));
-        assert_eq!(many.signature(id, at(20), b"").split(' ').count(), 1 + Secrets::MOST_RETIRED);
-        assert!(Secrets::new(secret(1)).rotated(secret(2), at(0), at(0)).expose_retired().is_none(), "no overlap");
+        let many = (4..20).fold(stored, |secrets, byte| {
+            secrets.rotated(secret(byte), at(200), at(20))
+        });
+        assert_eq!(
+            many.signature(id, at(20), b"").split(' ').count(),
+            1 + Secrets::MAX_RETIRED
+        );
+        assert!(
+            Secrets::new(secret(1))
+                .rotated(secret(2), at(0), at(0))
+                .expose_retired()
+                .is_none(),
+            "no overlap"
+        );
         assert!(Secrets::new(secret(1)).with_retired("x").is_err());
     }
 
@@ -211,7 +289,10 @@ mod tests {
         assert_ne!(rotated.public_key().expect("another key"), old);
         let schemes = |now| {
             let signature = rotated.signature(EventId(crate::uuid_v4([1; 16])), now, b"body");
-            signature.split(' ').map(|one| one.split(',').next().map(str::to_owned)).collect::<Option<Vec<_>>>()
+            signature
+                .split(' ')
+                .map(|one| one.split(',').next().map(str::to_owned))
+                .collect::<Option<Vec<_>>>()
         };
         assert_eq!(schemes(at(1)).expect("schemes"), ["v1", "v1a", "v1", "v1a"]);
         assert_eq!(schemes(at(100)).expect("schemes"), ["v1", "v1a"]);
@@ -221,7 +302,10 @@ mod tests {
     fn secrets_survive_showing_and_are_not_debugged() {
         let secret = EndpointSecret::from_random([5; 32]);
         let shown = secret.expose();
-        assert_eq!(EndpointSecret::parse(&shown).map(|s| s.expose()), Ok(shown.clone()));
+        assert_eq!(
+            EndpointSecret::parse(&shown).map(|s| s.expose()),
+            Ok(shown.clone())
+        );
         assert!(!format!("{secret:?}").contains(&shown[PREFIX.len()..]));
         for bad in ["", "whsec_", "whsec_AAAA", "whsec_!!!!", &shown[1..]] {
             assert!(EndpointSecret::parse(bad).is_err());

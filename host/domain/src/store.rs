@@ -39,9 +39,13 @@ pub const RECENT_LOGS: usize = 20;
 /// The status rule over a store's latest logs by creation, newest first; more than [`RECENT_LOGS`] are not looked at.
 pub fn sync_status(newest_first: &[LogStatus]) -> SyncStatus {
     let recent = &newest_first[..newest_first.len().min(RECENT_LOGS)];
-    let Some(last) = recent.first() else { return SyncStatus::Pending };
+    let Some(last) = recent.first() else {
+        return SyncStatus::Pending;
+    };
     let succeeded = recent.contains(&LogStatus::Success);
-    let troubled = recent.iter().any(|log| matches!(log, LogStatus::Failed | LogStatus::RateLimited));
+    let troubled = recent
+        .iter()
+        .any(|log| matches!(log, LogStatus::Failed | LogStatus::RateLimited));
     match last {
         LogStatus::Success if !troubled => SyncStatus::Success,
         LogStatus::Failed if !succeeded => SyncStatus::Failed,

@@ -33,11 +33,11 @@ macro_rules! texts {
 
         impl $name {
             /// How many characters it has at most.
-            pub const MOST: usize = $most;
+            pub const MAX: usize = $most;
 
             /// Refuses an empty text, a NUL and a text that is too long.
             pub fn parse(value: &str) -> Result<Self, Invalid> {
-                bounded_text(value, Self::MOST).map(Self)
+                bounded_text(value, Self::MAX).map(Self)
             }
 
             /// A text that was parsed before it was stored.
@@ -87,11 +87,11 @@ pub struct AccessToken(secrecy::SecretString);
 
 impl AccessToken {
     /// How many characters it has at most.
-    pub const MOST: usize = 8_192;
+    pub const MAX: usize = 8_192;
 
     /// Refuses an empty token, a NUL and more than 8,192 characters.
     pub fn parse(value: &str) -> Result<Self, Invalid> {
-        bounded_text(value, Self::MOST).map(|token| Self(token.into()))
+        bounded_text(value, Self::MAX).map(|token| Self(token.into()))
     }
 
     /// The token itself. Only for encrypting it and for the border of the sandbox.
@@ -106,11 +106,11 @@ pub struct TargetUrl(url::Url, String);
 
 impl TargetUrl {
     /// How many characters it has at most.
-    pub const MOST: usize = 2_048;
+    pub const MAX: usize = 2_048;
 
     /// Refuses a URL that is not absolute http(s), has credentials, no host, blanks or more than 2,048 characters.
     pub fn parse(value: &str) -> Result<Self, Invalid> {
-        let value = bounded_text(value, Self::MOST)?;
+        let value = bounded_text(value, Self::MAX)?;
         let refuse = |why: &str| Err(Invalid(why.into()));
         if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return refuse("must not contain blanks or control characters");
@@ -122,7 +122,10 @@ impl TargetUrl {
         let Some((scheme, rest)) = value.split_once("://") else {
             return refuse("must be an absolute http or https URL");
         };
-        if !matches!(url.scheme(), "http" | "https") || scheme.len() != url.scheme().len() || value.contains('\\') {
+        if !matches!(url.scheme(), "http" | "https")
+            || scheme.len() != url.scheme().len()
+            || value.contains('\\')
+        {
             return refuse("must be an absolute http or https URL");
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -159,7 +162,10 @@ mod tests {
     #[test]
     fn texts_are_bounded() {
         assert!(Receipt::parse("order-101").is_ok());
-        assert!(Receipt::parse(&"ä".repeat(255)).is_ok(), "the limit counts characters");
+        assert!(
+            Receipt::parse(&"ä".repeat(255)).is_ok(),
+            "the limit counts characters"
+        );
         for bad in ["", "a\0b", &"a".repeat(256)] {
             assert!(Receipt::parse(bad).is_err());
         }
@@ -169,10 +175,18 @@ mod tests {
 
     #[test]
     fn targets_are_absolute_http_urls() {
-        for good in
-            ["http://127.0.0.1:4000/webhook", "https://example.com", "HTTPS://example.com/a?b=c", "http://[::1]/"]
-        {
-            assert_eq!(TargetUrl::parse(good).map(|url| url.as_str().to_owned()).as_deref(), Ok(good));
+        for good in [
+            "http://127.0.0.1:4000/webhook",
+            "https://example.com",
+            "HTTPS://example.com/a?b=c",
+            "http://[::1]/",
+        ] {
+            assert_eq!(
+                TargetUrl::parse(good)
+                    .map(|url| url.as_str().to_owned())
+                    .as_deref(),
+                Ok(good)
+            );
         }
         for bad in [
             "",

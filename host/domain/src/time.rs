@@ -22,7 +22,9 @@ impl Time {
 
     /// Reads RFC 3339, cutting what is finer than a microsecond. `None` if the text is not RFC 3339.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_microsecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|at| Self(at.as_microsecond()))
     }
 
     /// How long after `earlier` this is; zero if it is not.
@@ -34,14 +36,20 @@ impl Time {
 impl std::ops::Add<Duration> for Time {
     type Output = Self;
     fn add(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
 impl std::ops::Sub<Duration> for Time {
     type Output = Self;
     fn sub(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -67,7 +75,10 @@ mod tests {
             ("2024-01-01T14:00:00.5+02:00", "2024-01-01T12:00:00.500Z"),
             ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500Z"),
         ] {
-            assert_eq!(Time::parse(text).map(|t| t.to_string()).as_deref(), Some(shown));
+            assert_eq!(
+                Time::parse(text).map(|t| t.to_string()).as_deref(),
+                Some(shown)
+            );
         }
         for text in ["", "2024-01-01", "12:00", "2024-13-01T00:00:00Z"] {
             assert_eq!(Time::parse(text), None, "{text}");

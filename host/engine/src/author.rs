@@ -14,7 +14,8 @@ use crate::revision::Revision;
 use crate::sandbox::Metering;
 use crate::shelf::Stored;
 use crate::{
-    Digest, EngineSettings, Fault, Inspection, Kind, Limits, Manifest, Message, Refusal, Stage, ValidateRequest,
+    Digest, EngineSettings, Fault, Inspection, Kind, Limits, Manifest, Message, Refusal, Stage,
+    ValidateRequest,
 };
 
 /// Calls that are measured.
@@ -47,8 +48,18 @@ impl CheckReport {
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(manifest) = &self.manifest {
-            let kind = if manifest.kind() == Kind::Adapter { "adapter" } else { "shaper" };
-            writeln!(f, "{} {}, {kind} of {:?}", manifest.display_name(), manifest.version(), manifest.serves())?;
+            let kind = if manifest.kind() == Kind::Adapter {
+                "adapter"
+            } else {
+                "shaper"
+            };
+            writeln!(
+                f,
+                "{} {}, {kind} of {:?}",
+                manifest.display_name(),
+                manifest.version(),
+                manifest.serves()
+            )?;
         }
         writeln!(f, "digest {}", self.digest)?;
         if let Some(refusal) = &self.refusal {
@@ -89,14 +100,21 @@ impl Spread {
     fn of(mut figures: Vec<u64>) -> Self {
         figures.sort_unstable();
         let at = |index: usize| figures.get(index).copied().unwrap_or_default();
-        Self { least: at(0), median: at(figures.len() / 2), most: at(figures.len().saturating_sub(1)) }
+        Self {
+            least: at(0),
+            median: at(figures.len() / 2),
+            most: at(figures.len().saturating_sub(1)),
+        }
     }
 }
 
 impl Engine {
     /// Takes a component through every stage and every law without letting it serve.
     pub async fn check(&self, bytes: impl Into<Arc<[u8]>>, grants: Option<&str>) -> CheckReport {
-        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        let stored = Stored {
+            bytes: bytes.into(),
+            grants: grants.map(Into::into),
+        };
         self.on_registry(async move |registry| {
             let mut report = CheckReport {
                 digest: stored.digest(),
@@ -109,7 +127,8 @@ impl Engine {
             match registry.loader.load("check", &stored).await {
                 Err(refusal) => report.refusal = Some(refusal),
                 Ok(revision) => {
-                    report.conformance = conformance::run(&revision, &stored.bytes, Depth::Everything).await;
+                    report.conformance =
+                        conformance::run(&revision, &stored.bytes, Depth::Everything).await;
                     report.limits = Some(revision.callable.limits);
                     report.manifest = Some(revision.manifest);
                 }
@@ -123,8 +142,15 @@ impl Engine {
     ///
     /// # Errors
     /// If it cannot be loaded, or answers none of the input.
-    pub async fn bench(&self, bytes: impl Into<Arc<[u8]>>, grants: Option<&str>) -> Result<BenchReport, Refusal> {
-        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+    pub async fn bench(
+        &self,
+        bytes: impl Into<Arc<[u8]>>,
+        grants: Option<&str>,
+    ) -> Result<BenchReport, Refusal> {
+        let stored = Stored {
+            bytes: bytes.into(),
+            grants: grants.map(Into::into),
+        };
         let counting = Self::build(EngineSettings::in_memory(), Metering::Fuel)
             .map_err(|error| Refusal::new(Stage::Compile, error.to_string(), "free some memory"))?;
         let timed = self.measure(stored.clone()).await?;
@@ -148,7 +174,10 @@ impl Engine {
         grants: Option<&str>,
         request: ValidateRequest,
     ) -> Result<Result<Answer, Fault>, Refusal> {
-        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        let stored = Stored {
+            bytes: bytes.into(),
+            grants: grants.map(Into::into),
+        };
         self.on_registry(async move |registry| {
             let revision = registry.loader.load("run", &stored).await?;
             Ok(revision.callable.validate(&request).await)
@@ -166,7 +195,10 @@ impl Engine {
         grants: Option<&str>,
         event: Event,
     ) -> Result<Result<Message, Fault>, Refusal> {
-        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        let stored = Stored {
+            bytes: bytes.into(),
+            grants: grants.map(Into::into),
+        };
         self.on_registry(async move |registry| {
             let revision = registry.loader.load("run", &stored).await?;
             Ok(revision.callable.shape(&event).await)
@@ -192,7 +224,12 @@ struct Measured {
 
 async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
     let callable = &revision.callable;
-    let mut measured = Measured { micros: vec![], fuel: vec![], peak_memory_bytes: 0, limits: callable.limits };
+    let mut measured = Measured {
+        micros: vec![],
+        fuel: vec![],
+        peak_memory_bytes: 0,
+        limits: callable.limits,
+    };
     for input in conformance::inputs().iter().cycle().take(CALLS) {
         let started = Instant::now();
         let (result, usage) = match callable.identity.kind {
@@ -213,7 +250,11 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
         }
     }
     if measured.micros.is_empty() {
-        return Err(Refusal::new(Stage::Conform, "it answered nothing", "run `wharf plugin check` first"));
+        return Err(Refusal::new(
+            Stage::Conform,
+            "it answered nothing",
+            "run `wharf plugin check` first",
+        ));
     }
     Ok(measured)
 }
@@ -225,7 +266,11 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
 pub fn pack(component: &[u8], facts: &PackFacts) -> Result<Vec<u8>, Refusal> {
     crate::inspect(component)?;
     if !conformance::vector_sections(component).is_empty() {
-        return Err(Refusal::new(Stage::Read, "it was packed before", "pack what the compiler built"));
+        return Err(Refusal::new(
+            Stage::Read,
+            "it was packed before",
+            "pack what the compiler built",
+        ));
     }
     let packed = wharf_pack::pack(component, facts);
     let wrong = |cause| Refusal::new(Stage::Read, cause, "correct the file of vectors");

@@ -10,7 +10,7 @@ const FAULTS_IN_A_ROW: u32 = 5;
 const WINDOW_SECONDS: u64 = 30;
 const CALLS_TO_JUDGE: u32 = 20;
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 const PROBES: u32 = 3;
 const YOUNG_FOR: Duration = Duration::from_secs(15 * 60);
 const YOUNG_CALLS: u64 = 500;
@@ -36,8 +36,15 @@ pub(crate) struct Tripped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { until: Instant, pause: Duration },
-    Probing { under_way: u32, passed: u32, pause: Duration },
+    Open {
+        until: Instant,
+        pause: Duration,
+    },
+    Probing {
+        under_way: u32,
+        passed: u32,
+        pause: Duration,
+    },
 }
 
 /// The breaker of one revision since it was activated.
@@ -59,7 +66,13 @@ struct Second {
 
 impl Breaker {
     pub(crate) fn new(activated: Instant) -> Self {
-        Self { activated, calls: 0, streak: 0, seconds: Default::default(), state: State::Closed }
+        Self {
+            activated,
+            calls: 0,
+            streak: 0,
+            seconds: Default::default(),
+            state: State::Closed,
+        }
     }
 
     /// Lets a call through, or says how long it will let none through. A call that was let through must be recorded.
@@ -68,9 +81,16 @@ impl Breaker {
             if now < until {
                 return Err(until - now);
             }
-            self.state = State::Probing { under_way: 0, passed: 0, pause };
+            self.state = State::Probing {
+                under_way: 0,
+                passed: 0,
+                pause,
+            };
         }
-        if let State::Probing { under_way, passed, .. } = &mut self.state {
+        if let State::Probing {
+            under_way, passed, ..
+        } = &mut self.state
+        {
             if *under_way + *passed >= PROBES {
                 return Err(Duration::from_secs(1));
             }
@@ -90,17 +110,32 @@ impl Breaker {
         self.calls += 1;
         self.count(outcome, now);
         match (self.state, outcome) {
-            (State::Probing { pause, .. }, Outcome::Fault) => self.open(now, (pause * 2).min(LONGEST_PAUSE)),
-            (State::Probing { under_way, passed, pause }, _) => {
+            (State::Probing { pause, .. }, Outcome::Fault) => {
+                self.open(now, (pause * 2).min(MAX_PAUSE))
+            }
+            (
+                State::Probing {
+                    under_way,
+                    passed,
+                    pause,
+                },
+                _,
+            ) => {
                 let passed = passed + 1;
-                self.state = State::Probing { under_way, passed, pause };
+                self.state = State::Probing {
+                    under_way,
+                    passed,
+                    pause,
+                };
                 if passed >= PROBES {
                     self.state = State::Closed;
                     self.forget();
                 }
                 None
             }
-            (State::Closed, Outcome::Fault) if self.is_too_often(now) => self.open(now, FIRST_PAUSE),
+            (State::Closed, Outcome::Fault) if self.is_too_often(now) => {
+                self.open(now, FIRST_PAUSE)
+            }
             // A call that began before it opened says nothing new.
             _ => None,
         }
@@ -116,10 +151,16 @@ impl Breaker {
 
     fn open(&mut self, now: Instant, pause: Duration) -> Option<Tripped> {
         let first = self.state == State::Closed;
-        self.state = State::Open { until: now + pause, pause };
+        self.state = State::Open {
+            until: now + pause,
+            pause,
+        };
         self.forget();
-        let young = now.saturating_duration_since(self.activated) < YOUNG_FOR || self.calls < YOUNG_CALLS;
-        Some(Tripped { young: first && young })
+        let young =
+            now.saturating_duration_since(self.activated) < YOUNG_FOR || self.calls < YOUNG_CALLS;
+        Some(Tripped {
+            young: first && young,
+        })
     }
 
     fn forget(&mut self) {
@@ -131,7 +172,10 @@ impl Breaker {
         let number = self.second(now);
         let second = &mut self.seconds[(number % WINDOW_SECONDS) as usize];
         if second.number != number {
-            *second = Second { number, ..Second::default() };
+            *second = Second {
+                number,
+                ..Second::default()
+            };
         }
         second.calls += 1;
         if outcome == Outcome::Fault {
@@ -145,7 +189,9 @@ impl Breaker {
     fn is_too_often(&self, now: Instant) -> bool {
         let oldest = self.second(now).saturating_sub(WINDOW_SECONDS - 1);
         let recent = self.seconds.iter().filter(|second| second.number >= oldest);
-        let (calls, faults) = recent.fold((0, 0), |(calls, faults), s| (calls + s.calls, faults + s.faults));
+        let (calls, faults) = recent.fold((0, 0), |(calls, faults), s| {
+            (calls + s.calls, faults + s.faults)
+        });
         self.streak >= FAULTS_IN_A_ROW || (calls >= CALLS_TO_JUDGE && faults * 2 >= calls)
     }
 
@@ -168,7 +214,10 @@ mod tests {
     impl Clock {
         fn new() -> Self {
             let start = Instant::now();
-            Self { start, breaker: Breaker::new(start) }
+            Self {
+                start,
+                breaker: Breaker::new(start),
+            }
         }
 
         fn call(&mut self, second: u64, outcome: Outcome) -> Option<Tripped> {
@@ -178,14 +227,18 @@ mod tests {
         }
 
         fn refused(&mut self, second: u64) -> bool {
-            self.breaker.admit(self.start + Duration::from_secs(second)).is_err()
+            self.breaker
+                .admit(self.start + Duration::from_secs(second))
+                .is_err()
         }
     }
 
     #[test]
     fn five_faults_in_a_row_trip_it_and_four_do_not() {
         let mut clock = Clock::new();
-        for outcome in [Fault, Fault, Fault, Fault, Good, Fault, Fault, Nothing, Fault, Fault] {
+        for outcome in [
+            Fault, Fault, Fault, Fault, Good, Fault, Fault, Nothing, Fault, Fault,
+        ] {
             assert_eq!(clock.call(0, outcome), None);
         }
         assert_eq!(clock.call(0, Fault), Some(Tripped { young: true }));
@@ -196,7 +249,11 @@ mod tests {
     fn half_of_twenty_calls_within_thirty_seconds_trip_it() {
         let mut clock = Clock::new();
         for n in 0..19 {
-            assert_eq!(clock.call(n, if n % 2 == 0 { Fault } else { Good }), None, "call {n}");
+            assert_eq!(
+                clock.call(n, if n % 2 == 0 { Fault } else { Good }),
+                None,
+                "call {n}"
+            );
         }
         assert_eq!(clock.call(20, Fault), Some(Tripped { young: true }));
     }
@@ -205,7 +262,11 @@ mod tests {
     fn slow_faults_fall_out_of_the_window() {
         let mut clock = Clock::new();
         for n in 0..200 {
-            assert_eq!(clock.call(n * 2, if n % 2 == 0 { Fault } else { Good }), None, "call {n}");
+            assert_eq!(
+                clock.call(n * 2, if n % 2 == 0 { Fault } else { Good }),
+                None,
+                "call {n}"
+            );
         }
     }
 
@@ -219,7 +280,11 @@ mod tests {
         for _ in 0..4 {
             clock.call(old, Fault);
         }
-        assert_eq!(clock.call(old, Fault), Some(Tripped { young: false }), "old enough to be trusted");
+        assert_eq!(
+            clock.call(old, Fault),
+            Some(Tripped { young: false }),
+            "old enough to be trusted"
+        );
         let mut now = old;
         for pause in [30, 60, 120, 240, 480, 600, 600] {
             assert!(clock.refused(now + pause - 1), "a pause of {pause} s");

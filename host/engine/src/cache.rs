@@ -31,7 +31,10 @@ impl Cache {
     pub(crate) fn open(state_dir: &Path) -> io::Result<Self> {
         let dir = state_dir.join("compiled");
         fs::create_dir_all(&dir)?;
-        Ok(Self { key: key(&state_dir.join("compiled.key"))?, dir })
+        Ok(Self {
+            key: key(&state_dir.join("compiled.key"))?,
+            dir,
+        })
     }
 
     /// The component's code, if there is a file that can be believed.
@@ -40,16 +43,20 @@ impl Cache {
         let (tag, code) = file.split_at_checked(TAG_BYTES)?;
         self.mac(engine, component, code).verify_slice(tag).ok()?;
         // Told by its time to those who clear out; if that fails, it is compiled once more some day.
-        let _ = fs::File::open(self.path(engine, component)).and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = fs::File::open(self.path(engine, component))
+            .and_then(|file| file.set_modified(SystemTime::now()));
         trusted_component(engine, code).ok()
     }
 
     /// Keeps the component's code. Losing it costs time only, so a failure is told and forgotten.
     pub(crate) fn store(&self, engine: &wasmtime::Engine, component: Digest, compiled: &Component) {
-        let kept = compiled.serialize().map_err(io::Error::other).and_then(|code| {
-            let tag = self.mac(engine, component, &code).finalize().into_bytes();
-            write_beside(&self.path(engine, component), &[&tag, &code])
-        });
+        let kept = compiled
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|code| {
+                let tag = self.mac(engine, component, &code).finalize().into_bytes();
+                write_beside(&self.path(engine, component), &[&tag, &code])
+            });
         if let Err(error) = kept {
             tracing::warn!(%error, %component, "the compiled component could not be kept");
         }
@@ -58,9 +65,16 @@ impl Cache {
     /// Removes what nobody has loaded for a long time, of components and engines that are gone, and what was never
     /// finished. Best effort: it costs space only.
     pub(crate) fn forget_unused(&self) {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().filter_map(Result::ok);
+        let entries = fs::read_dir(&self.dir)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         for path in entries.map(|entry| entry.path()) {
-            let most = if is_unfinished(&path) { KEPT_UNFINISHED } else { KEPT_UNUSED };
+            let most = if is_unfinished(&path) {
+                KEPT_UNFINISHED
+            } else {
+                KEPT_UNUSED
+            };
             let used = fs::metadata(&path).and_then(|metadata| metadata.modified());
             let is_old = used.is_ok_and(|at| at.elapsed().unwrap_or_default() > most);
             if is_old && let Err(error) = fs::remove_file(&path) {
@@ -70,11 +84,13 @@ impl Cache {
     }
 
     pub(crate) fn path(&self, engine: &wasmtime::Engine, component: Digest) -> PathBuf {
-        self.dir.join(format!("{component}-{:016x}.code", compatibility(engine)))
+        self.dir
+            .join(format!("{component}-{:016x}.code", compatibility(engine)))
     }
 
     fn mac(&self, engine: &wasmtime::Engine, component: Digest, code: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
         mac.update(component.as_bytes());
         mac.update(&compatibility(engine).to_be_bytes());
         mac.update(code);
@@ -155,7 +171,9 @@ fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
         }
         make_key(path)?;
     }
-    Err(io::Error::other("the key of the compiled code keeps changing"))
+    Err(io::Error::other(
+        "the key of the compiled code keeps changing",
+    ))
 }
 
 /// A link instead of a rename: it does not replace the key of another host that was faster.
@@ -172,7 +190,9 @@ fn make_key(path: &Path) -> io::Result<()> {
 
 fn is_private(path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
-    return Ok(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path)?.permissions()) & 0o077 == 0);
+    return Ok(
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path)?.permissions()) & 0o077 == 0,
+    );
     #[cfg(not(unix))]
     return path.try_exists();
 }

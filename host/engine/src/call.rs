@@ -25,15 +25,27 @@ impl Callable {
         self.judge_measured(request).await.0
     }
 
-    pub(crate) async fn judge_measured(&self, request: &ValidateRequest) -> (Result<Judged, Fault>, Usage) {
-        let Guest::Adapter(pre) = &self.guest else { return (Err(Fault::NotFound), Usage::default()) };
+    pub(crate) async fn judge_measured(
+        &self,
+        request: &ValidateRequest,
+    ) -> (Result<Judged, Fault>, Usage) {
+        let Guest::Adapter(pre) = &self.guest else {
+            return (Err(Fault::NotFound), Usage::default());
+        };
         if let Err(fault) = self.check_input(request.bytes()) {
             return (Err(fault), Usage::default());
         }
         let judged = self.run_measured(async |store| {
-            store.data_mut().requests.access_token.clone_from(&request.access_token);
+            store
+                .data_mut()
+                .requests
+                .access_token
+                .clone_from(&request.access_token);
             let instance = pre.instantiate_async(&mut *store).await?;
-            instance.wharf_plugin_adapter().call_validate(store, &request.to_guest()).await
+            instance
+                .wharf_plugin_adapter()
+                .call_validate(store, &request.to_guest())
+                .await
         });
         judged.await
     }
@@ -44,16 +56,24 @@ impl Callable {
     }
 
     pub(crate) async fn shape_measured(&self, event: &Event) -> (Result<Message, Fault>, Usage) {
-        let Guest::Shaper(pre) = &self.guest else { return (Err(Fault::NotFound), Usage::default()) };
+        let Guest::Shaper(pre) = &self.guest else {
+            return (Err(Fault::NotFound), Usage::default());
+        };
         if let Err(fault) = self.check_input(convert::event_bytes(event)) {
             return (Err(fault), Usage::default());
         }
         let shaped = self.run_measured(async |store| {
             let instance = pre.instantiate_async(&mut *store).await?;
-            instance.wharf_plugin_shaper().call_shape(store, &convert::event_to_guest(event)).await
+            instance
+                .wharf_plugin_shaper()
+                .call_shape(store, &convert::event_to_guest(event))
+                .await
         });
         let (said, usage) = shaped.await;
-        (said.and_then(|said| convert::message(said, self.limits.output_bytes)), usage)
+        (
+            said.and_then(|said| convert::message(said, self.limits.output_bytes)),
+            usage,
+        )
     }
 
     /// Asks what it is. The very first call of a revision, so it proves that it can be instantiated at all.
@@ -91,10 +111,17 @@ impl Callable {
 
     fn check_input(&self, bytes: usize) -> Result<(), Fault> {
         let limit = self.limits.input_bytes;
-        if bytes > limit { Err(Fault::InputTooLarge { bytes, limit }) } else { Ok(()) }
+        if bytes > limit {
+            Err(Fault::InputTooLarge { bytes, limit })
+        } else {
+            Ok(())
+        }
     }
 
-    async fn run<T>(&self, work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>) -> Result<T, Fault> {
+    async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
         self.run_measured(work).await.0
     }
 
@@ -115,7 +142,10 @@ impl Callable {
         let last_words = store.data_mut().finish_log();
         let usage = Usage {
             memory_bytes: store.data().memory.peak(),
-            fuel: self.metering.counts_fuel().then(|| ALL_FUEL.saturating_sub(store.get_fuel().unwrap_or(ALL_FUEL))),
+            fuel: self
+                .metering
+                .counts_fuel()
+                .then(|| ALL_FUEL.saturating_sub(store.get_fuel().unwrap_or(ALL_FUEL))),
         };
         let result = match ended {
             Ok(Ok(said)) => Ok(said),
@@ -131,14 +161,18 @@ impl Callable {
         let mut store = Store::new(self.guest.engine(), self.state());
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes);
-        store.set_max_component_handles(MOST_COMPONENT_HANDLES);
+        store.set_max_component_handles(MAX_COMPONENT_HANDLES);
         if self.metering.counts_fuel() {
             store.set_fuel(ALL_FUEL).expect("this engine counts fuel");
         }
         let most = self.limits.cpu;
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
-            Ok(if processor.is_spent(most) { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+            Ok(if processor.is_spent(most) {
+                UpdateDeadline::Interrupt
+            } else {
+                UpdateDeadline::Yield(1)
+            })
         });
         store
     }
@@ -160,7 +194,7 @@ pub(crate) struct Usage {
 pub(crate) type Judged = Result<adapter_types::Verdict, adapter_types::Fault>;
 
 /// Handles that a component may hold towards others.
-const MOST_COMPONENT_HANDLES: usize = 1_000;
+const MAX_COMPONENT_HANDLES: usize = 1_000;
 
 fn fault(error: &wasmtime::Error, state: &GuestState, last_words: Option<String>) -> Fault {
     if error.is::<PoolConcurrencyLimitError>() {

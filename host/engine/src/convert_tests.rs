@@ -1,7 +1,12 @@
 use super::*;
 
 fn order(id: &str, amount: &str, currency: &str, imported_at: &str) -> adapter::Order {
-    adapter::Order { id: id.into(), amount: amount.into(), currency: currency.into(), imported_at: imported_at.into() }
+    adapter::Order {
+        id: id.into(),
+        amount: amount.into(),
+        currency: currency.into(),
+        imported_at: imported_at.into(),
+    }
 }
 
 const AT: &str = "2024-01-01T12:00:00.000Z";
@@ -9,8 +14,17 @@ const AT: &str = "2024-01-01T12:00:00.000Z";
 #[test]
 fn a_good_order_is_taken_as_it_is() {
     let taken = checked_order(&order("o-1", "99.99", "EUR", AT)).expect("an order");
-    assert_eq!((taken.id.as_str(), taken.amount.to_string().as_str()), ("o-1", "99.99"));
-    assert_eq!((taken.currency.as_str(), taken.imported_at.to_string().as_str()), ("EUR", AT));
+    assert_eq!(
+        (taken.id.as_str(), taken.amount.to_string().as_str()),
+        ("o-1", "99.99")
+    );
+    assert_eq!(
+        (
+            taken.currency.as_str(),
+            taken.imported_at.to_string().as_str()
+        ),
+        ("EUR", AT)
+    );
 }
 
 #[test]
@@ -28,22 +42,41 @@ fn nonsense_in_an_order_breaks_the_contract() {
         order("o", "1.00", "EUR", "yesterday"),
         order("o", "1.00", "EUR", "-009999-01-01T00:00:00Z"),
     ] {
-        assert!(matches!(checked_order(&bad), Err(Fault::ContractBroken(_))), "{bad:?}");
+        assert!(
+            matches!(checked_order(&bad), Err(Fault::ContractBroken(_))),
+            "{bad:?}"
+        );
     }
 }
 
 #[test]
 fn the_guests_own_faults_are_answers() {
     use adapter::Fault as Said;
-    assert_eq!(answer(Err(Said::RateLimited(Some(7)))), Ok(Answer::RateLimited(Some(Duration::from_secs(7)))));
+    assert_eq!(
+        answer(Err(Said::RateLimited(Some(7)))),
+        Ok(Answer::RateLimited(Some(Duration::from_secs(7))))
+    );
     let for_ever = answer(Err(Said::RateLimited(Some(u32::MAX))));
-    assert_eq!(for_ever, Ok(Answer::RateLimited(Some(LONGEST_RETRY_AFTER))));
-    assert_eq!(answer(Err(Said::Unauthorized("no\0".into()))), Ok(Answer::Unavailable("unauthorized: no ".into())));
+    assert_eq!(for_ever, Ok(Answer::RateLimited(Some(MAX_RETRY_AFTER))));
+    assert_eq!(
+        answer(Err(Said::Unauthorized("no\0".into()))),
+        Ok(Answer::Unavailable("unauthorized: no ".into()))
+    );
 }
 
 fn shaped(content_type: &str, headers: &[(&str, &str)]) -> Result<Message, Fault> {
-    let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    message(Ok(shaper::Message { content_type: content_type.into(), headers, body: b"{}".to_vec() }), 1_024)
+    let headers = headers
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    message(
+        Ok(shaper::Message {
+            content_type: content_type.into(),
+            headers,
+            body: b"{}".to_vec(),
+        }),
+        1_024,
+    )
 }
 
 #[test]
@@ -63,13 +96,22 @@ fn messages_cannot_break_out_of_http() {
         ("text/plain", ("X-Event-Id", "forged")),
     ] {
         assert!(
-            matches!(shaped(content_type, &[header]), Err(Fault::ContractBroken(_))),
+            matches!(
+                shaped(content_type, &[header]),
+                Err(Fault::ContractBroken(_))
+            ),
             "{content_type:?} {header:?}"
         );
     }
-    let too_large = shaper::Message { content_type: "text/plain".into(), headers: vec![], body: vec![0; 1_025] };
+    let too_large = shaper::Message {
+        content_type: "text/plain".into(),
+        headers: vec![],
+        body: vec![0; 1_025],
+    };
     assert_eq!(message(Ok(too_large), 1_024), Err(Fault::OutputTooLarge));
-    assert!(matches!(message(Err("no\n".into()), 0), Err(Fault::Refused(reason)) if reason == "no "));
+    assert!(
+        matches!(message(Err("no\n".into()), 0), Err(Fault::Refused(reason)) if reason == "no ")
+    );
 }
 
 #[test]
@@ -81,7 +123,15 @@ fn origins_have_one_spelling() {
     ] {
         assert_eq!(checked_origin(text).as_deref(), Ok(origin));
     }
-    for bad in ["", "example.com", "ftp://a.b", "https://u@a.b", "https://a.b/path", "https://a.b/?q", "https://*"] {
+    for bad in [
+        "",
+        "example.com",
+        "ftp://a.b",
+        "https://u@a.b",
+        "https://a.b/path",
+        "https://a.b/?q",
+        "https://*",
+    ] {
         let result = checked_origin(bad);
         assert!(result.is_err() || bad == "https://*", "{bad}: {result:?}");
     }
@@ -107,6 +157,12 @@ fn manifests_are_checked() {
         ("a", "A", "one"),
         ("a", "A", "1.0"),
     ] {
-        assert!(matches!(manifest(name, display_name, version), Err(Fault::ContractBroken(_))), "{name:?} {version:?}");
+        assert!(
+            matches!(
+                manifest(name, display_name, version),
+                Err(Fault::ContractBroken(_))
+            ),
+            "{name:?} {version:?}"
+        );
     }
 }

@@ -69,7 +69,10 @@ mod tests {
     #[test]
     fn digests_are_shown_and_read_as_hex() {
         let digest = Digest::of(b"abc");
-        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            digest.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
         assert_eq!(digest.short(), "ba7816bf8f01");
         for bad in ["", "xy", &"+1".repeat(32), &"ä".repeat(32)] {

@@ -26,7 +26,10 @@ use crate::{AdapterManifest, HttpLimits};
 /// Where names become addresses. The engine uses the machine's own way; tests bring theirs.
 pub trait Resolver: Send + Sync {
     /// All addresses of a name.
-    fn resolve(&self, name: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+    fn resolve(
+        &self,
+        name: String,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 }
 
 /// The machine's own name service.
@@ -34,8 +37,16 @@ pub trait Resolver: Send + Sync {
 pub struct SystemResolver;
 
 impl Resolver for SystemResolver {
-    fn resolve(&self, name: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+    fn resolve(
+        &self,
+        name: String,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host((name, 0))
+                .await?
+                .map(|address| address.ip())
+                .collect())
+        })
     }
 }
 
@@ -60,9 +71,21 @@ impl Egress {
     ) -> Self {
         let wanted = |name: &String| manifest.credentials.contains(name);
         Self {
-            origins: manifest.wanted_origins.iter().filter(|&o| grants.origins.contains(o)).cloned().collect(),
-            credentials: grants.credentials.clone().into_iter().filter(|(name, _)| wanted(name)).collect(),
-            policy: AddressPolicy { allowed: grants.private_networks.clone() },
+            origins: manifest
+                .wanted_origins
+                .iter()
+                .filter(|&o| grants.origins.contains(o))
+                .cloned()
+                .collect(),
+            credentials: grants
+                .credentials
+                .clone()
+                .into_iter()
+                .filter(|(name, _)| wanted(name))
+                .collect(),
+            policy: AddressPolicy {
+                allowed: grants.private_networks.clone(),
+            },
             limits,
             resolver,
             client: OnceLock::new(),
@@ -85,18 +108,32 @@ impl Egress {
         headers.remove(HOST);
         headers.remove(CONTENT_LENGTH);
         self.add_credentials(&url, &mut headers, access_token.as_ref())?;
-        let sent =
-            self.client()?.request(parts.method, url).headers(headers).body(body).timeout(self.limits.timeout).send();
-        let first_byte = first_byte.unwrap_or(self.limits.timeout).min(self.limits.timeout);
-        let answer = tokio::time::timeout(first_byte, sent).await.map_err(|_| Error::ConnectionReadTimeout)?;
-        Ok(http::Response::from(answer.map_err(|error| reason(&error))?).map(|body| self.bounded(body)))
+        let sent = self
+            .client()?
+            .request(parts.method, url)
+            .headers(headers)
+            .body(body)
+            .timeout(self.limits.timeout)
+            .send();
+        let first_byte = first_byte
+            .unwrap_or(self.limits.timeout)
+            .min(self.limits.timeout);
+        let answer = tokio::time::timeout(first_byte, sent)
+            .await
+            .map_err(|_| Error::ConnectionReadTimeout)?;
+        Ok(
+            http::Response::from(answer.map_err(|error| reason(&error))?)
+                .map(|body| self.bounded(body)),
+        )
     }
 
     async fn collect(&self, body: WasiBody) -> Result<bytes::Bytes, Error> {
         let most = self.limits.body_bytes;
-        let collected = Limited::new(body, most).collect().await.map_err(|error| match error.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(_) => Error::HttpRequestBodySize(Some(most as u64)),
+        let collected = Limited::new(body, most).collect().await.map_err(|error| {
+            match error.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(_) => Error::HttpRequestBodySize(Some(most as u64)),
+            }
         })?;
         Ok(collected.to_bytes())
     }
@@ -107,7 +144,9 @@ impl Egress {
             if error.is::<LengthLimitError>() {
                 return Error::HttpResponseBodySize(Some(most as u64));
             }
-            error.downcast::<reqwest::Error>().map_or(Error::HttpResponseIncomplete, |error| self::reason(&error))
+            error
+                .downcast::<reqwest::Error>()
+                .map_or(Error::HttpResponseIncomplete, |error| self::reason(&error))
         };
         Limited::new(body, most).map_err(reason).boxed_unsync()
     }
@@ -116,7 +155,10 @@ impl Egress {
     fn permitted(&self, method: &Method, uri: &http::Uri) -> Result<Url, Error> {
         let url = Url::parse(&uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let anonymous = url.username().is_empty() && url.password().is_none();
-        if *method == Method::CONNECT || !anonymous || !self.origins.contains(&url.origin().ascii_serialization()) {
+        if *method == Method::CONNECT
+            || !anonymous
+            || !self.origins.contains(&url.origin().ascii_serialization())
+        {
             return Err(Error::HttpRequestDenied);
         }
         // The client asks no resolver about a literal, in whatever spelling (`0x7f.1`, `2130706433`).
@@ -131,7 +173,12 @@ impl Egress {
         }
     }
 
-    fn add_credentials(&self, url: &Url, headers: &mut HeaderMap, token: Option<&AccessToken>) -> Result<(), Error> {
+    fn add_credentials(
+        &self,
+        url: &Url,
+        headers: &mut HeaderMap,
+        token: Option<&AccessToken>,
+    ) -> Result<(), Error> {
         let origin = url.origin().ascii_serialization();
         for (name, credential) in &self.credentials {
             if !credential.origins().is_empty() && !credential.origins().contains(&origin) {
@@ -154,29 +201,46 @@ impl Egress {
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .referer(false)
-                .dns_resolver(Arc::new(Guarded { policy: self.policy.clone(), resolver: self.resolver.clone() }))
+                .dns_resolver(Arc::new(Guarded {
+                    policy: self.policy.clone(),
+                    resolver: self.resolver.clone(),
+                }))
                 .build()
                 .map_err(|error| error.to_string())
         });
-        made.as_ref().map_err(|why| Error::InternalError(Some(why.clone())))
+        made.as_ref()
+            .map_err(|why| Error::InternalError(Some(why.clone())))
     }
 }
 
-fn header(credential: &Credential, token: Option<&AccessToken>) -> Result<(HeaderName, HeaderValue), String> {
+fn header(
+    credential: &Credential,
+    token: Option<&AccessToken>,
+) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = match credential {
         Credential::Basic { user, password, .. } => {
-            let pair = format!("{}:{}", user.read(token)?.expose_secret(), password.read(token)?.expose_secret());
-            (AUTHORIZATION, format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)))
+            let pair = format!(
+                "{}:{}",
+                user.read(token)?.expose_secret(),
+                password.read(token)?.expose_secret()
+            );
+            (
+                AUTHORIZATION,
+                format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)),
+            )
         }
-        Credential::Bearer { token: secret, .. } => {
-            (AUTHORIZATION, format!("Bearer {}", secret.read(token)?.expose_secret()))
-        }
+        Credential::Bearer { token: secret, .. } => (
+            AUTHORIZATION,
+            format!("Bearer {}", secret.read(token)?.expose_secret()),
+        ),
         Credential::Header { name, value, .. } => {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "its header's name is not valid")?;
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| "its header's name is not valid")?;
             (name, value.read(token)?.expose_secret().to_owned())
         }
     };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| "its value cannot stand in a header")?;
+    let mut value =
+        HeaderValue::from_str(&value).map_err(|_| "its value cannot stand in a header")?;
     value.set_sensitive(true);
     Ok((name, value))
 }
@@ -190,13 +254,17 @@ struct Guarded {
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let (policy, found) = (self.policy.clone(), self.resolver.resolve(name.as_str().to_owned()));
+        let (policy, found) = (
+            self.policy.clone(),
+            self.resolver.resolve(name.as_str().to_owned()),
+        );
         Box::pin(async move {
             let found = found.await?;
             if found.iter().any(|address| !policy.permits(*address)) {
                 return Err(Prohibited.into());
             }
-            let addresses: Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
+            let addresses: Addrs =
+                Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
         })
     }
@@ -216,7 +284,9 @@ fn reason(error: &reqwest::Error) -> Error {
         if let Some(io) = cause.downcast_ref::<io::Error>() {
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => return Error::ConnectionTerminated,
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+                    return Error::ConnectionTerminated;
+                }
                 io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
                 _ => {}
             }

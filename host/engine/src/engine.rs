@@ -18,7 +18,8 @@ use crate::sandbox::{self, Metering, Threads};
 use crate::shelf::{Shelf, Stored, lives_dir};
 use crate::watch::{self, Watched};
 use crate::{
-    Blame, Called, Digest, EngineError, EngineSettings, Fault, OperationError, PluginReport, Refusal, Stage, Transition,
+    Blame, Called, Digest, EngineError, EngineSettings, Fault, OperationError, PluginReport,
+    Refusal, Stage, Transition,
 };
 
 /// The sandbox and every plugin in it. A clone is the same engine; the last one to be dropped ends its threads.
@@ -32,7 +33,10 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("marketplaces", &self.marketplaces()).field("shapers", &self.shapers()).finish()
+        f.debug_struct("Engine")
+            .field("marketplaces", &self.marketplaces())
+            .field("shapers", &self.shapers())
+            .finish()
     }
 }
 
@@ -52,7 +56,9 @@ impl Engine {
         let linker = sandbox::linker(&runtime).map_err(EngineError::Sandbox)?;
         let state_dir = settings.state_dir.as_deref();
         let unusable = |source| EngineError::State {
-            path: state_dir.map(|dir| dir.display().to_string()).unwrap_or_default(),
+            path: state_dir
+                .map(|dir| dir.display().to_string())
+                .unwrap_or_default(),
             source,
         };
         let cache = state_dir.map(Cache::open).transpose().map_err(unusable)?;
@@ -66,16 +72,25 @@ impl Engine {
             transitions: Arc::new(Mutex::new(Some(transitions))),
             threads: Arc::new(threads),
         };
-        let watched = Watched { plugins: settings.plugins_dir, lives: settings.state_dir.as_deref().map(lives_dir) };
+        let watched = Watched {
+            plugins: settings.plugins_dir,
+            lives: settings.state_dir.as_deref().map(lives_dir),
+        };
         let (ready, is_ready) = oneshot::channel();
-        engine.threads.handle().spawn(watch::follow(engine.registry.clone(), watched, ready));
+        engine
+            .threads
+            .handle()
+            .spawn(watch::follow(engine.registry.clone(), watched, ready));
         wait(is_ready);
         Ok(engine)
     }
 
     /// Every transition since the start, the very first included. There is one listener: the second caller gets `None`.
     pub fn transitions(&self) -> Option<UnboundedReceiver<Transition>> {
-        self.transitions.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.transitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Loads a component without grants as the newest revision of the plugin `name` and lets it serve.
@@ -83,10 +98,16 @@ impl Engine {
     /// # Errors
     /// Why it may not serve; what served before goes on.
     pub async fn load(&self, name: &str, bytes: impl Into<Arc<[u8]>>) -> Result<Digest, Refusal> {
-        self.upload(name, bytes, None, "caller").await.map_err(|error| match error {
-            OperationError::Refused(refusal) => refusal,
-            error => Refusal::new(Stage::Activate, error.to_string(), "make the state folder writable"),
-        })
+        self.upload(name, bytes, None, "caller")
+            .await
+            .map_err(|error| match error {
+                OperationError::Refused(refusal) => refusal,
+                error => Refusal::new(
+                    Stage::Activate,
+                    error.to_string(),
+                    "make the state folder writable",
+                ),
+            })
     }
 
     /// Takes a component and the text of its grants through every stage and lets it serve. It stays until another
@@ -101,9 +122,17 @@ impl Engine {
         grants: Option<&str>,
         actor: &str,
     ) -> Result<Digest, OperationError> {
-        let stored = Stored { bytes: bytes.into(), grants: grants.map(Into::into) };
+        let stored = Stored {
+            bytes: bytes.into(),
+            grants: grants.map(Into::into),
+        };
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
-        self.on_registry(async move |registry| registry.offer(&plugin, stored, Source::Upload, &actor).await).await
+        self.on_registry(async move |registry| {
+            registry
+                .offer(&plugin, stored, Source::Upload, &actor)
+                .await
+        })
+        .await
     }
 
     /// Goes back to the revision that served before, within 50 ms; calls that run end on the one that they began with.
@@ -112,25 +141,44 @@ impl Engine {
     /// If there is no such plugin or nothing to go back to.
     pub async fn rollback(&self, plugin: &str, actor: &str) -> Result<Digest, OperationError> {
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
-        self.on_registry(async move |registry| registry.roll_back(&plugin, "rolled back", &actor).await).await
+        self.on_registry(async move |registry| {
+            registry.roll_back(&plugin, "rolled back", &actor).await
+        })
+        .await
     }
 
     /// Lets a retained revision serve.
     ///
     /// # Errors
     /// If it is not retained or quarantined.
-    pub async fn activate(&self, plugin: &str, digest: Digest, actor: &str) -> Result<(), OperationError> {
+    pub async fn activate(
+        &self,
+        plugin: &str,
+        digest: Digest,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
-        self.on_registry(async move |registry| registry.activate(&plugin, digest, "activated", &actor).await).await
+        self.on_registry(async move |registry| {
+            registry
+                .activate(&plugin, digest, "activated", &actor)
+                .await
+        })
+        .await
     }
 
-    /// Switches a plugin off; its calls are parked.
+    /// Switches a plugin off; its calls are deferred.
     ///
     /// # Errors
     /// If there is no such plugin.
-    pub async fn disable(&self, plugin: &str, reason: &str, actor: &str) -> Result<(), OperationError> {
+    pub async fn disable(
+        &self,
+        plugin: &str,
+        reason: &str,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         let (plugin, reason, actor) = (plugin.to_owned(), for_people(reason), actor.to_owned());
-        self.on_registry(async move |registry| registry.disable(&plugin, &reason, &actor)).await
+        self.on_registry(async move |registry| registry.disable(&plugin, &reason, &actor))
+            .await
     }
 
     /// Switches a plugin on again.
@@ -139,10 +187,11 @@ impl Engine {
     /// If there is no such plugin.
     pub async fn enable(&self, plugin: &str, actor: &str) -> Result<(), OperationError> {
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
-        self.on_registry(async move |registry| registry.enable(&plugin, &actor)).await
+        self.on_registry(async move |registry| registry.enable(&plugin, &actor))
+            .await
     }
 
-    /// Puts a revision aside. If it serves, the one before takes over; if there is none, calls are parked.
+    /// Puts a revision aside. If it serves, the one before takes over; if there is none, calls are deferred.
     ///
     /// # Errors
     /// If there is no such plugin or revision.
@@ -154,16 +203,25 @@ impl Engine {
         actor: &str,
     ) -> Result<(), OperationError> {
         let (plugin, reason, actor) = (plugin.to_owned(), for_people(reason), actor.to_owned());
-        self.on_registry(async move |registry| registry.quarantine(&plugin, digest, &reason, &actor).await).await
+        self.on_registry(async move |registry| {
+            registry.quarantine(&plugin, digest, &reason, &actor).await
+        })
+        .await
     }
 
     /// Takes a revision out of quarantine. It serves when it is asked to, or at once if nothing else does.
     ///
     /// # Errors
     /// If it is not quarantined.
-    pub async fn release(&self, plugin: &str, digest: Digest, actor: &str) -> Result<(), OperationError> {
+    pub async fn release(
+        &self,
+        plugin: &str,
+        digest: Digest,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
-        self.on_registry(async move |registry| registry.release(&plugin, digest, &actor)).await
+        self.on_registry(async move |registry| registry.release(&plugin, digest, &actor))
+            .await
     }
 
     /// Whether an adapter serves this marketplace.
@@ -194,14 +252,20 @@ impl Engine {
     /// Asks the marketplace's adapter to judge a receipt. Dropping the future ends the call.
     pub async fn validate(&self, marketplace: &str, request: ValidateRequest) -> Called<Answer> {
         let serving = self.now().adapters.get(marketplace).cloned();
-        self.call(serving, async move |serving| serving.revision.callable.validate(&request).await).await
+        self.call(serving, async move |serving| {
+            serving.revision.callable.validate(&request).await
+        })
+        .await
     }
 
     /// Asks a shaper for a webhook's message. Dropping the future ends the call.
     pub async fn shape(&self, shaper: &str, event: &Event) -> Called<Message> {
         let serving = self.now().shapers.get(shaper).cloned();
         let event = event.clone();
-        self.call(serving, async move |serving| serving.revision.callable.shape(&event).await).await
+        self.call(serving, async move |serving| {
+            serving.revision.callable.shape(&event).await
+        })
+        .await
     }
 
     fn now(&self) -> arc_swap::Guard<Arc<Snapshot>> {
@@ -209,14 +273,21 @@ impl Engine {
     }
 
     /// Runs a change on the engine's own threads, so that it is carried out whatever becomes of the caller.
-    pub(crate) async fn on_registry<T, F>(&self, change: impl FnOnce(Arc<Registry>) -> F + Send + 'static) -> T
+    pub(crate) async fn on_registry<T, F>(
+        &self,
+        change: impl FnOnce(Arc<Registry>) -> F + Send + 'static,
+    ) -> T
     where
         T: Send + 'static,
         F: Future<Output = T> + Send,
     {
         let registry = self.registry.clone();
-        let task = self.threads.handle().spawn(async move { change(registry).await });
-        task.await.expect("changes do not panic, and the runtime lives as long as the engine")
+        let task = self
+            .threads
+            .handle()
+            .spawn(async move { change(registry).await });
+        task.await
+            .expect("changes do not panic, and the runtime lives as long as the engine")
     }
 
     async fn call<T, F, W>(&self, serving: Option<Arc<Serving>>, work: W) -> Called<T>
@@ -226,11 +297,19 @@ impl Engine {
         W: FnOnce(Arc<Serving>) -> F + Send + 'static,
     {
         let Some(serving) = serving else {
-            return Called { plugin: None, digest: None, result: Err(Fault::NotFound) };
+            return Called {
+                plugin: None,
+                digest: None,
+                result: Err(Fault::NotFound),
+            };
         };
         let plugin = Some(serving.revision.callable.identity.plugin.clone());
         if let Some(reason) = &serving.out {
-            return Called { plugin, digest: None, result: Err(Fault::OutOfService(reason.clone())) };
+            return Called {
+                plugin,
+                digest: None,
+                result: Err(Fault::OutOfService(reason.clone())),
+            };
         }
         let digest = serving.revision.digest();
         let (host_gate, registry) = (self.host_gate.clone(), self.registry.clone());
@@ -242,21 +321,32 @@ impl Engine {
             let result = work(serving.clone()).await;
             serving.revision.counts.count(result.as_ref().err());
             if let Some(Tripped { young: true }) = watched.end(result.as_ref().err()) {
-                let reason = result
-                    .as_ref()
-                    .err()
-                    .map_or_else(String::new, |fault| format!("too many faults, such as: {fault}"));
+                let reason = result.as_ref().err().map_or_else(String::new, |fault| {
+                    format!("too many faults, such as: {fault}")
+                });
                 let revision = serving.revision.clone();
-                tokio::spawn(async move { registry.tripped(revision.plugin(), revision.digest(), &reason).await });
+                tokio::spawn(async move {
+                    registry
+                        .tripped(revision.plugin(), revision.digest(), &reason)
+                        .await
+                });
             }
             result
         }));
         let result = AbortOnDropHandle::new(task).await.unwrap_or_else(|error| {
-            let what = if error.is_panic() { "a host function panicked" } else { "it is shutting down" };
+            let what = if error.is_panic() {
+                "a host function panicked"
+            } else {
+                "it is shutting down"
+            };
             Err(Fault::Host(what.into()))
         });
         let asked = !matches!(result, Err(Fault::Overloaded | Fault::OutOfService(_)));
-        Called { plugin, digest: asked.then_some(digest), result }
+        Called {
+            plugin,
+            digest: asked.then_some(digest),
+            result,
+        }
     }
 }
 
@@ -271,9 +361,15 @@ impl<'a> Watch<'a> {
         let breaker = &*serving.breaker;
         let admitted = locked(breaker).admit(Instant::now());
         admitted.map_err(|pause| {
-            Fault::OutOfService(format!("pausing for {} s after too many faults", pause.as_secs().max(1)))
+            Fault::OutOfService(format!(
+                "pausing for {} s after too many faults",
+                pause.as_secs().max(1)
+            ))
         })?;
-        Ok(Self { breaker, outcome: Outcome::Nothing })
+        Ok(Self {
+            breaker,
+            outcome: Outcome::Nothing,
+        })
     }
 
     fn end(mut self, fault: Option<&Fault>) -> Option<Tripped> {

@@ -85,9 +85,11 @@ impl Fault {
     /// Whose fault it is.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::NotFound | Self::OutOfService(_) | Self::Overloaded | Self::InputTooLarge { .. } | Self::Host(_) => {
-                Blame::Host
-            }
+            Self::NotFound
+            | Self::OutOfService(_)
+            | Self::Overloaded
+            | Self::InputTooLarge { .. }
+            | Self::Host(_) => Blame::Host,
             Self::Refused(_) | Self::UpstreamTooSlow => Blame::Upstream,
             Self::Trapped(_)
             | Self::OutOfCpu
@@ -99,11 +101,11 @@ impl Fault {
         }
     }
 
-    /// What an import makes of it. A call that never reached the plugin is parked, so that it burns no attempt.
+    /// What an import makes of it. A call that never reached the plugin is deferred, so that it burns no attempt.
     pub fn into_answer(self) -> Answer {
         match self {
             Self::NotFound | Self::OutOfService(_) | Self::Overloaded | Self::Host(_) => {
-                Answer::Parked(self.to_string())
+                Answer::Deferred(self.to_string())
             }
             _ => Answer::Unavailable(self.to_string()),
         }

@@ -10,7 +10,7 @@ const IN_FLIGHT: usize = 16;
 /// Calls of one plugin that wait for that.
 const WAITING: usize = 64;
 /// How long they wait before they are told to come again.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+const MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// Who may run now. One per plugin, kept when its revision changes, and one for the host as a whole.
 pub(crate) struct Gate {
@@ -23,12 +23,20 @@ impl Gate {
     /// The gate of one plugin: never more than half of the host, so that two plugins at their worst cannot starve a third.
     pub(crate) fn of_plugin(max_in_flight: usize) -> Self {
         let slots = IN_FLIGHT.min(max_in_flight / 2).max(1);
-        Self { slots: Semaphore::new(slots), waiting: AtomicUsize::new(0), most_waiting: WAITING }
+        Self {
+            slots: Semaphore::new(slots),
+            waiting: AtomicUsize::new(0),
+            most_waiting: WAITING,
+        }
     }
 
     /// The gate of the host. Who waits here has passed its plugin's gate, which bounds how many they are.
     pub(crate) fn of_host(max_in_flight: usize) -> Self {
-        Self { slots: Semaphore::new(max_in_flight), waiting: AtomicUsize::new(0), most_waiting: usize::MAX }
+        Self {
+            slots: Semaphore::new(max_in_flight),
+            waiting: AtomicUsize::new(0),
+            most_waiting: usize::MAX,
+        }
     }
 
     /// Waits for a slot, but neither long nor behind many.
@@ -37,7 +45,7 @@ impl Gate {
             return Ok(permit);
         }
         let _place = Place::take(&self.waiting, self.most_waiting).ok_or(Fault::Overloaded)?;
-        match tokio::time::timeout(LONGEST_WAIT, self.slots.acquire()).await {
+        match tokio::time::timeout(MAX_WAIT, self.slots.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Fault::Overloaded),
         }
@@ -67,7 +75,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_is_short_and_bounded() {
-        let gate = Gate { slots: Semaphore::new(1), waiting: AtomicUsize::new(0), most_waiting: 1 };
+        let gate = Gate {
+            slots: Semaphore::new(1),
+            waiting: AtomicUsize::new(0),
+            most_waiting: 1,
+        };
         let held = gate.enter().await.expect("the only slot");
         let started = tokio::time::Instant::now();
         let (first, second) = tokio::join!(gate.enter(), gate.enter());

@@ -15,9 +15,9 @@ use crate::sandbox::MAX_MEMORY;
 use crate::{Limits, Manifest, Refusal, Stage};
 
 /// A secret in a file is at most this long, in bytes.
-const MOST_SECRET: u64 = 64 * 1024;
-const LONGEST_WALL: Duration = Duration::from_secs(5 * 60);
-const MOST_OUTPUT: usize = 64 * 1024 * 1024;
+const MAX_SECRET: u64 = 64 * 1024;
+const MAX_WALL: Duration = Duration::from_secs(5 * 60);
+const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 
 /// The grants of one plugin. The default grants nothing beyond what every plugin has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -85,7 +85,10 @@ pub enum StoreSecret {
 /// Limits of one call that differ from the defaults; a larger value is a grant, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "the same as in `Limits`, with their units in their names")]
+#[allow(
+    missing_docs,
+    reason = "the same as in `Limits`, with their units in their names"
+)]
 pub struct GrantedLimits {
     pub cpu_ms: Option<u64>,
     pub wall_ms: Option<u64>,
@@ -101,7 +104,10 @@ pub struct GrantedLimits {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let table = toml::Value::deserialize(deserializer)?;
-        let kept = table.as_table().filter(|table| table.len() == 1).and_then(|table| table.iter().next());
+        let kept = table
+            .as_table()
+            .filter(|table| table.len() == 1)
+            .and_then(|table| table.iter().next());
         match kept.and_then(|(place, value)| Some((place.as_str(), value.as_str()?))) {
             Some(("env", name)) => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) => Ok(Self::File(path.into())),
@@ -119,9 +125,13 @@ impl Grants {
     /// # Errors
     /// A [`Refusal`] at [`Stage::Grant`] that names what is wrong in it.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let mut grants: Self = toml::from_str(text).map_err(|error| refuse(mistake(text, &error)))?;
+        let mut grants: Self =
+            toml::from_str(text).map_err(|error| refuse(mistake(text, &error)))?;
         let one_spelling = |origins: &BTreeSet<String>| -> Result<BTreeSet<String>, Refusal> {
-            origins.iter().map(|origin| checked_origin(origin).map_err(|fault| refuse(fault.to_string()))).collect()
+            origins
+                .iter()
+                .map(|origin| checked_origin(origin).map_err(|fault| refuse(fault.to_string())))
+                .collect()
         };
         grants.origins = one_spelling(&grants.origins)?;
         for (name, credential) in &mut grants.credentials {
@@ -142,9 +152,17 @@ impl Grants {
 
     /// What the manifest asks for beyond this, in words; empty if nothing.
     pub(crate) fn missing(&self, manifest: &Manifest) -> Vec<String> {
-        let Manifest::Adapter(manifest) = manifest else { return Vec::new() };
-        let origins = manifest.wanted_origins.iter().filter(|origin| !self.origins.contains(*origin));
-        let credentials = manifest.credentials.iter().filter(|name| !self.credentials.contains_key(*name));
+        let Manifest::Adapter(manifest) = manifest else {
+            return Vec::new();
+        };
+        let origins = manifest
+            .wanted_origins
+            .iter()
+            .filter(|origin| !self.origins.contains(*origin));
+        let credentials = manifest
+            .credentials
+            .iter()
+            .filter(|name| !self.credentials.contains_key(*name));
         origins
             .map(|origin| format!("the origin {origin}"))
             .chain(credentials.map(|name| format!("the credential {name}")))
@@ -163,7 +181,9 @@ impl Grants {
         if let Some(http) = &mut limits.http {
             http.requests = granted.http_requests.unwrap_or(http.requests);
             http.body_bytes = granted.http_body_bytes.unwrap_or(http.body_bytes);
-            http.timeout = granted.http_timeout_ms.map_or(http.timeout, Duration::from_millis);
+            http.timeout = granted
+                .http_timeout_ms
+                .map_or(http.timeout, Duration::from_millis);
         }
         limits
     }
@@ -171,19 +191,25 @@ impl Grants {
 
 impl GrantedLimits {
     fn check(&self) -> Result<(), Refusal> {
-        let wall = u64::try_from(LONGEST_WALL.as_millis()).unwrap_or(u64::MAX);
+        let wall = u64::try_from(MAX_WALL.as_millis()).unwrap_or(u64::MAX);
         let within = |name: &str, value: Option<u64>, most: u64| match value {
-            Some(value) if value == 0 || value > most => Err(refuse(format!("limits.{name} must be 1 to {most}"))),
+            Some(value) if value == 0 || value > most => {
+                Err(refuse(format!("limits.{name} must be 1 to {most}")))
+            }
             _ => Ok(()),
         };
         let bytes = |value: Option<usize>| value.map(|value| value as u64);
         within("cpu_ms", self.cpu_ms, wall)?;
         within("wall_ms", self.wall_ms, wall)?;
         within("memory_bytes", bytes(self.memory_bytes), MAX_MEMORY as u64)?;
-        within("output_bytes", bytes(self.output_bytes), MOST_OUTPUT as u64)?;
-        within("log_bytes", bytes(self.log_bytes), MOST_OUTPUT as u64)?;
+        within("output_bytes", bytes(self.output_bytes), MAX_OUTPUT as u64)?;
+        within("log_bytes", bytes(self.log_bytes), MAX_OUTPUT as u64)?;
         within("http_requests", self.http_requests.map(u64::from), 10_000)?;
-        within("http_body_bytes", bytes(self.http_body_bytes), MOST_OUTPUT as u64)?;
+        within(
+            "http_body_bytes",
+            bytes(self.http_body_bytes),
+            MAX_OUTPUT as u64,
+        )?;
         within("http_timeout_ms", self.http_timeout_ms, wall)
     }
 }
@@ -192,13 +218,17 @@ impl Credential {
     /// Where it is sent; empty is every granted origin.
     pub fn origins(&self) -> &BTreeSet<String> {
         match self {
-            Self::Basic { origins, .. } | Self::Bearer { origins, .. } | Self::Header { origins, .. } => origins,
+            Self::Basic { origins, .. }
+            | Self::Bearer { origins, .. }
+            | Self::Header { origins, .. } => origins,
         }
     }
 
     fn origins_mut(&mut self) -> &mut BTreeSet<String> {
         match self {
-            Self::Basic { origins, .. } | Self::Bearer { origins, .. } | Self::Header { origins, .. } => origins,
+            Self::Basic { origins, .. }
+            | Self::Bearer { origins, .. }
+            | Self::Header { origins, .. } => origins,
         }
     }
 
@@ -216,15 +246,14 @@ impl Secret {
     /// The secret's value, or what keeps it from being read. The reason never holds the value.
     pub(crate) fn read(&self, access_token: Option<&AccessToken>) -> Result<SecretString, String> {
         match self {
-            Self::Env(name) => {
-                std::env::var(name).map(Into::into).map_err(|_| format!("the variable {name} is not set"))
-            }
-            Self::File(path) => {
-                read_file(path).map_err(|error| format!("the file {} cannot be read: {error}", path.display()))
-            }
-            Self::Store(StoreSecret::AccessToken) => {
-                access_token.map(|token| token.expose().into()).ok_or_else(|| "the store has no access token".into())
-            }
+            Self::Env(name) => std::env::var(name)
+                .map(Into::into)
+                .map_err(|_| format!("the variable {name} is not set")),
+            Self::File(path) => read_file(path)
+                .map_err(|error| format!("the file {} cannot be read: {error}", path.display())),
+            Self::Store(StoreSecret::AccessToken) => access_token
+                .map(|token| token.expose().into())
+                .ok_or_else(|| "the store has no access token".into()),
         }
     }
 
@@ -232,26 +261,41 @@ impl Secret {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         match self {
             Self::Store(_) => Ok(()),
-            kept => kept.read(None).map(drop).map_err(|cause| refuse(cause).passing()),
+            kept => kept
+                .read(None)
+                .map(drop)
+                .map_err(|cause| refuse(cause).passing()),
         }
     }
 }
 
 fn read_file(path: &PathBuf) -> std::io::Result<SecretString> {
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(std::fs::File::open(path)?, MOST_SECRET), &mut text)?;
-    let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    std::io::Read::read_to_string(
+        &mut std::io::Read::take(std::fs::File::open(path)?, MAX_SECRET),
+        &mut text,
+    )?;
+    let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| {
+        line.strip_suffix('\r').unwrap_or(line)
+    });
     Ok(secret.into())
 }
 
 /// Names the line, and does not show it: a secret may stand there.
 fn mistake(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or(1, |before| before.lines().count().max(1));
     format!("line {line}: {}", error.message())
 }
 
 fn refuse(cause: impl AsRef<str>) -> Refusal {
-    Refusal::new(Stage::Grant, for_people(cause.as_ref()), "correct the plugin's .toml file")
+    Refusal::new(
+        Stage::Grant,
+        for_people(cause.as_ref()),
+        "correct the plugin's .toml file",
+    )
 }
 
 #[cfg(test)]
@@ -280,15 +324,28 @@ mod tests {
             "#,
         )
         .expect("grants");
-        assert!(grants.origins.contains("https://api.example.com"), "one spelling");
+        assert!(
+            grants.origins.contains("https://api.example.com"),
+            "one spelling"
+        );
         assert_eq!(
-            grants.credentials["marketplace"].origins().first().map(String::as_str),
+            grants.credentials["marketplace"]
+                .origins()
+                .first()
+                .map(String::as_str),
             Some("http://127.0.0.1:3000")
         );
         let limits = grants.limits(Limits::ADAPTER);
-        assert_eq!((limits.cpu, limits.wall), (Duration::from_millis(100), Limits::ADAPTER.wall));
+        assert_eq!(
+            (limits.cpu, limits.wall),
+            (Duration::from_millis(100), Limits::ADAPTER.wall)
+        );
         assert_eq!(limits.http.map(|http| http.requests), Some(2));
-        assert_eq!(grants.limits(Limits::SHAPER).http, None, "a shaper gets no network by a limit");
+        assert_eq!(
+            grants.limits(Limits::SHAPER).http,
+            None,
+            "a shaper gets no network by a limit"
+        );
     }
 
     #[test]
@@ -296,16 +353,28 @@ mod tests {
         for (text, named) in [
             ("origin = []", "origin"),
             ("origins = ['example.com']", "example.com"),
-            ("[credentials.a]\nscheme = 'basic'\nuser = { env = 'A' }", "password"),
-            ("[credentials.a]\nscheme = 'bearer'\ntoken = 'in the open'", "where it is kept"),
-            ("[credentials.a]\nscheme = 'header'\nname = 'a b'\nvalue = { env = 'A' }", "a b"),
+            (
+                "[credentials.a]\nscheme = 'basic'\nuser = { env = 'A' }",
+                "password",
+            ),
+            (
+                "[credentials.a]\nscheme = 'bearer'\ntoken = 'in the open'",
+                "where it is kept",
+            ),
+            (
+                "[credentials.a]\nscheme = 'header'\nname = 'a b'\nvalue = { env = 'A' }",
+                "a b",
+            ),
             ("[limits]\ncpu_ms = 0", "cpu_ms"),
             ("[limits]\nmemory_bytes = 99999999999", "memory_bytes"),
             ("private_networks = ['10.0.0.0/99']", "line 1"),
             ("[config]\nnot toml", "line 2"),
         ] {
             let refusal = Grants::parse(text).expect_err(text);
-            assert!(refusal.stage == Stage::Grant && refusal.cause.contains(named), "{text}: {refusal}");
+            assert!(
+                refusal.stage == Stage::Grant && refusal.cause.contains(named),
+                "{text}: {refusal}"
+            );
             assert!(!refusal.cause.contains("in the open"), "{refusal}");
         }
     }
@@ -316,8 +385,17 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "s3cret\r\n").expect("written");
         let secret = Secret::File(file.path().into());
-        assert_eq!(secret.read(None).map(|value| value.expose_secret().to_owned()), Ok("s3cret".into()));
-        assert!(Secret::Env("WHARF_NO_SUCH_VARIABLE".into()).check().is_err());
+        assert_eq!(
+            secret
+                .read(None)
+                .map(|value| value.expose_secret().to_owned()),
+            Ok("s3cret".into())
+        );
+        assert!(
+            Secret::Env("WHARF_NO_SUCH_VARIABLE".into())
+                .check()
+                .is_err()
+        );
         let store = Secret::Store(StoreSecret::AccessToken);
         assert!(store.check().is_ok() && store.read(None).is_err());
     }

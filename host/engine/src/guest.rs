@@ -18,9 +18,9 @@ use crate::stderr::Stderr;
 use crate::{Digest, Kind, Limits};
 
 /// Handles that a guest may hold at a time, to streams and the like.
-const MOST_HANDLES: usize = 1_000;
+const MAX_HANDLES: usize = 1_000;
 /// Random bytes that a guest may ask for at once.
-const MOST_RANDOM_BYTES: u64 = 64 * 1024;
+const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
 /// Who a guest is, for its log lines.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl GuestState {
         outbound: Outbound,
     ) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MOST_HANDLES);
+        table.set_max_capacity(MAX_HANDLES);
         Self {
             memory: MemoryLimiter::new(limits.memory_bytes),
             requests: Requests::new(outbound, limits.http.map_or(0, |http| http.requests)),
@@ -73,7 +73,11 @@ impl GuestState {
     pub(crate) fn finish_log(&mut self) -> Option<String> {
         let mut last_words = None;
         let (text, bytes) = self.stderr.text();
-        for line in text.lines().map(for_people).filter(|line| !line.trim().is_empty()) {
+        for line in text
+            .lines()
+            .map(for_people)
+            .filter(|line| !line.trim().is_empty())
+        {
             self.write_line(log::Level::Warn, &line);
             if !line.starts_with("note:") {
                 last_words = Some(line);
@@ -104,7 +108,10 @@ impl GuestState {
 
 impl log::Host for GuestState {
     fn log(&mut self, level: log::Level, message: String) {
-        let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line: String = message
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         self.write_line(level, &line);
     }
 }
@@ -117,14 +124,23 @@ impl config::Host for GuestState {
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| empty_context(self.identity.kind, &self.stderr));
-        WasiCtxView { ctx, table: &mut self.table }
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| empty_context(self.identity.kind, &self.stderr));
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for GuestState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.requests, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView {
+            hooks: &mut self.requests,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
     }
 }
 
@@ -132,7 +148,9 @@ impl WasiHttpView for GuestState {
 /// the same bytes: its clocks stand still and its randomness is constant.
 fn empty_context(kind: Kind, stderr: &Stderr) -> WasiCtx {
     let mut builder = WasiCtx::builder();
-    builder.stderr(stderr.clone()).max_random_size(MOST_RANDOM_BYTES);
+    builder
+        .stderr(stderr.clone())
+        .max_random_size(MAX_RANDOM_BYTES);
     if kind == Kind::Shaper {
         builder
             .wall_clock(Still)
@@ -173,8 +191,12 @@ pub(crate) fn define(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     config::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    random::insecure::add_to_linker::<GuestState, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
-    random::insecure_seed::add_to_linker::<GuestState, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<GuestState, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    random::insecure_seed::add_to_linker::<GuestState, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
     cli::environment::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
     cli::exit::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
     cli::terminal_input::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;

@@ -39,7 +39,11 @@ const FOR_ALL: &[&str] = &[
 ];
 
 /// What adapters may import besides.
-const FOR_ADAPTERS: &[&str] = &["wharf:plugin/config", "wasi:http/types", "wasi:http/outgoing-handler"];
+const FOR_ADAPTERS: &[&str] = &[
+    "wharf:plugin/config",
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
+];
 
 /// What a plugin is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -67,7 +71,9 @@ pub struct Inspection {
 impl Inspection {
     /// Whether it asks for outbound HTTP.
     pub fn wants_http(&self) -> bool {
-        self.imports.iter().any(|name| name.starts_with("wasi:http/outgoing-handler"))
+        self.imports
+            .iter()
+            .any(|name| name.starts_with("wasi:http/outgoing-handler"))
     }
 }
 
@@ -85,7 +91,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     for import in &imports {
         check_import(kind, import)?;
     }
-    Ok(Inspection { kind, contract, imports, exports })
+    Ok(Inspection {
+        kind,
+        contract,
+        imports,
+        exports,
+    })
 }
 
 fn refuse(cause: impl Into<String>, fix: &str) -> Refusal {
@@ -95,14 +106,23 @@ fn refuse(cause: impl Into<String>, fix: &str) -> Refusal {
 /// The names that the outermost component imports and exports.
 fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
     let broken = |error: wasmparser::BinaryReaderError| {
-        refuse(for_people(&format!("not a valid WebAssembly component: {error}")), "build it again for wasm32-wasip2")
+        refuse(
+            for_people(&format!("not a valid WebAssembly component: {error}")),
+            "build it again for wasm32-wasip2",
+        )
     };
     let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(broken)? {
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+            Payload::Version {
+                encoding: Encoding::Module,
+                ..
+            } if depth == 0 => {
                 let cause = "it is a core module, not a component";
-                return Err(refuse(cause, "build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"));
+                return Err(refuse(
+                    cause,
+                    "build it for wasm32-wasip2, or wrap it with `wasm-tools component new`",
+                ));
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
@@ -123,8 +143,7 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
 }
 
 fn world(exports: &[String]) -> Result<(Kind, String), Refusal> {
-    let worlds =
-        "wharf:plugin/adapter (world marketplace-adapter) and wharf:plugin/shaper (world payload-shaper), 0.1.x";
+    let worlds = "wharf:plugin/adapter (world marketplace-adapter) and wharf:plugin/shaper (world payload-shaper), 0.1.x";
     let fix = "build it against wit/0.1.0 with one of its two worlds";
     let mut found = exports.iter().filter_map(|export| match split(export) {
         ("wharf:plugin/adapter", version) => Some((Kind::Adapter, version)),
@@ -137,10 +156,13 @@ fn world(exports: &[String]) -> Result<(Kind, String), Refusal> {
     if found.next().is_some() {
         return Err(refuse("it exports more than one adapter or shaper", fix).offering(worlds));
     }
-    let known = Version::parse(version)
-        .is_ok_and(|v| v.pre.is_empty() && CONTRACT_VERSIONS.contains(&format!("{}.{}", v.major, v.minor).as_str()));
+    let known = Version::parse(version).is_ok_and(|v| {
+        v.pre.is_empty() && CONTRACT_VERSIONS.contains(&format!("{}.{}", v.major, v.minor).as_str())
+    });
     if !known {
-        let cause = format!("it was built against version {version:?} of the contract, which this host does not know");
+        let cause = format!(
+            "it was built against version {version:?} of the contract, which this host does not know"
+        );
         return Err(refuse(cause, fix).offering(worlds));
     }
     Ok((kind, version.to_owned()))
@@ -148,8 +170,13 @@ fn world(exports: &[String]) -> Result<(Kind, String), Refusal> {
 
 fn check_import(kind: Kind, import: &str) -> Result<(), Refusal> {
     let (interface, version) = split(import);
-    let known = FOR_ALL.contains(&interface) || (kind == Kind::Adapter && FOR_ADAPTERS.contains(&interface));
-    let track = if interface.starts_with("wasi:") { "0.2." } else { "0.1." };
+    let known = FOR_ALL.contains(&interface)
+        || (kind == Kind::Adapter && FOR_ADAPTERS.contains(&interface));
+    let track = if interface.starts_with("wasi:") {
+        "0.2."
+    } else {
+        "0.1."
+    };
     if known && version.starts_with(track) {
         return Ok(());
     }

@@ -50,6 +50,8 @@ pub use fault::{Blame, Called, EngineError, Fault, OperationError};
 pub use grants::{Credential, GrantedLimits, Grants, Secret, StoreSecret};
 pub use inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
 pub use life::{RevisionState, Transition};
-pub use report::{Counters, FaultReport, Manifest, PluginReport, PluginState, Refusal, RevisionReport, Stage};
+pub use report::{
+    Counters, FaultReport, Manifest, PluginReport, PluginState, Refusal, RevisionReport, Stage,
+};
 pub use settings::{EngineSettings, HttpLimits, Limits};
 pub use wharf_pack::{PackFacts, vectors};

@@ -116,8 +116,12 @@ pub(crate) enum Source {
 impl Life {
     /// Lets a revision serve and returns the one that it replaces.
     pub(crate) fn activate(&mut self, digest: Digest) -> Option<Digest> {
-        let before = self.active.replace(digest).filter(|before| *before != digest);
-        self.retained.retain(|kept| *kept != digest && Some(*kept) != before);
+        let before = self
+            .active
+            .replace(digest)
+            .filter(|before| *before != digest);
+        self.retained
+            .retain(|kept| *kept != digest && Some(*kept) != before);
         self.retained.splice(0..0, before);
         self.retained.truncate(RETAINED);
         self.refused = None;
@@ -126,19 +130,26 @@ impl Life {
 
     /// The revision that rolling back would lead to.
     pub(crate) fn fallback(&self) -> Option<Digest> {
-        self.retained.iter().find(|digest| !self.quarantined.contains_key(digest)).copied()
+        self.retained
+            .iter()
+            .find(|digest| !self.quarantined.contains_key(digest))
+            .copied()
     }
 
     /// The same if that revision were quarantined.
     pub(crate) fn fallback_without(&self, digest: Digest) -> Option<Digest> {
-        self.retained.iter().find(|kept| **kept != digest && !self.quarantined.contains_key(kept)).copied()
+        self.retained
+            .iter()
+            .find(|kept| **kept != digest && !self.quarantined.contains_key(kept))
+            .copied()
     }
 
     /// Goes back to the fallback. What served goes to the end of the row, so that rolling back again goes further back.
     pub(crate) fn roll_back(&mut self) -> Option<Digest> {
         let to = self.fallback()?;
         let before = self.active.replace(to);
-        self.retained.retain(|kept| *kept != to && Some(*kept) != before);
+        self.retained
+            .retain(|kept| *kept != to && Some(*kept) != before);
         self.retained.truncate(RETAINED - 1);
         self.retained.extend(before);
         Some(to)
@@ -146,7 +157,11 @@ impl Life {
 
     /// Whether the folder has, or had, something to do with it.
     pub(crate) fn is_of_folder(&self) -> bool {
-        self.folder.is_some() || self.refused.as_ref().is_some_and(|refused| refused.source == Source::Folder)
+        self.folder.is_some()
+            || self
+                .refused
+                .as_ref()
+                .is_some_and(|refused| refused.source == Source::Folder)
     }
 
     /// Takes the plugin out because its file is gone. What was uploaded since stays.
@@ -161,7 +176,10 @@ impl Life {
 
     /// Why the active revision may not serve now.
     pub(crate) fn out_of_service(&self) -> Option<String> {
-        let disabled = self.disabled.as_ref().map(|reason| format!("disabled: {reason}"));
+        let disabled = self
+            .disabled
+            .as_ref()
+            .map(|reason| format!("disabled: {reason}"));
         let quarantined = self.active.and_then(|digest| self.quarantined.get(&digest));
         disabled.or_else(|| quarantined.map(|reason| format!("quarantined: {reason}")))
     }
@@ -202,7 +220,10 @@ mod tests {
         life.activate(digest(1));
         assert_eq!(life.out_of_service(), None);
         life.quarantined.insert(digest(1), "it traps".into());
-        assert_eq!(life.out_of_service().as_deref(), Some("quarantined: it traps"));
+        assert_eq!(
+            life.out_of_service().as_deref(),
+            Some("quarantined: it traps")
+        );
         life.disabled = Some("for now".into());
         assert_eq!(life.out_of_service().as_deref(), Some("disabled: for now"));
     }

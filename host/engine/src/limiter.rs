@@ -15,7 +15,12 @@ pub(crate) struct MemoryLimiter {
 
 impl MemoryLimiter {
     pub(crate) const fn new(most: usize) -> Self {
-        Self { most, used: 0, refused: false, last_growth: 0 }
+        Self {
+            most,
+            used: 0,
+            refused: false,
+            last_growth: 0,
+        }
     }
 
     /// Whether the guest ever wanted more than it may have.
@@ -47,7 +52,12 @@ impl MemoryLimiter {
 }
 
 impl ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.grow(desired.saturating_sub(current)))
     }
 
@@ -56,8 +66,17 @@ impl ResourceLimiter for MemoryLimiter {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES)))
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(
+            desired
+                .saturating_sub(current)
+                .saturating_mul(TABLE_ELEMENT_BYTES),
+        ))
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -85,7 +104,9 @@ mod tests {
     fn what_was_not_given_is_not_counted() {
         let mut limiter = MemoryLimiter::new(100_000);
         assert!(limiter.memory_growing(0, 65_536, None).expect("an answer"));
-        limiter.memory_grow_failed(wasmtime::Error::msg("the pool is smaller")).expect("an answer");
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("the pool is smaller"))
+            .expect("an answer");
         assert_eq!(limiter.peak(), 0);
         assert!(limiter.refused());
     }

@@ -39,7 +39,14 @@ impl Loader {
         settings: EngineSettings,
         metering: Metering,
     ) -> Self {
-        Self { engine, linker, cache: cache.map(Arc::new), settings, metering, compiling: Arc::new(Semaphore::new(1)) }
+        Self {
+            engine,
+            linker,
+            cache: cache.map(Arc::new),
+            settings,
+            metering,
+            compiling: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Forgets compiled code that nobody needs.
@@ -53,18 +60,33 @@ impl Loader {
     pub(crate) async fn load(&self, plugin: &str, stored: &Stored) -> Result<Revision, Refusal> {
         let inspection = inspect(&stored.bytes)?;
         let kind = inspection.kind;
-        let grants = stored.grants.as_deref().map_or_else(|| Ok(Grants::default()), Grants::parse)?;
-        let component = self.compile(stored.component(), stored.bytes.clone()).await?;
+        let grants = stored
+            .grants
+            .as_deref()
+            .map_or_else(|| Ok(Grants::default()), Grants::parse)?;
+        let component = self
+            .compile(stored.component(), stored.bytes.clone())
+            .await?;
         let callable = Callable {
             guest: self.link(kind, &component)?,
-            identity: Arc::new(Identity { plugin: plugin.into(), digest: stored.digest(), kind }),
+            identity: Arc::new(Identity {
+                plugin: plugin.into(),
+                digest: stored.digest(),
+                kind,
+            }),
             config: Arc::new(grants.config.clone()),
             limits: grants.limits(self.settings.limits(kind)),
             outbound: Outbound::Closed,
             metering: self.metering,
         };
-        callable.instantiate().await.map_err(|fault| tried(Stage::Instantiate, &fault))?;
-        let manifest = callable.describe().await.map_err(|fault| tried(Stage::Describe, &fault))?;
+        callable
+            .instantiate()
+            .await
+            .map_err(|fault| tried(Stage::Instantiate, &fault))?;
+        let manifest = callable
+            .describe()
+            .await
+            .map_err(|fault| tried(Stage::Describe, &fault))?;
         Ok(Revision {
             callable: self.granted(callable, &manifest, &grants)?,
             manifest,
@@ -78,30 +100,54 @@ impl Loader {
     }
 
     /// Opens to the plugin what it asks for and was granted.
-    fn granted(&self, callable: Callable, manifest: &Manifest, grants: &Grants) -> Result<Callable, Refusal> {
+    fn granted(
+        &self,
+        callable: Callable,
+        manifest: &Manifest,
+        grants: &Grants,
+    ) -> Result<Callable, Refusal> {
         let missing = grants.missing(manifest);
         if !missing.is_empty() {
             let cause = format!("it asks for {}", missing.join(", "));
             let fix = "if you trust it, grant it in the plugin's .toml file, or push it again with --grants";
             return Err(Refusal::new(Stage::Approve, cause, fix));
         }
-        let Manifest::Adapter(wishes) = manifest else { return Ok(callable) };
+        let Manifest::Adapter(wishes) = manifest else {
+            return Ok(callable);
+        };
         for name in &wishes.credentials {
-            grants.credentials[name].secrets().iter().try_for_each(|secret| secret.check())?;
+            grants.credentials[name]
+                .secrets()
+                .iter()
+                .try_for_each(|secret| secret.check())?;
         }
         let mut config = grants.config.clone();
         config.retain(|key, _| wishes.config_keys.contains(key));
         let outbound = callable.limits.http.map_or(Outbound::Closed, |limits| {
-            Outbound::Live(Arc::new(Egress::new(wishes, grants, limits, self.settings.resolver.clone())))
+            Outbound::Live(Arc::new(Egress::new(
+                wishes,
+                grants,
+                limits,
+                self.settings.resolver.clone(),
+            )))
         });
-        Ok(Callable { config: Arc::new(config), outbound, ..callable })
+        Ok(Callable {
+            config: Arc::new(config),
+            outbound,
+            ..callable
+        })
     }
 
     async fn compile(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
         let refuse = |cause: String, fix: &str| Refusal::new(Stage::Compile, cause, fix);
         let limit = self.settings.compile_limit;
         // Waiting for others is not its fault, and they end within the limit each.
-        let turn = self.compiling.clone().acquire_owned().await.expect("nobody closes the semaphore");
+        let turn = self
+            .compiling
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("nobody closes the semaphore");
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
         let compile = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -109,11 +155,20 @@ impl Loader {
         });
         match tokio::time::timeout(limit, compile).await {
             Ok(Ok(Ok(component))) => Ok(component),
-            Ok(Ok(Err(error))) => Err(refuse(for_people(&format!("{error:#}")), "build it again for wasm32-wasip2")),
-            Ok(Err(panic)) => Err(refuse(format!("the compiler failed: {panic}"), "report the component as a bug")),
+            Ok(Ok(Err(error))) => Err(refuse(
+                for_people(&format!("{error:#}")),
+                "build it again for wasm32-wasip2",
+            )),
+            Ok(Err(panic)) => Err(refuse(
+                format!("the compiler failed: {panic}"),
+                "report the component as a bug",
+            )),
             Err(_) => {
                 let cause = format!("compiling it took longer than {} s", limit.as_secs_f32());
-                Err(refuse(cause, "build it smaller, or have the operator raise PLUGIN_COMPILE_LIMIT"))
+                Err(refuse(
+                    cause,
+                    "build it smaller, or have the operator raise PLUGIN_COMPILE_LIMIT",
+                ))
             }
         }
     }
@@ -121,9 +176,14 @@ impl Loader {
     fn link(&self, kind: Kind, component: &Component) -> Result<Guest, Refusal> {
         let refuse = |error: wasmtime::Error| {
             let cause = for_people(&format!("{error:#}"));
-            Refusal::new(Stage::Verify, cause, "build it against the unchanged wit/0.1.0")
+            Refusal::new(
+                Stage::Verify,
+                cause,
+                "build it against the unchanged wit/0.1.0",
+            )
         };
-        let pre: InstancePre<GuestState> = self.linker.instantiate_pre(component).map_err(refuse)?;
+        let pre: InstancePre<GuestState> =
+            self.linker.instantiate_pre(component).map_err(refuse)?;
         match kind {
             Kind::Adapter => MarketplaceAdapterPre::new(pre).map(Guest::Adapter),
             Kind::Shaper => PayloadShaperPre::new(pre).map(Guest::Shaper),

@@ -40,14 +40,26 @@ impl Registry {
     }
 
     /// Everything that can be found out about a revision before it serves.
-    async fn examine(&self, plugin: &str, stored: &Stored, life: &Life) -> Result<Revision, Refusal> {
+    async fn examine(
+        &self,
+        plugin: &str,
+        stored: &Stored,
+        life: &Life,
+    ) -> Result<Revision, Refusal> {
         if let Some(reason) = life.quarantined.get(&stored.digest()) {
             let cause = format!("this revision is quarantined: {reason}");
-            return Err(Refusal::new(Stage::Activate, cause, "release it, or install another"));
+            return Err(Refusal::new(
+                Stage::Activate,
+                cause,
+                "release it, or install another",
+            ));
         }
         let revision = self.loader.load(plugin, stored).await?;
         if let Some(rival) = self.rival(plugin, &revision.manifest) {
-            let cause = format!("the plugin {rival} already serves {:?}", revision.manifest.serves());
+            let cause = format!(
+                "the plugin {rival} already serves {:?}",
+                revision.manifest.serves()
+            );
             let fix = "remove one of the two files, or give this one another name to serve";
             return Err(Refusal::new(Stage::Activate, cause, fix).passing());
         }
@@ -55,7 +67,13 @@ impl Registry {
         Ok(revision)
     }
 
-    fn install(&self, plugin: &str, stored: &Stored, source: Source, actor: &str) -> Result<(), OperationError> {
+    fn install(
+        &self,
+        plugin: &str,
+        stored: &Stored,
+        source: Source,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         let digest = stored.digest();
         self.change(plugin, |life| {
             let known = life.active == Some(digest);
@@ -68,10 +86,22 @@ impl Registry {
                 return Ok(Vec::new());
             }
             let mut steps = passed(digest, None, actor);
-            steps.push(step(digest, State::Conformant, State::Active, "it may serve", actor));
-            steps.extend(
-                before.map(|before| step(before, State::Active, State::Draining, "another took its place", actor)),
-            );
+            steps.push(step(
+                digest,
+                State::Conformant,
+                State::Active,
+                "it may serve",
+                actor,
+            ));
+            steps.extend(before.map(|before| {
+                step(
+                    before,
+                    State::Active,
+                    State::Draining,
+                    "another took its place",
+                    actor,
+                )
+            }));
             Ok(steps)
         })
     }
@@ -89,13 +119,23 @@ impl Registry {
             if source == Source::Folder && !refusal.passing {
                 life.folder = Some(digest);
             }
-            let refused = Refused { digest: Some(digest), refusal: refusal.clone(), source };
+            let refused = Refused {
+                digest: Some(digest),
+                refusal: refusal.clone(),
+                source,
+            };
             if life.refused.replace(refused.clone()) == Some(refused) {
                 return Ok(Vec::new());
             }
             let mut steps = passed(digest, Some(refusal.stage), actor);
             let from = steps.last().map_or(State::Staged, |step| step.to);
-            steps.push(step(digest, from, refusal.state(), &refusal.to_string(), actor));
+            steps.push(step(
+                digest,
+                from,
+                refusal.state(),
+                &refusal.to_string(),
+                actor,
+            ));
             Ok(steps)
         })
     }
@@ -107,7 +147,15 @@ impl Registry {
                 continue;
             }
             self.change(&plugin, |life| {
-                let gone = |digest| step(digest, State::Active, State::Retained, "its file is gone", "folder");
+                let gone = |digest| {
+                    step(
+                        digest,
+                        State::Active,
+                        State::Retained,
+                        "its file is gone",
+                        "folder",
+                    )
+                };
                 Ok(life.withdraw().map(gone).into_iter().collect())
             })?;
         }
@@ -115,8 +163,16 @@ impl Registry {
     }
 
     /// Goes back to the revision that served before.
-    pub(crate) async fn roll_back(&self, plugin: &str, reason: &str, actor: &str) -> Result<Digest, OperationError> {
-        let to = self.life_of(plugin)?.fallback().ok_or(OperationError::NoSuchRevision)?;
+    pub(crate) async fn roll_back(
+        &self,
+        plugin: &str,
+        reason: &str,
+        actor: &str,
+    ) -> Result<Digest, OperationError> {
+        let to = self
+            .life_of(plugin)?
+            .fallback()
+            .ok_or(OperationError::NoSuchRevision)?;
         self.activate(plugin, to, reason, actor).await?;
         Ok(to)
     }
@@ -134,7 +190,11 @@ impl Registry {
                 return Err(OperationError::Quarantined(reason.clone()));
             }
             let known = life.needed().any(|kept| kept == digest);
-            if known { Ok(()) } else { Err(OperationError::NoSuchRevision) }
+            if known {
+                Ok(())
+            } else {
+                Err(OperationError::NoSuchRevision)
+            }
         };
         may(&self.life_of(plugin)?)?;
         self.loaded(plugin, digest).await?;
@@ -150,18 +210,28 @@ impl Registry {
                 life.activate(digest);
             }
             let mut steps = vec![step(digest, State::Retained, State::Active, reason, actor)];
-            steps.extend(before.map(|before| step(before, State::Active, State::Draining, reason, actor)));
+            steps.extend(
+                before.map(|before| step(before, State::Active, State::Draining, reason, actor)),
+            );
             Ok(steps)
         })
     }
 
-    /// Switches a plugin off: its calls are parked.
-    pub(crate) fn disable(&self, plugin: &str, reason: &str, actor: &str) -> Result<(), OperationError> {
+    /// Switches a plugin off: its calls are deferred.
+    pub(crate) fn disable(
+        &self,
+        plugin: &str,
+        reason: &str,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         self.life_of(plugin)?;
         self.change(plugin, |life| {
             let before = life.disabled.replace(reason.to_owned());
             let active = life.active.filter(|_| before.is_none());
-            Ok(active.map(|digest| step(digest, State::Active, State::Disabled, reason, actor)).into_iter().collect())
+            Ok(active
+                .map(|digest| step(digest, State::Active, State::Disabled, reason, actor))
+                .into_iter()
+                .collect())
         })
     }
 
@@ -178,7 +248,7 @@ impl Registry {
         })
     }
 
-    /// Puts a revision aside for good. If it serves, the one before takes over; if there is none, calls are parked.
+    /// Puts a revision aside for good. If it serves, the one before takes over; if there is none, calls are deferred.
     pub(crate) async fn quarantine(
         &self,
         plugin: &str,
@@ -193,7 +263,10 @@ impl Registry {
         }
         self.change(plugin, |life| {
             let known = life.needed().any(|kept| kept == digest)
-                || life.refused.as_ref().is_some_and(|r| r.digest == Some(digest));
+                || life
+                    .refused
+                    .as_ref()
+                    .is_some_and(|r| r.digest == Some(digest));
             if !known {
                 return Err(OperationError::NoSuchRevision);
             }
@@ -201,34 +274,71 @@ impl Registry {
                 return Ok(Vec::new());
             }
             if life.active != Some(digest) {
-                return Ok(vec![step(digest, State::Retained, State::Quarantined, reason, actor)]);
+                return Ok(vec![step(
+                    digest,
+                    State::Retained,
+                    State::Quarantined,
+                    reason,
+                    actor,
+                )]);
             }
-            let mut steps = vec![step(digest, State::Active, State::Quarantined, reason, actor)];
+            let mut steps = vec![step(
+                digest,
+                State::Active,
+                State::Quarantined,
+                reason,
+                actor,
+            )];
             let fallback = life.roll_back();
-            steps.extend(fallback.map(|to| step(to, State::Retained, State::Active, "rolled back", actor)));
+            steps.extend(
+                fallback.map(|to| step(to, State::Retained, State::Active, "rolled back", actor)),
+            );
             Ok(steps)
         })
     }
 
     /// Lets a quarantined revision serve again, if it is asked to.
-    pub(crate) fn release(&self, plugin: &str, digest: Digest, actor: &str) -> Result<(), OperationError> {
+    pub(crate) fn release(
+        &self,
+        plugin: &str,
+        digest: Digest,
+        actor: &str,
+    ) -> Result<(), OperationError> {
         self.life_of(plugin)?;
         self.change(plugin, |life| {
-            life.quarantined.remove(&digest).ok_or(OperationError::NoSuchRevision)?;
-            if life.refused.as_ref().is_some_and(|refused| refused.digest == Some(digest)) {
+            life.quarantined
+                .remove(&digest)
+                .ok_or(OperationError::NoSuchRevision)?;
+            if life
+                .refused
+                .as_ref()
+                .is_some_and(|refused| refused.digest == Some(digest))
+            {
                 // The folder may offer it again.
                 life.refused = None;
                 life.folder = None;
             }
-            let to = if life.active == Some(digest) { State::Active } else { State::Retained };
-            Ok(vec![step(digest, State::Quarantined, to, "released", actor)])
+            let to = if life.active == Some(digest) {
+                State::Active
+            } else {
+                State::Retained
+            };
+            Ok(vec![step(
+                digest,
+                State::Quarantined,
+                to,
+                "released",
+                actor,
+            )])
         })
     }
 
     /// What the breaker asks for when a young revision fails too often: the one before serves, this one is put aside.
     /// Without one before there is nothing to gain, and the breaker's pause is all.
     pub(crate) async fn tripped(&self, plugin: &str, digest: Digest, reason: &str) {
-        let may_go = self.life_of(plugin).is_ok_and(|life| life.active == Some(digest) && life.fallback().is_some());
+        let may_go = self
+            .life_of(plugin)
+            .is_ok_and(|life| life.active == Some(digest) && life.fallback().is_some());
         if !may_go {
             return;
         }
@@ -241,24 +351,47 @@ impl Registry {
         // A name that no plugin can have must not reach the file system.
         check_name(plugin).map_err(|_| OperationError::NoSuchPlugin)?;
         let life = self.shelf.life(plugin)?;
-        if life == Life::default() { Err(OperationError::NoSuchPlugin) } else { Ok(life) }
+        if life == Life::default() {
+            Err(OperationError::NoSuchPlugin)
+        } else {
+            Ok(life)
+        }
     }
 }
 
 fn step(digest: Digest, from: State, to: State, reason: &str, actor: &str) -> Step {
-    Step { digest: Some(digest), from: Some(from), to, reason: reason.to_owned(), actor: actor.to_owned() }
+    Step {
+        digest: Some(digest),
+        from: Some(from),
+        to,
+        reason: reason.to_owned(),
+        actor: actor.to_owned(),
+    }
 }
 
 /// The stages that a revision passed before the one that stopped it.
 fn passed(digest: Digest, stopped: Option<Stage>, actor: &str) -> Vec<Step> {
     let stages = [
         (State::Staged, None, "its bytes are here"),
-        (State::Verified, Some(Stage::Verify), "its world, version and imports are known"),
-        (State::Compiled, Some(Stage::Approve), "it was compiled, tried and granted what it asks for"),
-        (State::Conformant, Some(Stage::Conform), "it kept every law and every vector"),
+        (
+            State::Verified,
+            Some(Stage::Verify),
+            "its world, version and imports are known",
+        ),
+        (
+            State::Compiled,
+            Some(Stage::Approve),
+            "it was compiled, tried and granted what it asks for",
+        ),
+        (
+            State::Conformant,
+            Some(Stage::Conform),
+            "it kept every law and every vector",
+        ),
     ];
-    let reached =
-        stages.into_iter().take_while(|(_, needs, _)| needs.is_none_or(|needs| stopped.is_none_or(|at| at > needs)));
+    let reached = stages
+        .into_iter()
+        .take_while(|(_, needs, _)| needs.is_none_or(|needs| stopped.is_none_or(|at| at > needs)));
     let mut from = None;
     reached
         .map(|(to, _, reason)| Step {
@@ -274,7 +407,9 @@ fn passed(digest: Digest, stopped: Option<Stage>, actor: &str) -> Vec<Step> {
 /// Names are lower case, so that two files cannot differ in their case alone.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let valid = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
     if valid {
         return Ok(());
     }

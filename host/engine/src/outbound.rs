@@ -31,7 +31,11 @@ pub(crate) struct Canned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// An HTTP response.
-    Response { status: u16, headers: Vec<(String, String)>, body: String },
+    Response {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
     /// No answer in time.
     TimedOut,
     /// No connection.
@@ -50,7 +54,12 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) const fn new(outbound: Outbound, most: u32) -> Self {
-        Self { outbound, access_token: None, left: most, asked: false }
+        Self {
+            outbound,
+            access_token: None,
+            left: most,
+            asked: false,
+        }
     }
 
     /// Whether the guest asked anybody.
@@ -59,7 +68,13 @@ impl Requests {
     }
 }
 
-type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+type Sent = Result<
+    (
+        Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ),
+    Error,
+>;
 
 impl WasiHttpHooks for Requests {
     fn send_request(
@@ -86,14 +101,24 @@ impl WasiHttpHooks for Requests {
             Outbound::Live(egress) => {
                 let (egress, access_token) = (egress.clone(), self.access_token.clone());
                 let first_byte = options.and_then(|options| options.first_byte_timeout);
-                Box::new(async move { egress.send(request, first_byte, access_token).await.map(finished) })
+                Box::new(async move {
+                    egress
+                        .send(request, first_byte, access_token)
+                        .await
+                        .map(finished)
+                })
             }
         }
     }
 }
 
 /// The response with nothing left to do for its connection: the client keeps its own.
-fn finished(response: Response<WasiBody>) -> (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>) {
+fn finished(
+    response: Response<WasiBody>,
+) -> (
+    Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+) {
     (response, Box::new(std::future::ready(Ok(()))))
 }
 
@@ -110,7 +135,10 @@ async fn drain(request: Request<WasiBody>) {
 
 impl Canned {
     pub(crate) const fn new(reply: Reply) -> Self {
-        Self { reply, asked: AtomicBool::new(false) }
+        Self {
+            reply,
+            asked: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn was_asked(&self) -> bool {
@@ -121,7 +149,11 @@ impl Canned {
 impl Reply {
     fn play(&self) -> Result<Response<WasiBody>, Error> {
         let (status, headers, body) = match self {
-            Self::Response { status, headers, body } => (*status, headers, body),
+            Self::Response {
+                status,
+                headers,
+                body,
+            } => (*status, headers, body),
             Self::TimedOut => return Err(Error::ConnectionReadTimeout),
             Self::Refused => return Err(Error::ConnectionRefused),
             Self::Denied => return Err(Error::HttpRequestDenied),
@@ -130,8 +162,12 @@ impl Reply {
         for (name, value) in headers {
             response = response.header(name, value);
         }
-        let body = Full::new(bytes::Bytes::from(body.clone())).map_err(|never| match never {}).boxed_unsync();
-        response.body(body).map_err(|error| Error::InternalError(Some(error.to_string())))
+        let body = Full::new(bytes::Bytes::from(body.clone()))
+            .map_err(|never| match never {})
+            .boxed_unsync();
+        response
+            .body(body)
+            .map_err(|error| Error::InternalError(Some(error.to_string())))
     }
 }
 
@@ -143,17 +179,27 @@ mod tests {
 
     #[tokio::test]
     async fn requests_of_a_call_are_counted() {
-        let answers = Reply::Response { status: 204, headers: vec![], body: String::new() };
+        let answers = Reply::Response {
+            status: 204,
+            headers: vec![],
+            body: String::new(),
+        };
         let mut requests = Requests::new(Outbound::Canned(Arc::new(Canned::new(answers))), 2);
         assert!(!requests.any());
         for n in 1..=4 {
             let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-            let sent =
-                Box::into_pin(requests.send_request(Request::new(body), None, Box::new(std::future::ready(Ok(())))));
+            let sent = Box::into_pin(requests.send_request(
+                Request::new(body),
+                None,
+                Box::new(std::future::ready(Ok(()))),
+            ));
             match sent.await {
                 Ok((response, _)) => assert!(n <= 2 && response.status() == 204, "request {n}"),
                 Err(error) => {
-                    assert!(n > 2 && matches!(error, Error::ConnectionLimitReached), "request {n}: {error:?}")
+                    assert!(
+                        n > 2 && matches!(error, Error::ConnectionLimitReached),
+                        "request {n}: {error:?}"
+                    )
                 }
             }
         }

@@ -34,13 +34,19 @@ struct Clocks {
 
 impl Clocks {
     fn now() -> Self {
-        Self { passed: read(ClockId::Monotonic), of_thread: read(ClockId::ThreadCPUTime) }
+        Self {
+            passed: read(ClockId::Monotonic),
+            of_thread: read(ClockId::ThreadCPUTime),
+        }
     }
 }
 
 fn read(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 impl ProcessorTime {
@@ -51,16 +57,27 @@ impl ProcessorTime {
             return;
         }
         let now = Clocks::now();
-        let passed = if std::mem::take(&mut used.is_ready) { used.resumed_at.passed } else { now.passed };
+        let passed = if std::mem::take(&mut used.is_ready) {
+            used.resumed_at.passed
+        } else {
+            now.passed
+        };
         used.resumed_at = Clocks { passed, ..now };
     }
 
     /// The call is interrupted, on this thread. Whether it has used up its time; all before the first tick is one tick.
     pub(crate) fn is_spent(&self, most: Duration) -> bool {
-        let Used { total, resumed_at, is_ready } = &mut *self.used();
+        let Used {
+            total,
+            resumed_at,
+            is_ready,
+        } = &mut *self.used();
         let now = Clocks::now();
         if total.passed.is_zero() {
-            *total = Clocks { passed: TICK, of_thread: TICK };
+            *total = Clocks {
+                passed: TICK,
+                of_thread: TICK,
+            };
         } else {
             total.passed += now.passed.saturating_sub(resumed_at.passed);
             total.of_thread += now.of_thread.saturating_sub(resumed_at.of_thread);
@@ -78,12 +95,12 @@ impl ProcessorTime {
 mod tests {
     use super::*;
 
-    const MOST: Duration = Duration::from_millis(60);
+    const MAX: Duration = Duration::from_millis(60);
 
     fn begun() -> ProcessorTime {
         let time = ProcessorTime::default();
         time.resume();
-        assert!(!time.is_spent(MOST), "the first tick is one tick");
+        assert!(!time.is_spent(MAX), "the first tick is one tick");
         time.resume();
         time
     }
@@ -91,29 +108,32 @@ mod tests {
     #[test]
     fn a_call_that_is_not_let_run_is_not_to_blame() {
         let time = begun();
-        std::thread::sleep(2 * MOST);
-        assert!(!time.is_spent(MOST));
+        std::thread::sleep(2 * MAX);
+        assert!(!time.is_spent(MAX));
     }
 
     #[test]
     fn waiting_for_its_turn_counts_and_waiting_for_the_host_does_not() {
         let (waits_for_its_turn, waits_for_the_host) = (begun(), begun());
-        assert!(!waits_for_its_turn.is_spent(MOST));
-        std::thread::sleep(2 * MOST);
+        assert!(!waits_for_its_turn.is_spent(MAX));
+        std::thread::sleep(2 * MAX);
         for time in [&waits_for_its_turn, &waits_for_the_host] {
             time.resume();
-            assert!(!time.is_spent(MOST), "neither has used the processor");
+            assert!(!time.is_spent(MAX), "neither has used the processor");
         }
-        assert!(waits_for_its_turn.used().total.passed >= 2 * MOST);
-        assert!(waits_for_the_host.used().total.passed < 2 * MOST);
+        assert!(waits_for_its_turn.used().total.passed >= 2 * MAX);
+        assert!(waits_for_the_host.used().total.passed < 2 * MAX);
     }
 
     #[test]
     fn a_call_that_spins_has_spent_its_time() {
         let time = begun();
         let began = Clocks::now();
-        while read(ClockId::ThreadCPUTime) - began.of_thread < MOST {}
-        assert!(time.is_spent(MOST));
-        assert!(ProcessorTime::default().is_spent(TICK / 10), "a limit below a tick is a tick");
+        while read(ClockId::ThreadCPUTime) - began.of_thread < MAX {}
+        assert!(time.is_spent(MAX));
+        assert!(
+            ProcessorTime::default().is_spent(TICK / 10),
+            "a limit below a tick is a tick"
+        );
     }
 }

@@ -108,14 +108,21 @@ impl Registry {
             }
         }
         steps.into_iter().for_each(|step| self.tell(plugin, step));
-        replaced.into_iter().for_each(|replaced| self.drain(replaced));
+        replaced
+            .into_iter()
+            .for_each(|replaced| self.drain(replaced));
         Ok(())
     }
 
     /// Follows what other hosts changed, and loads what serves by now.
     pub(crate) async fn reconcile(&self) -> io::Result<()> {
         for (plugin, life) in self.shelf.lives()? {
-            if self.known().plugins.get(&plugin).is_some_and(|known| known.life == life && known.is_settled()) {
+            if self
+                .known()
+                .plugins
+                .get(&plugin)
+                .is_some_and(|known| known.life == life && known.is_settled())
+            {
                 continue;
             }
             if let Some(digest) = life.active
@@ -152,11 +159,22 @@ impl Registry {
     }
 
     /// The revision, loaded from the shelf if it is not yet.
-    pub(crate) async fn loaded(&self, plugin: &str, digest: Digest) -> Result<Arc<Revision>, Refusal> {
-        if let Some(revision) = self.known().plugins.get(plugin).and_then(|plugin| plugin.loaded.get(&digest)) {
+    pub(crate) async fn loaded(
+        &self,
+        plugin: &str,
+        digest: Digest,
+    ) -> Result<Arc<Revision>, Refusal> {
+        if let Some(revision) = self
+            .known()
+            .plugins
+            .get(plugin)
+            .and_then(|plugin| plugin.loaded.get(&digest))
+        {
             return Ok(revision.clone());
         }
-        let gone = |error: io::Error| Refusal::new(Stage::Read, error.to_string(), "install the plugin again");
+        let gone = |error: io::Error| {
+            Refusal::new(Stage::Read, error.to_string(), "install the plugin again")
+        };
         let stored = self.shelf.fetch(digest).map_err(gone)?;
         let revision = Arc::new(self.loader.load(plugin, &stored).await?);
         self.hold(revision.clone());
@@ -207,7 +225,10 @@ impl Registry {
         let mut known = self.known();
         if known.folder_problem != problem {
             if let Some(problem) = &problem {
-                tracing::warn!(problem, "the plugins folder cannot be read; what serves goes on");
+                tracing::warn!(
+                    problem,
+                    "the plugins folder cannot be read; what serves goes on"
+                );
             }
             known.folder_problem = problem;
             self.publish(&known);
@@ -248,7 +269,13 @@ impl Registry {
     }
 
     fn tell(&self, plugin: &str, step: Step) {
-        let Step { digest, to, reason, actor, .. } = &step;
+        let Step {
+            digest,
+            to,
+            reason,
+            actor,
+            ..
+        } = &step;
         let digest = digest.map(|digest| digest.short());
         match to {
             RevisionState::Refused | RevisionState::NeedsApproval | RevisionState::Quarantined => {
@@ -266,8 +293,12 @@ impl Registry {
             ..Snapshot::default()
         };
         for (name, plugin) in &known.plugins {
-            snapshot.plugins.insert(name.clone(), (plugin.life.clone(), plugin.serving.clone()));
-            let Some(serving) = plugin.serving.clone() else { continue };
+            snapshot
+                .plugins
+                .insert(name.clone(), (plugin.life.clone(), plugin.serving.clone()));
+            let Some(serving) = plugin.serving.clone() else {
+                continue;
+            };
             let manifest = &serving.revision.manifest;
             let by_name = match manifest.kind() {
                 Kind::Adapter => &mut snapshot.adapters,
@@ -290,44 +321,72 @@ pub(crate) struct Step {
 
 impl Step {
     fn of(self, plugin: &str) -> Transition {
-        let Self { digest, from, to, reason, actor } = self;
-        Transition { at: SystemClock.now(), plugin: plugin.to_owned(), digest, from, to, reason, actor }
+        let Self {
+            digest,
+            from,
+            to,
+            reason,
+            actor,
+        } = self;
+        Transition {
+            at: SystemClock.now(),
+            plugin: plugin.to_owned(),
+            digest,
+            from,
+            to,
+            reason,
+            actor,
+        }
     }
 }
 
 impl Known {
     fn plugin(&mut self, name: &str, max_in_flight: usize) -> &mut Plugin {
-        self.plugins.entry(name.to_owned()).or_insert_with(|| Plugin {
-            life: Life::default(),
-            gate: Arc::new(Gate::of_plugin(max_in_flight)),
-            loaded: BTreeMap::new(),
-            serving: None,
-        })
+        self.plugins
+            .entry(name.to_owned())
+            .or_insert_with(|| Plugin {
+                life: Life::default(),
+                gate: Arc::new(Gate::of_plugin(max_in_flight)),
+                loaded: BTreeMap::new(),
+                serving: None,
+            })
     }
 }
 
 impl Plugin {
     fn is_settled(&self) -> bool {
-        self.serving.as_ref().map(|serving| serving.revision.digest()) == self.life.active
+        self.serving
+            .as_ref()
+            .map(|serving| serving.revision.digest())
+            == self.life.active
     }
 
     /// Points to the active revision; returns the one that it pointed to before, if that is another.
     fn serve(&mut self) -> Option<Arc<Revision>> {
         let before = self.serving.take();
-        let revision = self.life.active.and_then(|digest| self.loaded.get(&digest)).cloned();
+        let revision = self
+            .life
+            .active
+            .and_then(|digest| self.loaded.get(&digest))
+            .cloned();
         let same = |serving: &&Arc<Serving>| Some(serving.revision.digest()) == self.life.active;
         self.serving = revision.map(|revision| {
             revision.calls.reopen();
             // A revision that goes on serving keeps its record of faults.
-            let breaker = before.as_ref().filter(same).map(|serving| serving.breaker.clone());
+            let breaker = before
+                .as_ref()
+                .filter(same)
+                .map(|serving| serving.breaker.clone());
             Arc::new(Serving {
                 revision,
                 gate: self.gate.clone(),
-                breaker: breaker.unwrap_or_else(|| Arc::new(Mutex::new(Breaker::new(Instant::now())))),
+                breaker: breaker
+                    .unwrap_or_else(|| Arc::new(Mutex::new(Breaker::new(Instant::now())))),
                 out: self.life.out_of_service(),
             })
         });
-        let replaced = before.filter(|serving| Some(serving.revision.digest()) != self.life.active)?;
+        let replaced =
+            before.filter(|serving| Some(serving.revision.digest()) != self.life.active)?;
         replaced.revision.calls.close();
         Some(replaced.revision.clone())
     }
@@ -349,8 +408,13 @@ impl Snapshot {
             .map(|(name, (life, serving))| (name.as_str(), report(name, life, serving.as_deref())))
             .collect();
         for (name, refusal) in &self.unreadable {
-            let report = reports.entry(name).or_insert_with(|| report(name, &Life::default(), None));
-            report.state = PluginState::Refused { refused: None, refusal: refusal.clone() };
+            let report = reports
+                .entry(name)
+                .or_insert_with(|| report(name, &Life::default(), None));
+            report.state = PluginState::Refused {
+                refused: None,
+                refusal: refusal.clone(),
+            };
         }
         reports.into_values().collect()
     }
@@ -370,11 +434,15 @@ fn report(name: &str, life: &Life, serving: Option<&Serving>) -> PluginReport {
         manifest: manifest.cloned(),
         inspection: revision.map(|revision| revision.inspection.clone()),
         limits: revision.map(|revision| revision.callable.limits),
-        grants: revision.and_then(|revision| revision.grants.as_deref()).map(String::from),
+        grants: revision
+            .and_then(|revision| revision.grants.as_deref())
+            .map(String::from),
         size: revision.map(|revision| revision.size),
         loaded_at: revision.map(|revision| revision.loaded_at),
         revisions: revisions(life),
-        counters: revision.map(|revision| revision.counts.report()).unwrap_or_default(),
+        counters: revision
+            .map(|revision| revision.counts.report())
+            .unwrap_or_default(),
     }
 }
 
@@ -385,41 +453,83 @@ fn state(life: &Life, serving: Option<&Serving>) -> PluginState {
     if let Some(refused) = &life.refused {
         let (digest, refusal) = (refused.digest, refused.refusal.clone());
         return match refusal.state() {
-            RevisionState::NeedsApproval => PluginState::NeedsApproval { waiting: digest, refusal },
-            _ => PluginState::Refused { refused: digest, refusal },
+            RevisionState::NeedsApproval => PluginState::NeedsApproval {
+                waiting: digest,
+                refusal,
+            },
+            _ => PluginState::Refused {
+                refused: digest,
+                refusal,
+            },
         };
     }
-    let pause = serving
-        .and_then(|serving| serving.breaker.lock().unwrap_or_else(PoisonError::into_inner).closed_for(Instant::now()));
+    let pause = serving.and_then(|serving| {
+        serving
+            .breaker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed_for(Instant::now())
+    });
     match (pause, serving) {
-        (Some(pause), _) => {
-            PluginState::OutOfService { reason: format!("pausing for {} s after too many faults", pause.as_secs()) }
-        }
+        (Some(pause), _) => PluginState::OutOfService {
+            reason: format!("pausing for {} s after too many faults", pause.as_secs()),
+        },
         (None, Some(_)) => PluginState::Active,
-        (None, None) => PluginState::OutOfService { reason: "its revision cannot be loaded here".into() },
+        (None, None) => PluginState::OutOfService {
+            reason: "its revision cannot be loaded here".into(),
+        },
     }
 }
 
 fn revisions(life: &Life) -> Vec<RevisionReport> {
     let mut reports: Vec<RevisionReport> = Vec::new();
-    let active = if life.disabled.is_some() { RevisionState::Disabled } else { RevisionState::Active };
+    let active = if life.disabled.is_some() {
+        RevisionState::Disabled
+    } else {
+        RevisionState::Active
+    };
     let states = life.active.map(|digest| (digest, active));
-    for (digest, state) in states.into_iter().chain(life.retained.iter().map(|kept| (*kept, RevisionState::Retained))) {
+    for (digest, state) in states.into_iter().chain(
+        life.retained
+            .iter()
+            .map(|kept| (*kept, RevisionState::Retained)),
+    ) {
         let reason = life.quarantined.get(&digest).cloned();
-        let state = if reason.is_some() { RevisionState::Quarantined } else { state };
-        reports.push(RevisionReport { digest, state, reason });
+        let state = if reason.is_some() {
+            RevisionState::Quarantined
+        } else {
+            state
+        };
+        reports.push(RevisionReport {
+            digest,
+            state,
+            reason,
+        });
     }
-    let listed = |digest: &Digest, reports: &[RevisionReport]| reports.iter().any(|report| report.digest == *digest);
+    let listed = |digest: &Digest, reports: &[RevisionReport]| {
+        reports.iter().any(|report| report.digest == *digest)
+    };
     for (digest, reason) in &life.quarantined {
         if !listed(digest, &reports) {
             let reason = Some(reason.clone());
-            reports.push(RevisionReport { digest: *digest, state: RevisionState::Quarantined, reason });
+            reports.push(RevisionReport {
+                digest: *digest,
+                state: RevisionState::Quarantined,
+                reason,
+            });
         }
     }
-    if let Some((digest, refusal)) = life.refused.as_ref().and_then(|refused| Some((refused.digest?, &refused.refusal)))
+    if let Some((digest, refusal)) = life
+        .refused
+        .as_ref()
+        .and_then(|refused| Some((refused.digest?, &refused.refusal)))
         && !listed(&digest, &reports)
     {
-        reports.push(RevisionReport { digest, state: refusal.state(), reason: Some(refusal.to_string()) });
+        reports.push(RevisionReport {
+            digest,
+            state: refusal.state(),
+            reason: Some(refusal.to_string()),
+        });
     }
     reports
 }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wharf_domain::Time;
 
-use crate::{AdapterManifest, Blame, Digest, Inspection, Kind, Limits, RevisionState, ShaperManifest};
+use crate::{
+    AdapterManifest, Blame, Digest, Inspection, Kind, Limits, RevisionState, ShaperManifest,
+};
 
 /// How far a revision came before it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -55,20 +57,36 @@ impl fmt::Display for Stage {
 
 impl Refusal {
     pub(crate) fn new(stage: Stage, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { stage, cause: cause.into(), offer: String::new(), fix: fix.into(), passing: false }
+        Self {
+            stage,
+            cause: cause.into(),
+            offer: String::new(),
+            fix: fix.into(),
+            passing: false,
+        }
     }
 
     pub(crate) fn offering(self, offer: impl Into<String>) -> Self {
-        Self { offer: offer.into(), ..self }
+        Self {
+            offer: offer.into(),
+            ..self
+        }
     }
 
     pub(crate) fn passing(self) -> Self {
-        Self { passing: true, ..self }
+        Self {
+            passing: true,
+            ..self
+        }
     }
 
     /// The state that it leaves a revision in.
     pub fn state(&self) -> RevisionState {
-        if self.stage == Stage::Approve { RevisionState::NeedsApproval } else { RevisionState::Refused }
+        if self.stage == Stage::Approve {
+            RevisionState::NeedsApproval
+        } else {
+            RevisionState::Refused
+        }
     }
 }
 
@@ -262,6 +280,9 @@ fn rfc3339<S: serde::Serializer>(at: &Time, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(at)
 }
 
-fn maybe_rfc3339<S: serde::Serializer>(at: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
+fn maybe_rfc3339<S: serde::Serializer>(
+    at: &Option<Time>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     at.map(|at| at.to_string()).serialize(serializer)
 }

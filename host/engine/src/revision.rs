@@ -44,7 +44,12 @@ pub(crate) struct Callable {
 
 impl Callable {
     pub(crate) fn state(&self) -> GuestState {
-        GuestState::new(self.identity.clone(), self.config.clone(), &self.limits, self.outbound.clone())
+        GuestState::new(
+            self.identity.clone(),
+            self.config.clone(),
+            &self.limits,
+            self.outbound.clone(),
+        )
     }
 }
 
@@ -94,9 +99,16 @@ impl Counts {
             Blame::Host => &self.host_faults,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        let mut last = self.last_faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self
+            .last_faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         last.truncate(LAST_FAULTS - 1);
-        last.push_front(FaultReport { at: SystemClock.now(), blame: fault.blame(), fault: fault.to_string() });
+        last.push_front(FaultReport {
+            at: SystemClock.now(),
+            blame: fault.blame(),
+            fault: fault.to_string(),
+        });
     }
 
     pub(crate) fn report(&self) -> Counters {
@@ -105,7 +117,13 @@ impl Counts {
             plugin_faults: self.plugin_faults.load(Ordering::Relaxed),
             upstream_faults: self.upstream_faults.load(Ordering::Relaxed),
             host_faults: self.host_faults.load(Ordering::Relaxed),
-            last_faults: self.last_faults.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
+            last_faults: self
+                .last_faults
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned()
+                .collect(),
         }
     }
 }

@@ -47,7 +47,10 @@ impl Metering {
     }
 }
 
-pub(crate) fn engine(settings: &EngineSettings, metering: Metering) -> wasmtime::Result<wasmtime::Engine> {
+pub(crate) fn engine(
+    settings: &EngineSettings,
+    metering: Metering,
+) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -95,7 +98,10 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    pub(crate) fn start(engine: wasmtime::Engine, guest_threads: usize) -> Result<Self, EngineError> {
+    pub(crate) fn start(
+        engine: wasmtime::Engine,
+        guest_threads: usize,
+    ) -> Result<Self, EngineError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(guest_threads.max(1))
             .thread_name("wharf-guest")
@@ -107,11 +113,18 @@ impl Threads {
             .name("wharf-ticker".into())
             .spawn(move || tick(&engine, &stopped))
             .map_err(EngineError::Threads)?;
-        Ok(Self { runtime: Some(runtime), _stop_ticker: stop_ticker })
+        Ok(Self {
+            runtime: Some(runtime),
+            _stop_ticker: stop_ticker,
+        })
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        self.runtime.as_ref().expect("the runtime is there until it is dropped").handle().clone()
+        self.runtime
+            .as_ref()
+            .expect("the runtime is there until it is dropped")
+            .handle()
+            .clone()
     }
 }
 

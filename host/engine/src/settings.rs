@@ -59,7 +59,11 @@ impl Limits {
         input_bytes: MIB,
         output_bytes: 8 * MIB,
         log_bytes: 64 * KIB,
-        http: Some(HttpLimits { requests: 16, body_bytes: 8 * MIB, timeout: Duration::from_secs(10) }),
+        http: Some(HttpLimits {
+            requests: 16,
+            body_bytes: 8 * MIB,
+            timeout: Duration::from_secs(10),
+        }),
     };
 
     /// The defaults of a payload shaper.
@@ -109,7 +113,11 @@ impl fmt::Debug for EngineSettings {
 impl EngineSettings {
     /// A watched folder and a place for state, defaults for the rest.
     pub fn new(plugins_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
-        Self { plugins_dir: Some(plugins_dir.into()), state_dir: Some(state_dir.into()), ..Self::in_memory() }
+        Self {
+            plugins_dir: Some(plugins_dir.into()),
+            state_dir: Some(state_dir.into()),
+            ..Self::in_memory()
+        }
     }
 
     /// No folder and no state: plugins come from [`Engine::load`](crate::Engine::load) alone.

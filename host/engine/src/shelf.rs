@@ -27,7 +27,11 @@ impl Stored {
     pub(crate) fn digest(&self) -> Digest {
         let component = self.component();
         self.grants.as_ref().map_or(component, |grants| {
-            let both = [component.as_bytes().as_slice(), Digest::of(grants.as_bytes()).as_bytes()].concat();
+            let both = [
+                component.as_bytes().as_slice(),
+                Digest::of(grants.as_bytes()).as_bytes(),
+            ]
+            .concat();
             Digest::of(&both)
         })
     }
@@ -54,7 +58,9 @@ pub(crate) struct Turn(#[allow(dead_code, reason = "held for its lock")] Option<
 
 impl Shelf {
     pub(crate) fn open(state_dir: Option<&Path>) -> io::Result<Self> {
-        let Some(dir) = state_dir else { return Ok(Self::Memory(Mutex::default())) };
+        let Some(dir) = state_dir else {
+            return Ok(Self::Memory(Mutex::default()));
+        };
         fs::create_dir_all(lives_dir(dir))?;
         fs::create_dir_all(revisions_dir(dir))?;
         Ok(Self::Folder(dir.to_owned()))
@@ -62,8 +68,13 @@ impl Shelf {
 
     /// Waits for this host's turn. Held for the time of a few small files, never while something compiles.
     pub(crate) fn turn(&self) -> io::Result<Turn> {
-        let Self::Folder(dir) = self else { return Ok(Turn(None)) };
-        let file = fs::File::options().create(true).append(true).open(dir.join("lock"))?;
+        let Self::Folder(dir) = self else {
+            return Ok(Turn(None));
+        };
+        let file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join("lock"))?;
         file.lock()?;
         Ok(Turn(Some(file)))
     }
@@ -77,11 +88,18 @@ impl Shelf {
         let mut lives = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else { continue };
+            let Some(name) = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".json"))
+            else {
+                continue;
+            };
             match fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
                 Ok(life) => drop(lives.insert(name.to_owned(), life)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::error!(plugin = name, %error, "the plugin's state cannot be read"),
+                Err(error) => {
+                    tracing::error!(plugin = name, %error, "the plugin's state cannot be read")
+                }
             }
         }
         Ok(lives)
@@ -89,7 +107,13 @@ impl Shelf {
 
     pub(crate) fn life(&self, plugin: &str) -> io::Result<Life> {
         let path = match self {
-            Self::Memory(memory) => return Ok(locked(memory).lives.get(plugin).cloned().unwrap_or_default()),
+            Self::Memory(memory) => {
+                return Ok(locked(memory)
+                    .lives
+                    .get(plugin)
+                    .cloned()
+                    .unwrap_or_default());
+            }
             Self::Folder(dir) => life_file(dir, plugin),
         };
         match fs::read(path) {
@@ -106,7 +130,10 @@ impl Shelf {
                 locked(memory).lives.insert(plugin.to_owned(), life.clone());
                 Ok(())
             }
-            Self::Folder(dir) => write_beside(&life_file(dir, plugin), &[&serde_json::to_vec_pretty(life)?]),
+            Self::Folder(dir) => write_beside(
+                &life_file(dir, plugin),
+                &[&serde_json::to_vec_pretty(life)?],
+            ),
         }
     }
 
@@ -130,34 +157,54 @@ impl Shelf {
     /// A revision's bytes, if they are still what their name says.
     pub(crate) fn fetch(&self, digest: Digest) -> io::Result<Stored> {
         let stored = match self {
-            Self::Memory(memory) => locked(memory).stored.get(&digest).cloned().ok_or(io::ErrorKind::NotFound)?,
+            Self::Memory(memory) => locked(memory)
+                .stored
+                .get(&digest)
+                .cloned()
+                .ok_or(io::ErrorKind::NotFound)?,
             Self::Folder(dir) => {
                 let (component, grants) = revision_files(dir, digest);
                 let grants = match fs::read_to_string(grants) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                     text => Some(text?.into()),
                 };
-                Stored { bytes: fs::read(component)?.into(), grants }
+                Stored {
+                    bytes: fs::read(component)?.into(),
+                    grants,
+                }
             }
         };
         if stored.digest() == digest {
             return Ok(stored);
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "the kept revision is not what its digest says"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the kept revision is not what its digest says",
+        ))
     }
 
     /// Forgets every revision that no life needs, and what a host left unfinished that died. Only in this host's turn:
     /// nobody else is writing.
     pub(crate) fn prune(&self) -> io::Result<()> {
-        let needed: BTreeSet<Digest> =
-            self.lives()?.values().flat_map(|life| life.needed().collect::<Vec<_>>()).collect();
+        let needed: BTreeSet<Digest> = self
+            .lives()?
+            .values()
+            .flat_map(|life| life.needed().collect::<Vec<_>>())
+            .collect();
         match self {
-            Self::Memory(memory) => locked(memory).stored.retain(|digest, _| needed.contains(digest)),
+            Self::Memory(memory) => locked(memory)
+                .stored
+                .retain(|digest, _| needed.contains(digest)),
             Self::Folder(dir) => {
-                for entry in fs::read_dir(revisions_dir(dir))?.chain(fs::read_dir(lives_dir(dir))?) {
+                for entry in fs::read_dir(revisions_dir(dir))?.chain(fs::read_dir(lives_dir(dir))?)
+                {
                     let path = entry?.path();
-                    let digest = path.file_stem().and_then(|stem| Digest::parse(stem.to_str()?));
-                    if is_unfinished(&path) || digest.is_some_and(|digest| !needed.contains(&digest)) {
+                    let digest = path
+                        .file_stem()
+                        .and_then(|stem| Digest::parse(stem.to_str()?));
+                    if is_unfinished(&path)
+                        || digest.is_some_and(|digest| !needed.contains(&digest))
+                    {
                         fs::remove_file(path)?;
                         wharf_failpoint::pass("revision.forgotten");
                     }
@@ -183,7 +230,10 @@ fn life_file(state_dir: &Path, plugin: &str) -> PathBuf {
 
 fn revision_files(state_dir: &Path, digest: Digest) -> (PathBuf, PathBuf) {
     let dir = revisions_dir(state_dir);
-    (dir.join(format!("{digest}.wasm")), dir.join(format!("{digest}.toml")))
+    (
+        dir.join(format!("{digest}.wasm")),
+        dir.join(format!("{digest}.toml")),
+    )
 }
 
 fn locked(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {

@@ -24,13 +24,19 @@ const CHUNK: usize = 4_096;
 
 impl Stderr {
     pub(crate) fn new(most: usize) -> Self {
-        Self { kept: Arc::default(), most }
+        Self {
+            kept: Arc::default(),
+            most,
+        }
     }
 
     /// What was kept, as text, and how many bytes were not.
     pub(crate) fn text(&self) -> (String, usize) {
         let kept = self.kept();
-        (String::from_utf8_lossy(&kept.bytes).into_owned(), kept.dropped)
+        (
+            String::from_utf8_lossy(&kept.bytes).into_owned(),
+            kept.dropped,
+        )
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -109,7 +109,11 @@ async fn read_all(registry: &Registry, dir: &Path, names: &[String]) {
                 Ok(_) => None,
                 Err(OperationError::Refused(refusal)) if refusal.stage > Stage::Read => None,
                 Err(OperationError::Refused(refusal)) => Some(refusal),
-                Err(error) => Some(Refusal::new(Stage::Read, error.to_string(), "make the state folder writable")),
+                Err(error) => Some(Refusal::new(
+                    Stage::Read,
+                    error.to_string(),
+                    "make the state folder writable",
+                )),
             },
             // It went away between.
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
@@ -128,7 +132,11 @@ fn list(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        if let Some(stem) = name.to_string_lossy().strip_suffix(".wasm").filter(|stem| !stem.starts_with('.')) {
+        if let Some(stem) = name
+            .to_string_lossy()
+            .strip_suffix(".wasm")
+            .filter(|stem| !stem.starts_with('.'))
+        {
             names.push(stem.to_owned());
         }
     }
@@ -143,14 +151,19 @@ fn read(dir: &Path, name: &str) -> io::Result<Stored> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         grants => Some(String::from_utf8_lossy(&grants?).into()),
     };
-    Ok(Stored { bytes: bytes.into(), grants })
+    Ok(Stored {
+        bytes: bytes.into(),
+        grants,
+    })
 }
 
 /// Reads one file. A link is followed only inside the folder, as mounted configuration needs it.
 fn read_file(dir: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let target = path.canonicalize()?;
     if !target.starts_with(dir.canonicalize()?) {
-        return Err(io::Error::other("it is a link that leads out of the folder"));
+        return Err(io::Error::other(
+            "it is a link that leads out of the folder",
+        ));
     }
     let file = open(&target)?;
     if !file.metadata()?.is_file() {
@@ -159,7 +172,10 @@ fn read_file(dir: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        return Err(io::Error::other(format!("it is larger than {} KiB", most / 1024)));
+        return Err(io::Error::other(format!(
+            "it is larger than {} KiB",
+            most / 1024
+        )));
     }
     Ok(bytes)
 }

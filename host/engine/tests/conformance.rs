@@ -5,7 +5,15 @@ mod support;
 use support::{ask, component, engine, engine_with, stamped};
 use wharf_engine::{Law, PackFacts, Stage, pack};
 
-const ALL: [&str; 7] = ["etsy", "shopify", "amazon", "standard-payload", "http-marketplace", "cloudevents", "slack"];
+const ALL: [&str; 7] = [
+    "etsy",
+    "shopify",
+    "amazon",
+    "standard-payload",
+    "http-marketplace",
+    "cloudevents",
+    "slack",
+];
 
 const HTTP_GRANTS: &str = "origins = ['http://127.0.0.1:1']\n[config]\nbase_url = 'http://127.0.0.1:1'\n\
     marketplace = 'etsy'\n[credentials.marketplace]\nscheme = 'bearer'\ntoken = { store = 'access-token' }";
@@ -17,7 +25,12 @@ async fn every_plugin_of_the_project_passes() {
         let grants = (name == "http-marketplace").then_some(HTTP_GRANTS);
         let report = engine.check(component(name), grants).await;
         assert!(report.passed(), "{name}:\n{report}");
-        let vectors = report.conformance.laws.iter().find(|law| law.law == Law::Vectors).expect("the law of vectors");
+        let vectors = report
+            .conformance
+            .laws
+            .iter()
+            .find(|law| law.law == Law::Vectors)
+            .expect("the law of vectors");
         eprintln!("{name}: {} vectors", vectors.cases);
     }
     assert!(engine.plugins().is_empty(), "checking lets nothing serve");
@@ -35,8 +48,17 @@ async fn an_author_is_told_everything_and_a_host_refuses() {
         let bytes = stamped(component("hostile-adapter"), stamp);
         let report = engine.check(bytes.clone(), None).await;
         assert_eq!(report.conformance.laws.len(), 5, "every law was tried");
-        let failures = &report.conformance.laws.iter().find(|tried| tried.law == law).expect("the law").failures;
-        assert!(failures.iter().any(|failure| failure.cause.contains(cause)), "{stamp}:\n{report}");
+        let failures = &report
+            .conformance
+            .laws
+            .iter()
+            .find(|tried| tried.law == law)
+            .expect("the law")
+            .failures;
+        assert!(
+            failures.iter().any(|failure| failure.cause.contains(cause)),
+            "{stamp}:\n{report}"
+        );
         assert!(report.to_string().ends_with("FAILED"));
         let refusal = engine.load("faulty", bytes).await.expect_err(stamp);
         assert_eq!(refusal.stage, Stage::Conform, "{refusal}");
@@ -54,15 +76,30 @@ async fn vectors_are_packed_and_run_again_by_the_host() {
     };
     // As the compiler built it: no section yet.
     let plain = component("hostile-adapter");
-    let facts =
-        |vectors: String| PackFacts { version: Some("1.2.3".into()), vectors: vec![vectors], ..PackFacts::default() };
+    let facts = |vectors: String| PackFacts {
+        version: Some("1.2.3".into()),
+        vectors: vec![vectors],
+        ..PackFacts::default()
+    };
     let engine = engine();
     let good = pack(&plain, &facts(vectors("fine"))).expect("packed");
-    engine.load("hostile", good.clone()).await.expect("its vector is met");
+    engine
+        .load("hostile", good.clone())
+        .await
+        .expect("its vector is met");
     let bad = pack(&plain, &facts(vectors("reason:no"))).expect("packed");
-    let refusal = engine.load("hostile", bad).await.expect_err("its vector is not met");
-    assert!(refusal.stage == Stage::Conform && refusal.cause.contains("case one"), "{refusal}");
-    assert!(ask(&engine, "hostile", "fine").await.result.is_ok(), "the good one serves on");
+    let refusal = engine
+        .load("hostile", bad)
+        .await
+        .expect_err("its vector is not met");
+    assert!(
+        refusal.stage == Stage::Conform && refusal.cause.contains("case one"),
+        "{refusal}"
+    );
+    assert!(
+        ask(&engine, "hostile", "fine").await.result.is_ok(),
+        "the good one serves on"
+    );
     assert!(pack(&good, &PackFacts::default()).is_err(), "packed twice");
     assert!(pack(&plain, &facts("{}".into())).is_err(), "no cases");
     assert!(pack(b"nonsense", &PackFacts::default()).is_err());
@@ -71,10 +108,20 @@ async fn vectors_are_packed_and_run_again_by_the_host() {
 #[tokio::test]
 async fn costs_are_measured() {
     let engine = engine_with("etsy").await;
-    let report = engine.bench(component("etsy"), None).await.expect("figures");
+    let report = engine
+        .bench(component("etsy"), None)
+        .await
+        .expect("figures");
     eprintln!("{report:?}");
-    assert!(report.fuel.least > 0 && report.fuel.least <= report.fuel.median && report.fuel.median <= report.fuel.most);
+    assert!(
+        report.fuel.least > 0
+            && report.fuel.least <= report.fuel.median
+            && report.fuel.median <= report.fuel.most
+    );
     assert!(report.peak_memory_bytes > 0 && report.peak_memory_bytes <= report.limits.memory_bytes);
-    let again = engine.bench(component("etsy"), None).await.expect("figures");
+    let again = engine
+        .bench(component("etsy"), None)
+        .await
+        .expect("figures");
     assert_eq!(report.fuel, again.fuel, "the same work every time");
 }

@@ -41,7 +41,9 @@ impl Upstream {
                             break;
                         }
                     }
-                    told.lock().expect("no panic").push(String::from_utf8_lossy(&question).into_owned());
+                    told.lock()
+                        .expect("no panic")
+                        .push(String::from_utf8_lossy(&question).into_owned());
                     if answer.is_empty() {
                         std::future::pending::<()>().await;
                     }
@@ -57,19 +59,34 @@ impl Upstream {
     }
 
     fn grants(&self) -> String {
-        grants(&format!("http://{}", self.address), "private_networks = ['127.0.0.0/8']", "")
+        grants(
+            &format!("http://{}", self.address),
+            "private_networks = ['127.0.0.0/8']",
+            "",
+        )
     }
 }
 
 fn is_whole(question: &[u8]) -> bool {
     let text = String::from_utf8_lossy(question);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        line.to_lowercase()
+            .strip_prefix("content-length:")?
+            .trim()
+            .parse()
+            .ok()
+    });
     body.len() >= length.unwrap_or(0)
 }
 
 fn json(status: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn accepted() -> String {
@@ -92,7 +109,14 @@ async fn engine_with(grants: &str, resolver: Option<Arc<dyn Resolver>>) -> Engin
         settings.resolver = resolver;
     }
     let engine = Engine::start(settings).expect("an engine");
-    let uploaded = engine.upload("remote", component("http-marketplace"), Some(grants), "test").await;
+    let uploaded = engine
+        .upload(
+            "remote",
+            component("http-marketplace"),
+            Some(grants),
+            "test",
+        )
+        .await;
     uploaded.unwrap_or_else(|error| panic!("{error}"));
     engine
 }
@@ -107,12 +131,30 @@ async fn ask_with_token(engine: &Engine) -> Result<Answer, Fault> {
 async fn a_granted_request_goes_out_with_its_credential() {
     let upstream = Upstream::answering(accepted()).await;
     let engine = engine_with(&upstream.grants(), None).await;
-    let Ok(Answer::Accepted(order)) = ask_with_token(&engine).await else { panic!("an order") };
-    assert_eq!((order.id.as_str(), order.amount.to_string().as_str()), ("o-1", "10.10"));
-    let [heard] = &upstream.heard()[..] else { panic!("one request") };
-    assert!(heard.starts_with("POST /mock/etsy/validate HTTP/1.1"), "{heard}");
-    assert!(heard.to_lowercase().contains("authorization: bearer s3cret-token"), "{heard}");
-    assert!(heard.ends_with(r#"{"receipt":"order-101","currency":"EUR"}"#), "{heard}");
+    let Ok(Answer::Accepted(order)) = ask_with_token(&engine).await else {
+        panic!("an order")
+    };
+    assert_eq!(
+        (order.id.as_str(), order.amount.to_string().as_str()),
+        ("o-1", "10.10")
+    );
+    let [heard] = &upstream.heard()[..] else {
+        panic!("one request")
+    };
+    assert!(
+        heard.starts_with("POST /mock/etsy/validate HTTP/1.1"),
+        "{heard}"
+    );
+    assert!(
+        heard
+            .to_lowercase()
+            .contains("authorization: bearer s3cret-token"),
+        "{heard}"
+    );
+    assert!(
+        heard.ends_with(r#"{"receipt":"order-101","currency":"EUR"}"#),
+        "{heard}"
+    );
     let report = format!("{:?}", engine.plugins());
     assert!(!report.contains("s3cret"), "no secret in a report");
 }
@@ -120,20 +162,52 @@ async fn a_granted_request_goes_out_with_its_credential() {
 #[tokio::test]
 async fn a_plugin_without_its_grants_waits_for_approval() {
     let engine = support::engine();
-    let OperationError::Refused(refusal) =
-        engine.upload("remote", component("http-marketplace"), None, "test").await.expect_err("nothing is granted")
+    let OperationError::Refused(refusal) = engine
+        .upload("remote", component("http-marketplace"), None, "test")
+        .await
+        .expect_err("nothing is granted")
     else {
         panic!("a refusal")
     };
     assert_eq!(refusal.stage, Stage::Approve);
-    assert!(refusal.cause.contains("the credential marketplace"), "{refusal}");
-    assert!(matches!(engine.plugins()[0].state, PluginState::NeedsApproval { .. }));
+    assert!(
+        refusal.cause.contains("the credential marketplace"),
+        "{refusal}"
+    );
+    assert!(matches!(
+        engine.plugins()[0].state,
+        PluginState::NeedsApproval { .. }
+    ));
     let only_config = "[config]\nbase_url = 'https://api.example.com'\nmarketplace = 'etsy'";
-    let error = engine.upload("remote", component("http-marketplace"), Some(only_config), "test").await;
-    assert!(error.expect_err("no origin").to_string().contains("the origin https://api.example.com"));
+    let error = engine
+        .upload(
+            "remote",
+            component("http-marketplace"),
+            Some(only_config),
+            "test",
+        )
+        .await;
+    assert!(
+        error
+            .expect_err("no origin")
+            .to_string()
+            .contains("the origin https://api.example.com")
+    );
     let missing = "[config]\n[credentials.marketplace]\nscheme = 'bearer'\ntoken = { env = 'WHARF_NO_SUCH_VARIABLE' }";
-    let error = engine.upload("remote", component("http-marketplace"), Some(missing), "test").await;
-    assert!(error.expect_err("no secret").to_string().contains("WHARF_NO_SUCH_VARIABLE"));
+    let error = engine
+        .upload(
+            "remote",
+            component("http-marketplace"),
+            Some(missing),
+            "test",
+        )
+        .await;
+    assert!(
+        error
+            .expect_err("no secret")
+            .to_string()
+            .contains("WHARF_NO_SUCH_VARIABLE")
+    );
 }
 
 #[tokio::test]
@@ -145,16 +219,44 @@ async fn addresses_are_refused_in_every_spelling_and_never_connected() {
     // Compiled once for all of them.
     settings.state_dir = Some(state.path().into());
     let engine = Engine::start(settings).expect("an engine");
-    let spellings =
-        ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "017700000001", "127.1", "[::ffff:127.0.0.1]", "0"];
-    let inner = ["169.254.169.254", "10.0.0.1", "[fd00::1]", "[64:ff9b::a9fe:a9fe]"];
+    let spellings = [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "017700000001",
+        "127.1",
+        "[::ffff:127.0.0.1]",
+        "0",
+    ];
+    let inner = [
+        "169.254.169.254",
+        "10.0.0.1",
+        "[fd00::1]",
+        "[64:ff9b::a9fe:a9fe]",
+    ];
     for host in spellings.into_iter().chain(inner) {
         let grants = grants(&format!("http://{host}:{port}"), "", "");
-        engine.upload("remote", component("http-marketplace"), Some(&grants), "test").await.expect("granted");
+        engine
+            .upload(
+                "remote",
+                component("http-marketplace"),
+                Some(&grants),
+                "test",
+            )
+            .await
+            .expect("granted");
         let answer = ask_with_token(&engine).await;
-        assert!(matches!(answer, Ok(Answer::Unavailable(_))), "{host}: {answer:?}");
+        assert!(
+            matches!(answer, Ok(Answer::Unavailable(_))),
+            "{host}: {answer:?}"
+        );
     }
-    assert_eq!(upstream.heard(), Vec::<String>::new(), "nobody was connected");
+    assert_eq!(
+        upstream.heard(),
+        Vec::<String>::new(),
+        "nobody was connected"
+    );
 }
 
 /// A name service that first says what is allowed, and then leads inside.
@@ -177,28 +279,55 @@ impl Resolver for Flipping {
 #[tokio::test]
 async fn a_name_that_flips_to_an_inner_address_is_not_followed() {
     let allowed = Upstream::answering(accepted()).await;
-    let inner = Upstream::answering_at(&format!("127.0.0.2:{}", allowed.address.port()), accepted()).await;
-    let resolver = Arc::new(Flipping { asked: AtomicUsize::new(0) });
+    let inner =
+        Upstream::answering_at(&format!("127.0.0.2:{}", allowed.address.port()), accepted()).await;
+    let resolver = Arc::new(Flipping {
+        asked: AtomicUsize::new(0),
+    });
     let origin = format!("http://flip.example:{}", allowed.address.port());
-    let engine = engine_with(&grants(&origin, "private_networks = ['127.0.0.1/32']", ""), Some(resolver.clone())).await;
-    assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Accepted(_))), "at first it leads where it may");
+    let engine = engine_with(
+        &grants(&origin, "private_networks = ['127.0.0.1/32']", ""),
+        Some(resolver.clone()),
+    )
+    .await;
+    assert!(
+        matches!(ask_with_token(&engine).await, Ok(Answer::Accepted(_))),
+        "at first it leads where it may"
+    );
     for _ in 0..2 {
-        assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))));
+        assert!(matches!(
+            ask_with_token(&engine).await,
+            Ok(Answer::Unavailable(_))
+        ));
     }
-    assert_eq!(resolver.asked.load(Ordering::SeqCst), 3, "asked anew for every connection");
+    assert_eq!(
+        resolver.asked.load(Ordering::SeqCst),
+        3,
+        "asked anew for every connection"
+    );
     assert_eq!((allowed.heard().len(), inner.heard().len()), (1, 0));
 }
 
 /// A credential goes where its grant says, though the plugin may ask elsewhere, too.
 #[tokio::test]
 async fn a_credential_is_sent_to_its_own_origins_alone() {
-    let (theirs, other) = (Upstream::answering(accepted()).await, Upstream::answering(accepted()).await);
+    let (theirs, other) = (
+        Upstream::answering(accepted()).await,
+        Upstream::answering(accepted()).await,
+    );
     for (asked, of_credential, is_sent) in [(&theirs, &theirs, true), (&other, &theirs, false)] {
-        let grants =
-            asked.grants().replace("scheme =", &format!("origins = ['http://{}']\nscheme =", of_credential.address));
+        let grants = asked.grants().replace(
+            "scheme =",
+            &format!("origins = ['http://{}']\nscheme =", of_credential.address),
+        );
         let engine = engine_with(&grants, None).await;
-        assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Accepted(_))));
-        let [heard] = &asked.heard()[..] else { panic!("one request") };
+        assert!(matches!(
+            ask_with_token(&engine).await,
+            Ok(Answer::Accepted(_))
+        ));
+        let [heard] = &asked.heard()[..] else {
+            panic!("one request")
+        };
         assert_eq!(heard.contains("s3cret-token"), is_sent, "{heard}");
     }
 }
@@ -206,10 +335,15 @@ async fn a_credential_is_sent_to_its_own_origins_alone() {
 #[tokio::test]
 async fn redirects_are_not_followed_and_floods_are_cut() {
     let target = Upstream::answering(accepted()).await;
-    let redirect = format!("HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", target.address);
-    let endless = format!("HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n{}", "x".repeat(100_000));
-    let metadata =
-        "HTTP/1.1 307 Elsewhere\r\nlocation: http://169.254.169.254/latest/meta-data/\r\ncontent-length: 0\r\n\r\n";
+    let redirect = format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
+        target.address
+    );
+    let endless = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n{}",
+        "x".repeat(100_000)
+    );
+    let metadata = "HTTP/1.1 307 Elsewhere\r\nlocation: http://169.254.169.254/latest/meta-data/\r\ncontent-length: 0\r\n\r\n";
     for answer in [
         redirect,
         metadata.into(),
@@ -220,33 +354,58 @@ async fn redirects_are_not_followed_and_floods_are_cut() {
     ] {
         let upstream = Upstream::answering(answer.clone()).await;
         let limits = "http_body_bytes = 50000";
-        let grants = upstream.grants().replace("[limits]\n", &format!("[limits]\n{limits}\n"));
+        let grants = upstream
+            .grants()
+            .replace("[limits]\n", &format!("[limits]\n{limits}\n"));
         let engine = engine_with(&grants, None).await;
         let said = ask_with_token(&engine).await;
-        assert!(matches!(said, Ok(Answer::Unavailable(_))), "{:.40}: {said:?}", answer);
+        assert!(
+            matches!(said, Ok(Answer::Unavailable(_))),
+            "{:.40}: {said:?}",
+            answer
+        );
         assert_eq!(upstream.heard().len(), 1);
     }
-    assert_eq!(target.heard(), Vec::<String>::new(), "the redirect's target was never asked");
+    assert_eq!(
+        target.heard(),
+        Vec::<String>::new(),
+        "the redirect's target was never asked"
+    );
 }
 
 #[tokio::test]
 async fn a_silent_upstream_is_upstreams_fault() {
     let upstream = Upstream::answering("").await;
-    let grants = upstream.grants().replace("[limits]\n", "[limits]\nhttp_timeout_ms = 100\n");
+    let grants = upstream
+        .grants()
+        .replace("[limits]\n", "[limits]\nhttp_timeout_ms = 100\n");
     let engine = engine_with(&grants, None).await;
-    assert!(matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))), "the guest was told");
-    let grants = upstream.grants().replace("[limits]\n", "[limits]\nwall_ms = 200\n");
+    assert!(
+        matches!(ask_with_token(&engine).await, Ok(Answer::Unavailable(_))),
+        "the guest was told"
+    );
+    let grants = upstream
+        .grants()
+        .replace("[limits]\n", "[limits]\nwall_ms = 200\n");
     let engine = engine_with(&grants, None).await;
     assert_eq!(ask_with_token(&engine).await, Err(Fault::UpstreamTooSlow));
 }
 
 #[tokio::test]
 async fn requests_are_counted_and_rate_limits_told() {
-    let upstream = Upstream::answering("HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n").await;
+    let upstream =
+        Upstream::answering("HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n")
+            .await;
     let engine = engine_with(&upstream.grants(), None).await;
-    assert_eq!(ask_with_token(&engine).await, Ok(Answer::RateLimited(Some(Duration::from_secs(7)))));
+    assert_eq!(
+        ask_with_token(&engine).await,
+        Ok(Answer::RateLimited(Some(Duration::from_secs(7))))
+    );
     // The store's token is a part of the call; without one the credential cannot be added and nothing goes out.
     let before = upstream.heard().len();
-    assert!(matches!(ask(&engine, "remote", "order-101").await.result, Ok(Answer::Unavailable(_))));
+    assert!(matches!(
+        ask(&engine, "remote", "order-101").await.result,
+        Ok(Answer::Unavailable(_))
+    ));
     assert_eq!(upstream.heard().len(), before);
 }

@@ -19,14 +19,19 @@ struct Site {
 
 impl Site {
     fn new(plugins: &[&str]) -> Self {
-        let site =
-            Self { folder: tempfile::tempdir().expect("a folder"), state: tempfile::tempdir().expect("a folder") };
-        plugins.iter().for_each(|name| site.put(name, &component(name)));
+        let site = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            state: tempfile::tempdir().expect("a folder"),
+        };
+        plugins
+            .iter()
+            .for_each(|name| site.put(name, &component(name)));
         site
     }
 
     fn start(&self) -> Engine {
-        Engine::start(EngineSettings::new(self.folder.path(), self.state.path())).expect("an engine")
+        Engine::start(EngineSettings::new(self.folder.path(), self.state.path()))
+            .expect("an engine")
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -42,11 +47,20 @@ impl Site {
 }
 
 fn digest(engine: &Engine, plugin: &str) -> Option<Digest> {
-    engine.plugins().into_iter().find(|report| report.plugin == plugin)?.digest
+    engine
+        .plugins()
+        .into_iter()
+        .find(|report| report.plugin == plugin)?
+        .digest
 }
 
 fn refused(engine: &Engine, plugin: &str) -> Option<Stage> {
-    match engine.plugins().into_iter().find(|report| report.plugin == plugin)?.state {
+    match engine
+        .plugins()
+        .into_iter()
+        .find(|report| report.plugin == plugin)?
+        .state
+    {
         PluginState::Refused { refusal, .. } => Some(refusal.stage),
         _ => None,
     }
@@ -56,7 +70,11 @@ fn refused(engine: &Engine, plugin: &str) -> Option<Stage> {
 async fn files_come_change_break_and_go() {
     let site = Site::new(&["etsy"]);
     let engine = site.start();
-    assert_eq!(engine.marketplaces(), ["etsy"], "loaded before start returns");
+    assert_eq!(
+        engine.marketplaces(),
+        ["etsy"],
+        "loaded before start returns"
+    );
 
     let dropped = Instant::now();
     site.put("shopify", &component("shopify"));
@@ -65,12 +83,22 @@ async fn files_come_change_break_and_go() {
 
     let before = digest(&engine, "etsy");
     site.put("etsy", &component("etsy")[..1_000]);
-    until("the broken file is refused", || refused(&engine, "etsy") == Some(Stage::Verify)).await;
-    assert_eq!(digest(&engine, "etsy"), before, "the old revision serves on");
+    until("the broken file is refused", || {
+        refused(&engine, "etsy") == Some(Stage::Verify)
+    })
+    .await;
+    assert_eq!(
+        digest(&engine, "etsy"),
+        before,
+        "the old revision serves on"
+    );
     assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
 
     site.put("etsy", &component("etsy"));
-    until("the mended file is active", || refused(&engine, "etsy").is_none()).await;
+    until("the mended file is active", || {
+        refused(&engine, "etsy").is_none()
+    })
+    .await;
 
     fs::remove_file(site.file("shopify")).expect("removed");
     until("a removed file is withdrawn", || !engine.serves("shopify")).await;
@@ -98,18 +126,32 @@ fn a_bad_folder_never_stops_the_host() {
     fs::create_dir(site.file("folder")).expect("created");
     // Two names that a file system without case takes for one.
     fs::write(site.file("Etsy"), component("amazon")).expect("written");
-    let made = Command::new("mkfifo").arg(site.file("pipe")).status().expect("mkfifo");
+    let made = Command::new("mkfifo")
+        .arg(site.file("pipe"))
+        .status()
+        .expect("mkfifo");
     assert!(made.success());
     let outside = tempfile::tempdir().expect("a folder");
     fs::write(outside.path().join("amazon.wasm"), component("amazon")).expect("written");
-    std::os::unix::fs::symlink(outside.path().join("amazon.wasm"), site.file("outside")).expect("linked");
-    std::os::unix::fs::symlink(site.folder.path().join("nowhere"), site.file("dangling")).expect("linked");
+    std::os::unix::fs::symlink(outside.path().join("amazon.wasm"), site.file("outside"))
+        .expect("linked");
+    std::os::unix::fs::symlink(site.folder.path().join("nowhere"), site.file("dangling"))
+        .expect("linked");
     fs::create_dir(site.folder.path().join("data")).expect("created");
-    fs::write(site.folder.path().join("data/shopify"), component("shopify")).expect("written");
-    std::os::unix::fs::symlink(site.folder.path().join("data/shopify"), site.file("inside")).expect("linked");
+    fs::write(
+        site.folder.path().join("data/shopify"),
+        component("shopify"),
+    )
+    .expect("written");
+    std::os::unix::fs::symlink(site.folder.path().join("data/shopify"), site.file("inside"))
+        .expect("linked");
 
     let engine = site.start();
-    assert_eq!(engine.marketplaces(), ["etsy", "shopify"], "a link inside the folder is followed");
+    assert_eq!(
+        engine.marketplaces(),
+        ["etsy", "shopify"],
+        "a link inside the folder is followed"
+    );
     for (plugin, stage) in [
         ("garbage", Stage::Verify),
         ("empty", Stage::Verify),
@@ -128,14 +170,20 @@ async fn swaps_under_load_fail_no_call() {
     let engine = site.start();
     // The other revision differs by a custom section alone: the same code, another digest.
     let versions = [component("etsy"), with_section(&component("etsy"))];
-    let (stop, calls) = (std::sync::Arc::new(AtomicBool::new(false)), std::sync::Arc::new(AtomicU64::new(0)));
+    let (stop, calls) = (
+        std::sync::Arc::new(AtomicBool::new(false)),
+        std::sync::Arc::new(AtomicU64::new(0)),
+    );
     let load: Vec<_> = (0..2)
         .map(|_| {
             let (engine, stop, calls) = (engine.clone(), stop.clone(), calls.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let called = ask(&engine, "etsy", "order-101").await;
-                    assert!(called.result.is_ok() && called.digest.is_some(), "{called:?}");
+                    assert!(
+                        called.result.is_ok() && called.digest.is_some(),
+                        "{called:?}"
+                    );
                     calls.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -144,7 +192,10 @@ async fn swaps_under_load_fail_no_call() {
     for swap in 1..=20 {
         let bytes = &versions[swap % 2];
         site.put("etsy", bytes);
-        until("the swap", || digest(&engine, "etsy") == Some(Digest::of(bytes))).await;
+        until("the swap", || {
+            digest(&engine, "etsy") == Some(Digest::of(bytes))
+        })
+        .await;
     }
     stop.store(true, Ordering::Relaxed);
     for task in load {
@@ -161,12 +212,17 @@ async fn a_file_that_is_swapped_while_it_is_read_is_served_whole_or_not_at_all()
     let versions = [component("etsy"), with_section(&component("etsy"))];
     let whole = versions.clone().map(|bytes| Digest::of(&bytes));
     let (file, parts) = (site.file("etsy"), versions.clone());
-    let (writing, is_writing) = (std::sync::Arc::new(AtomicBool::new(true)), AtomicU64::new(0));
+    let (writing, is_writing) = (
+        std::sync::Arc::new(AtomicBool::new(true)),
+        AtomicU64::new(0),
+    );
     let still = writing.clone();
     let writer = std::thread::spawn(move || {
         for bytes in parts.iter().cycle().take(41) {
             let mut file = fs::File::create(&file).expect("emptied");
-            bytes.chunks(8 * 1024).for_each(|part| std::io::Write::write_all(&mut file, part).expect("written"));
+            bytes
+                .chunks(8 * 1024)
+                .for_each(|part| std::io::Write::write_all(&mut file, part).expect("written"));
             // The operating system's hints come meanwhile, and the host reads what is there.
             std::thread::sleep(Duration::from_millis(40));
         }
@@ -174,12 +230,17 @@ async fn a_file_that_is_swapped_while_it_is_read_is_served_whole_or_not_at_all()
     });
     while writing.load(Ordering::Relaxed) {
         let called = ask(&engine, "etsy", "order-101").await;
-        assert!(called.result.is_ok() && called.digest.is_some_and(|digest| whole.contains(&digest)), "{called:?}");
+        assert!(
+            called.result.is_ok() && called.digest.is_some_and(|digest| whole.contains(&digest)),
+            "{called:?}"
+        );
         is_writing.fetch_add(1, Ordering::Relaxed);
     }
     writer.join().expect("written to the end");
-    until("the last one serves", || digest(&engine, "etsy") == Some(whole[0]) && refused(&engine, "etsy").is_none())
-        .await;
+    until("the last one serves", || {
+        digest(&engine, "etsy") == Some(whole[0]) && refused(&engine, "etsy").is_none()
+    })
+    .await;
     assert!(is_writing.load(Ordering::Relaxed) > 0);
 }
 
@@ -194,8 +255,15 @@ async fn a_file_that_becomes_a_link_is_not_followed_outside() {
     let link = site.folder.path().join(".link");
     std::os::unix::fs::symlink(outside.path().join("other.wasm"), &link).expect("linked");
     fs::rename(link, site.file("etsy")).expect("renamed");
-    until("the link is refused", || refused(&engine, "etsy") == Some(Stage::Read)).await;
-    assert_eq!(digest(&engine, "etsy"), before, "the old revision serves on");
+    until("the link is refused", || {
+        refused(&engine, "etsy") == Some(Stage::Read)
+    })
+    .await;
+    assert_eq!(
+        digest(&engine, "etsy"),
+        before,
+        "the old revision serves on"
+    );
     assert_eq!(engine.marketplaces(), ["etsy"]);
 }
 
@@ -205,11 +273,15 @@ fn compiled_code_is_kept_and_never_believed_blindly() {
     drop(site.start());
     let compiled = site.state.path().join("compiled");
     let files = |dir: &Path| -> Vec<PathBuf> {
-        fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
+        fs::read_dir(dir)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
     };
     assert_eq!(files(&compiled).len(), 2);
     let key = site.state.path().join("compiled.key");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).expect("a key").permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).expect("a key").permissions());
     assert_eq!(mode & 0o777, 0o600);
 
     type Spoil = fn(&mut Vec<u8>);
@@ -230,13 +302,20 @@ fn compiled_code_is_kept_and_never_believed_blindly() {
     }
 
     // Somebody else's code under our name, and a key that others could read.
-    let [one, other] = &files(&compiled)[..] else { panic!("two files") };
+    let [one, other] = &files(&compiled)[..] else {
+        panic!("two files")
+    };
     fs::copy(one, other).expect("copied");
     assert_eq!(site.start().marketplaces(), ["etsy", "shopify"]);
     let before = fs::read(&key).expect("a key");
-    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("changed");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .expect("changed");
     assert_eq!(site.start().marketplaces(), ["etsy", "shopify"]);
-    assert_ne!(fs::read(&key).expect("a key"), before, "a key that others could read is replaced");
+    assert_ne!(
+        fs::read(&key).expect("a key"),
+        before,
+        "a key that others could read is replaced"
+    );
 }
 
 /// A host that ran for months starts again: what could serve must not wait for a compiler.
@@ -247,20 +326,41 @@ async fn code_of_retained_revisions_is_kept_however_old() {
     {
         let engine = site.start();
         site.put("etsy", &versions[1]);
-        until("the swap", || digest(&engine, "etsy") == Some(Digest::of(&versions[1]))).await;
+        until("the swap", || {
+            digest(&engine, "etsy") == Some(Digest::of(&versions[1]))
+        })
+        .await;
     }
     let compiled = site.state.path().join("compiled");
     let unneeded = compiled.join("of-nobody.code");
     fs::write(&unneeded, b"code").expect("written");
     let long_ago = SystemTime::now() - Duration::from_secs(90 * 24 * 60 * 60);
-    let files = || fs::read_dir(&compiled).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let files = || {
+        fs::read_dir(&compiled)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+    };
     for file in files() {
-        fs::File::options().write(true).open(file).and_then(|file| file.set_modified(long_ago)).expect("aged");
+        fs::File::options()
+            .write(true)
+            .open(file)
+            .and_then(|file| file.set_modified(long_ago))
+            .expect("aged");
     }
     let engine = site.start();
     until("code that nobody needs is gone", || !unneeded.exists()).await;
-    assert_eq!(files().count(), 2, "of the active revision and of the retained one");
-    assert_eq!(engine.rollback("etsy", "operator").await.expect("one before"), Digest::of(&versions[0]));
+    assert_eq!(
+        files().count(),
+        2,
+        "of the active revision and of the retained one"
+    );
+    assert_eq!(
+        engine
+            .rollback("etsy", "operator")
+            .await
+            .expect("one before"),
+        Digest::of(&versions[0])
+    );
     assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
 }
 

@@ -19,9 +19,17 @@ async fn every_misdeed_of_an_adapter_is_told_apart_and_contained() {
         ("spin-in-host-calls", &|fault| *fault == Fault::OutOfCpu),
         ("sleep-in-host-call", &|fault| *fault == Fault::OutOfTime),
         ("trap", &trapped),
-        ("panic", &|fault| matches!(fault, Fault::Trapped(why) if why.contains("a hostile guest panics"))),
-        ("exit", &|fault| matches!(fault, Fault::Trapped(why) if why.contains("exited with status 0"))),
-        ("recurse", &|fault| *fault == Fault::OutOfStack || trapped(fault)),
+        (
+            "panic",
+            &|fault| matches!(fault, Fault::Trapped(why) if why.contains("a hostile guest panics")),
+        ),
+        (
+            "exit",
+            &|fault| matches!(fault, Fault::Trapped(why) if why.contains("exited with status 0")),
+        ),
+        ("recurse", &|fault| {
+            *fault == Fault::OutOfStack || trapped(fault)
+        }),
         ("alloc", &|fault| *fault == Fault::OutOfMemory),
         ("alloc-in-pieces", &|fault| *fault == Fault::OutOfMemory),
         ("leak-handles", &trapped),
@@ -44,11 +52,17 @@ async fn every_misdeed_of_an_adapter_is_told_apart_and_contained() {
         let fault = called.result.expect_err(receipt);
         assert!(expected(&fault), "{receipt}: {fault:?}");
         assert_eq!(fault.blame(), Blame::Plugin, "{receipt}");
-        assert!(matches!(fault.into_answer(), Answer::Unavailable(_)), "{receipt}");
+        assert!(
+            matches!(fault.into_answer(), Answer::Unavailable(_)),
+            "{receipt}"
+        );
         // Twice, so that the plugin is not taken for one that always fails.
         for _ in 0..2 {
             let next = ask(&engine, "hostile", "well-behaved").await;
-            assert!(matches!(next.result, Ok(Answer::Accepted(_))), "after {receipt}: {next:?}");
+            assert!(
+                matches!(next.result, Ok(Answer::Accepted(_))),
+                "after {receipt}: {next:?}"
+            );
         }
     }
 }
@@ -59,10 +73,22 @@ async fn what_a_guest_may_say_of_its_marketplace_is_an_answer() {
     for (receipt, expected) in [
         ("fault:7", Answer::RateLimited(Some(Duration::from_secs(7)))),
         ("fault:", Answer::RateLimited(None)),
-        ("fault:4294967295", Answer::RateLimited(Some(Duration::from_secs(24 * 3_600)))),
-        ("fault:unauthorized", Answer::Unavailable("unauthorized: credentials refused".into())),
-        ("fault:unavailable", Answer::Unavailable("unavailable: down".into())),
-        ("fault:misconfigured", Answer::Unavailable("misconfigured: no base_url".into())),
+        (
+            "fault:4294967295",
+            Answer::RateLimited(Some(Duration::from_secs(24 * 3_600))),
+        ),
+        (
+            "fault:unauthorized",
+            Answer::Unavailable("unauthorized: credentials refused".into()),
+        ),
+        (
+            "fault:unavailable",
+            Answer::Unavailable("unavailable: down".into()),
+        ),
+        (
+            "fault:misconfigured",
+            Answer::Unavailable("misconfigured: no base_url".into()),
+        ),
         ("reason:a\nb", Answer::Refused("a b".into())),
         ("config:granted", Answer::Refused("not granted".into())),
         ("config:DATABASE_URL", Answer::Refused("not granted".into())),
@@ -70,7 +96,11 @@ async fn what_a_guest_may_say_of_its_marketplace_is_an_answer() {
         ("count-calls", Answer::Refused("1".into())),
         ("count-calls", Answer::Refused("1".into())),
     ] {
-        assert_eq!(ask(&engine, "hostile", receipt).await.result, Ok(expected), "{receipt}");
+        assert_eq!(
+            ask(&engine, "hostile", receipt).await.result,
+            Ok(expected),
+            "{receipt}"
+        );
     }
 }
 
@@ -80,7 +110,13 @@ async fn floods_are_cut_and_the_answer_counts() {
     // A line of 8 MiB is just what may cross the border at once, and far more than may be logged.
     for receipt in ["log-flood", "log-giant", "output-flood"] {
         let called = ask(&engine, "hostile", receipt).await;
-        assert!(matches!(called.result, Ok(Answer::Accepted(_)) | Err(Fault::OutOfCpu)), "{receipt}: {called:?}");
+        assert!(
+            matches!(
+                called.result,
+                Ok(Answer::Accepted(_)) | Err(Fault::OutOfCpu)
+            ),
+            "{receipt}: {called:?}"
+        );
     }
 }
 
@@ -92,12 +128,18 @@ async fn every_misdeed_of_a_shaper_is_told_apart_and_contained() {
     type Expected<'a> = &'a dyn Fn(&Fault) -> bool;
     let cases: &[(&str, Expected<'_>)] = &[
         ("spin", &|fault| *fault == Fault::OutOfCpu),
-        ("spin-in-host-calls", &|fault| *fault == Fault::OutOfCpu || *fault == Fault::OutOfTime),
+        ("spin-in-host-calls", &|fault| {
+            *fault == Fault::OutOfCpu || *fault == Fault::OutOfTime
+        }),
         ("trap", &trapped),
         ("panic", &trapped),
         ("exit", &trapped),
-        ("recurse", &|fault| *fault == Fault::OutOfStack || trapped(fault)),
-        ("alloc", &|fault| *fault == Fault::OutOfMemory || *fault == Fault::OutOfCpu),
+        ("recurse", &|fault| {
+            *fault == Fault::OutOfStack || trapped(fault)
+        }),
+        ("alloc", &|fault| {
+            *fault == Fault::OutOfMemory || *fault == Fault::OutOfCpu
+        }),
         ("giant-output", &|fault| *fault == Fault::OutputTooLarge),
         ("many-headers", &broken),
         ("header-injection", &broken),
@@ -108,22 +150,37 @@ async fn every_misdeed_of_a_shaper_is_told_apart_and_contained() {
         ("header:content-length=0", &broken),
     ];
     for (organization, expected) in cases {
-        let fault = shape(&engine, "hostile", organization).await.result.expect_err(organization);
+        let fault = shape(&engine, "hostile", organization)
+            .await
+            .result
+            .expect_err(organization);
         assert!(expected(&fault), "{organization}: {fault:?}");
         for _ in 0..2 {
-            assert!(shape(&engine, "hostile", "fine").await.result.is_ok(), "after {organization}");
+            assert!(
+                shape(&engine, "hostile", "fine").await.result.is_ok(),
+                "after {organization}"
+            );
         }
     }
     let refused = shape(&engine, "hostile", "error:not this one").await.result;
     assert_eq!(refused, Err(Fault::Refused("not this one".into())));
-    let too_large = engine.shape("hostile", &event("fine", &"x".repeat(1024 * 1024))).await.result;
-    assert!(matches!(too_large, Err(Fault::InputTooLarge { .. })), "{too_large:?}");
+    let too_large = engine
+        .shape("hostile", &event("fine", &"x".repeat(1024 * 1024)))
+        .await
+        .result;
+    assert!(
+        matches!(too_large, Err(Fault::InputTooLarge { .. })),
+        "{too_large:?}"
+    );
 }
 
 #[tokio::test]
 async fn spinning_guests_end_in_time_while_a_neighbour_is_served() {
     let engine = engine_with("hostile-adapter").await;
-    engine.load("etsy", support::component("etsy")).await.expect("a good adapter");
+    engine
+        .load("etsy", support::component("etsy"))
+        .await
+        .expect("a good adapter");
     let spinning: Vec<_> = (0..4)
         .map(|_| {
             let engine = engine.clone();
@@ -148,7 +205,10 @@ async fn more_calls_than_may_wait_are_refused_and_burn_nothing() {
     let mut settings = support::settings();
     settings.max_in_flight = 4;
     let engine = wharf_engine::Engine::start(settings).expect("an engine");
-    engine.load("hostile", support::component("hostile-adapter")).await.expect("a component");
+    engine
+        .load("hostile", support::component("hostile-adapter"))
+        .await
+        .expect("a component");
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let engine = engine.clone();
@@ -166,7 +226,10 @@ async fn more_calls_than_may_wait_are_refused_and_burn_nothing() {
             other => assert_eq!(other, Err(Fault::OutOfTime)),
         }
     }
-    assert_eq!(overloaded, 98, "two ran, the others waited in vain or not at all");
+    assert_eq!(
+        overloaded, 98,
+        "two ran, the others waited in vain or not at all"
+    );
     assert!(ask(&engine, "hostile", "fine").await.result.is_ok());
 }
 
@@ -176,9 +239,15 @@ async fn a_call_that_nobody_waits_for_gives_its_slot_back() {
     settings.max_in_flight = 2;
     settings.adapter_limits.wall = Duration::from_secs(60);
     let engine = wharf_engine::Engine::start(settings).expect("an engine");
-    engine.load("hostile", support::component("hostile-adapter")).await.expect("a component");
+    engine
+        .load("hostile", support::component("hostile-adapter"))
+        .await
+        .expect("a component");
     for _ in 0..40 {
-        let dropped = tokio::time::timeout(Duration::from_millis(5), ask(&engine, "hostile", "sleep-in-host-call"));
+        let dropped = tokio::time::timeout(
+            Duration::from_millis(5),
+            ask(&engine, "hostile", "sleep-in-host-call"),
+        );
         assert!(dropped.await.is_err());
     }
     assert!(ask(&engine, "hostile", "fine").await.result.is_ok());
@@ -187,9 +256,18 @@ async fn a_call_that_nobody_waits_for_gives_its_slot_back() {
 #[tokio::test]
 async fn files_and_sockets_are_refused_before_anything_is_compiled() {
     let engine = support::engine();
-    for (name, import) in [("reads-files", "wasi:filesystem"), ("opens-sockets", "wasi:sockets")] {
-        let refusal = engine.load(name, support::component(name)).await.expect_err(name);
+    for (name, import) in [
+        ("reads-files", "wasi:filesystem"),
+        ("opens-sockets", "wasi:sockets"),
+    ] {
+        let refusal = engine
+            .load(name, support::component(name))
+            .await
+            .expect_err(name);
         assert_eq!(refusal.stage, Stage::Verify);
-        assert!(refusal.cause.contains(import) && refusal.offer.contains("no sockets"), "{refusal}");
+        assert!(
+            refusal.cause.contains(import) && refusal.offer.contains("no sockets"),
+            "{refusal}"
+        );
     }
 }

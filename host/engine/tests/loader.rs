@@ -11,8 +11,12 @@ fn of_version(version: &str) -> Vec<u8> {
     assert_eq!(version.len(), 5);
     let mut bytes = component("etsy");
     let name = b"wharf:plugin/adapter@0.1.0";
-    let found: Vec<usize> =
-        bytes.windows(name.len()).enumerate().filter(|(_, window)| window == name).map(|(at, _)| at).collect();
+    let found: Vec<usize> = bytes
+        .windows(name.len())
+        .enumerate()
+        .filter(|(_, window)| window == name)
+        .map(|(at, _)| at)
+        .collect();
     assert!(!found.is_empty());
     for at in found {
         bytes[at + name.len() - 5..at + name.len()].copy_from_slice(version.as_bytes());
@@ -24,11 +28,20 @@ fn of_version(version: &str) -> Vec<u8> {
 async fn an_unknown_version_is_refused_with_what_is_supported() {
     let engine = support::engine();
     for version in ["0.2.0", "1.0.0", "9.9.9", "0.0.1"] {
-        let refusal = engine.load("etsy", of_version(version)).await.expect_err(version);
+        let refusal = engine
+            .load("etsy", of_version(version))
+            .await
+            .expect_err(version);
         assert_eq!(refusal.stage, Stage::Verify);
-        assert!(refusal.cause.contains(version) && refusal.offer.contains("0.1"), "{refusal}");
+        assert!(
+            refusal.cause.contains(version) && refusal.offer.contains("0.1"),
+            "{refusal}"
+        );
     }
-    engine.load("etsy", of_version("0.1.9")).await.expect("a later patch of a known version loads");
+    engine
+        .load("etsy", of_version("0.1.9"))
+        .await
+        .expect("a later patch of a known version loads");
     assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
 }
 
@@ -44,7 +57,10 @@ async fn what_is_no_component_is_named() {
         (vec![0; 33 * 1024 * 1024], "too many"),
     ] {
         let refusal = engine.load("x", bytes).await.expect_err(cause);
-        assert!(refusal.stage == Stage::Verify && refusal.cause.contains(cause), "{refusal}");
+        assert!(
+            refusal.stage == Stage::Verify && refusal.cause.contains(cause),
+            "{refusal}"
+        );
     }
 }
 
@@ -55,12 +71,21 @@ async fn compiled_code_is_no_plugin() {
     let mut settings = support::settings();
     settings.state_dir = Some(state.path().into());
     let engine = Engine::start(settings).expect("an engine");
-    engine.load("etsy", component("etsy")).await.expect("a good adapter");
-    let kept = std::fs::read_dir(state.path().join("compiled")).expect("a folder").next().expect("a file");
+    engine
+        .load("etsy", component("etsy"))
+        .await
+        .expect("a good adapter");
+    let kept = std::fs::read_dir(state.path().join("compiled"))
+        .expect("a folder")
+        .next()
+        .expect("a file");
     let kept = std::fs::read(kept.expect("an entry").path()).expect("compiled code");
     // As it lies there, and as the runtime itself would take it, without the code before it.
     for compiled in [&kept[..], &kept[32..]] {
-        let refusal = engine.load("etsy", compiled).await.expect_err("it was sent in");
+        let refusal = engine
+            .load("etsy", compiled)
+            .await
+            .expect_err("it was sent in");
         assert_eq!(refusal.stage, Stage::Verify, "{refusal}");
     }
     assert!(ask(&engine, "etsy", "order-101").await.result.is_ok());
@@ -71,12 +96,21 @@ async fn compiling_has_its_limit() {
     let mut settings = support::settings();
     settings.compile_limit = std::time::Duration::from_micros(1);
     let engine = Engine::start(settings).expect("an engine");
-    let refusal = engine.load("etsy", component("etsy")).await.expect_err("it takes longer");
-    assert!(refusal.stage == Stage::Compile && refusal.fix.contains("PLUGIN_COMPILE_LIMIT"), "{refusal}");
+    let refusal = engine
+        .load("etsy", component("etsy"))
+        .await
+        .expect_err("it takes longer");
+    assert!(
+        refusal.stage == Stage::Compile && refusal.fix.contains("PLUGIN_COMPILE_LIMIT"),
+        "{refusal}"
+    );
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 proptest! {

@@ -23,11 +23,21 @@ pub fn pass(name: &'static str) {
         let mut parts = text.split(':');
         let name = parts.next()?.to_owned();
         let passages_left = AtomicU64::new(parts.next()?.parse().ok()?);
-        let signal = if parts.next() == Some("stop") { Signal::STOP } else { Signal::KILL };
-        Some(Armed { name, passages_left, signal })
+        let signal = if parts.next() == Some("stop") {
+            Signal::STOP
+        } else {
+            Signal::KILL
+        };
+        Some(Armed {
+            name,
+            passages_left,
+            signal,
+        })
     });
 
-    let Some(armed) = ARMED.as_ref().filter(|armed| armed.name == name) else { return };
+    let Some(armed) = ARMED.as_ref().filter(|armed| armed.name == name) else {
+        return;
+    };
     if armed.passages_left.fetch_sub(1, Ordering::SeqCst) == 1 {
         // It cannot fail: the process exists and is ours.
         let _ = kill_process(getpid(), armed.signal);

@@ -27,12 +27,25 @@ pub struct PackFacts {
 
 /// The component with these facts. Whatever it carries already stays.
 pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
-    let texts = [("version", &facts.version), ("licenses", &facts.licenses), ("description", &facts.description)];
-    let named = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
-    let vectors = facts.vectors.iter().map(|text| (CONFORMANCE_SECTION, text.as_str()));
+    let texts = [
+        ("version", &facts.version),
+        ("licenses", &facts.licenses),
+        ("description", &facts.description),
+    ];
+    let named = texts
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text.as_deref()?)));
+    let vectors = facts
+        .vectors
+        .iter()
+        .map(|text| (CONFORMANCE_SECTION, text.as_str()));
     let mut packed = component.to_vec();
     for (name, text) in named.chain(vectors) {
-        CustomSection { name: name.into(), data: text.as_bytes().into() }.append_to(&mut packed);
+        CustomSection {
+            name: name.into(),
+            data: text.as_bytes().into(),
+        }
+        .append_to(&mut packed);
     }
     packed
 }
@@ -42,12 +55,22 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
 /// # Errors
 /// If the folder or a file cannot be read; the error names it.
 pub fn vectors(dir: &Path) -> io::Result<Vec<String>> {
-    let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named = |path: &Path, error: io::Error| {
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
     let entries = fs::read_dir(dir).map_err(|error| named(dir, error))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    let mut files = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     files.sort_unstable();
-    files.iter().map(|file| fs::read_to_string(file).map_err(|error| named(file, error))).collect()
+    files
+        .iter()
+        .map(|file| fs::read_to_string(file).map_err(|error| named(file, error)))
+        .collect()
 }
 
 #[cfg(test)]

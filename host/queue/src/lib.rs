@@ -86,7 +86,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { consumer: "wharf".into(), key_prefix: String::new() }
+        Self {
+            consumer: "wharf".into(),
+            key_prefix: String::new(),
+        }
     }
 }
 
@@ -143,7 +146,10 @@ enum Backend {
 impl Doorbell {
     /// A doorbell that is heard within this process only.
     pub fn in_process() -> Self {
-        Self { backend: Backend::Local(Arc::default()), tally: Arc::default() }
+        Self {
+            backend: Backend::Local(Arc::default()),
+            tally: Arc::default(),
+        }
     }
 
     /// A doorbell that is heard by every process on the same Redis, for example `redis://127.0.0.1:6379`.
@@ -155,8 +161,12 @@ impl Doorbell {
     /// [`Error::Address`] for a malformed address; never because Redis is down.
     pub fn connect(redis_url: &str, settings: Settings) -> Result<Self, Error> {
         let tally = Arc::<Tally>::default();
-        let bell = remote::Bell::connect(redis_url, settings, Arc::clone(&tally)).map_err(Error::Address)?;
-        Ok(Self { backend: Backend::Redis(Arc::new(bell)), tally })
+        let bell = remote::Bell::connect(redis_url, settings, Arc::clone(&tally))
+            .map_err(Error::Address)?;
+        Ok(Self {
+            backend: Backend::Redis(Arc::new(bell)),
+            tally,
+        })
     }
 
     /// Tells one worker that `job_id` waits on `queue`. To be called after the commit that made it so.
@@ -185,7 +195,11 @@ impl Doorbell {
     pub fn listener(&self, queue: Queue) -> Listener {
         Listener(match &self.backend {
             Backend::Local(bell) => Ear::Local(Arc::clone(bell), queue),
-            Backend::Redis(bell) => Ear::Redis(listen::Reader::new(Arc::clone(bell), queue, Arc::clone(&self.tally))),
+            Backend::Redis(bell) => Ear::Redis(listen::Reader::new(
+                Arc::clone(bell),
+                queue,
+                Arc::clone(&self.tally),
+            )),
         })
     }
 

@@ -21,7 +21,7 @@ use crate::{HEARD_AT_ONCE, Queue, Tally};
 const GROUP: &str = "workers";
 
 /// Longest blocking read. Between two reads a broken connection or a missing group is noticed.
-const LONGEST_READ: Duration = Duration::from_secs(5);
+const MAX_READ: Duration = Duration::from_secs(5);
 
 /// How much later than asked a blocking read may answer before its connection is given up. Stalls of a busy Redis end
 /// sooner and are sat out, since giving up in the middle of one would throw away the message that ends it.
@@ -32,7 +32,7 @@ const CLEAR_BOUND: Duration = Duration::from_millis(500);
 
 /// Pause after a failed read, doubled up to the longest. Redis being back is noticed within the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Reader {
     bell: Arc<Bell>,
@@ -54,14 +54,26 @@ enum Group {
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("queue", &self.queue).field("contact", &self.contact).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("queue", &self.queue)
+            .field("contact", &self.contact)
+            .finish_non_exhaustive()
     }
 }
 
 impl Reader {
     pub(crate) fn new(bell: Arc<Bell>, queue: Queue, tally: Arc<Tally>) -> Self {
         let (group, contact) = (Group::Unsure, Contact::Well);
-        Self { bell, queue, tally, link: None, group, contact, pause: FIRST_PAUSE, reading: None }
+        Self {
+            bell,
+            queue,
+            tally,
+            link: None,
+            group,
+            contact,
+            pause: FIRST_PAUSE,
+            reading: None,
+        }
     }
 
     /// The next news. The caller gives up after `max`; reads end about then, so that none is left behind to take
@@ -95,8 +107,9 @@ impl Reader {
             Some(link) => link.clone(),
             None => self.link.insert(self.bell.reading()?).clone(),
         };
-        let block = left.clamp(Duration::from_millis(1), LONGEST_READ);
-        self.reading = Some(read(Arc::clone(&self.bell), link, self.queue, self.group, block).boxed());
+        let block = left.clamp(Duration::from_millis(1), MAX_READ);
+        self.reading =
+            Some(read(Arc::clone(&self.bell), link, self.queue, self.group, block).boxed());
         Ok(())
     }
 
@@ -107,7 +120,7 @@ impl Reader {
             self.link = None;
         }
         let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        self.pause = (pause * 2).min(MAX_PAUSE);
         tokio::time::sleep(pause).await;
     }
 }
@@ -131,9 +144,14 @@ async fn read(
         }
         link.xread_options(&[&stream], &[">"], &options).await
     };
-    let reply: Option<StreamReadReply> =
-        tokio::time::timeout(block + READ_GRACE, asking).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))?;
-    let entries: Vec<_> = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
+    let reply: Option<StreamReadReply> = tokio::time::timeout(block + READ_GRACE, asking)
+        .await
+        .unwrap_or_else(|elapsed| Err(timed_out(elapsed)))?;
+    let entries: Vec<_> = reply
+        .into_iter()
+        .flat_map(|reply| reply.keys)
+        .flat_map(|key| key.ids)
+        .collect();
     if entries.is_empty() {
         return Ok(Vec::new());
     }
@@ -141,7 +159,11 @@ async fn read(
     let mut jobs = Vec::with_capacity(entries.len());
     for mut entry in entries {
         clear.xdel(&stream, &[&entry.id]).ignore();
-        if let Some(job) = entry.map.remove("job").and_then(|value| from_redis_value::<String>(value).ok()) {
+        if let Some(job) = entry
+            .map
+            .remove("job")
+            .and_then(|value| from_redis_value::<String>(value).ok())
+        {
             clear.del(bell.names.marker(queue, &job)).ignore();
             jobs.push(job);
         }

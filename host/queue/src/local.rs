@@ -76,9 +76,17 @@ impl Bell {
     pub(crate) fn acquire(&self, store: StoreId, token: Uuid, ttl: Duration) -> bool {
         let mut owners = open(&self.owners);
         let now = Instant::now();
-        let free = owners.get(&store).is_none_or(|owner| owner.token == token || owner.until <= now);
+        let free = owners
+            .get(&store)
+            .is_none_or(|owner| owner.token == token || owner.until <= now);
         if free {
-            owners.insert(store, Owner { token, until: now + ttl });
+            owners.insert(
+                store,
+                Owner {
+                    token,
+                    until: now + ttl,
+                },
+            );
         }
         free
     }
@@ -99,7 +107,9 @@ impl Bell {
         if owners.get(&store).is_none_or(|owner| owner.token != token) {
             return false;
         }
-        owners.remove(&store).is_some_and(|owner| owner.until > Instant::now())
+        owners
+            .remove(&store)
+            .is_some_and(|owner| owner.until > Instant::now())
     }
 }
 

@@ -76,7 +76,11 @@ impl Lock {
 
     /// Asks for the lock of `store` for `ttl` (at least a millisecond). Does not wait for an owner to finish.
     pub async fn acquire(&self, store: StoreId, ttl: Duration) -> Acquired {
-        let guard = Guard { keeper: self.0.clone(), store, token: Uuid::new_v4() };
+        let guard = Guard {
+            keeper: self.0.clone(),
+            store,
+            token: Uuid::new_v4(),
+        };
         let ours = match &guard.keeper {
             Keeper::Local(bell) => Ok(bell.acquire(store, guard.token, ttl)),
             Keeper::Redis(bell) => guard.run(bell, &ACQUIRE, ttl).await,
@@ -112,7 +116,12 @@ impl Guard {
         }
     }
 
-    async fn run(&self, bell: &remote::Bell, script: &Script, ttl: Duration) -> Result<bool, Error> {
+    async fn run(
+        &self,
+        bell: &remote::Bell,
+        script: &Script,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut call = script.key(bell.lock_key(self.store));
         bell.run(call.arg(self.token.to_string()).arg(ttl_ms)).await

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Script, ScriptInvocation};
+use redis::{
+    Client, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Script, ScriptInvocation,
+};
 use tokio::sync::{mpsc, oneshot};
 use wharf_domain::StoreId;
 
@@ -90,7 +92,12 @@ impl Bell {
         let names = Names(settings);
         let (inbox, rings) = mpsc::channel(INBOX);
         tokio::spawn(carry(rings, commands.clone(), names.clone(), tally));
-        Ok(Self { client, names, commands, inbox })
+        Ok(Self {
+            client,
+            names,
+            commands,
+            inbox,
+        })
     }
 
     /// A connection for blocking reads. They must not share one: a blocking command holds up all others on it.
@@ -99,24 +106,36 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self, queue: Queue, job_id: &str, tally: &Tally) {
-        if self.inbox.try_send(Message::Ring(queue, job_id.to_owned())).is_err() {
+        if self
+            .inbox
+            .try_send(Message::Ring(queue, job_id.to_owned()))
+            .is_err()
+        {
             tally.failed(1);
         }
     }
 
     pub(crate) async fn flush(&self, max: Duration) -> bool {
         let (done, flushed) = oneshot::channel();
-        let passage = async { self.inbox.send(Message::Flush(done)).await.is_ok() && flushed.await.is_ok() };
+        let passage =
+            async { self.inbox.send(Message::Flush(done)).await.is_ok() && flushed.await.is_ok() };
         tokio::time::timeout(max, passage).await.unwrap_or(false)
     }
 
     pub(crate) async fn ping(&self) -> Result<(), Error> {
-        let ping = || async { redis::cmd("PING").exec_async(&mut self.commands.clone()).await };
+        let ping = || async {
+            redis::cmd("PING")
+                .exec_async(&mut self.commands.clone())
+                .await
+        };
         bounded(ping).await.map_err(Error::Unavailable)
     }
 
     /// Runs a script that may be repeated.
-    pub(crate) async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, Error> {
+    pub(crate) async fn run<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, Error> {
         let invoke = || async { call.invoke_async(&mut self.commands.clone()).await };
         bounded(invoke).await.map_err(Error::Unavailable)
     }
@@ -144,7 +163,9 @@ async fn bounded<T, F: Future<Output = RedisResult<T>>>(command: impl Fn() -> F)
             result => result,
         }
     };
-    tokio::time::timeout(COMMAND_BOUND, tries).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
+    tokio::time::timeout(COMMAND_BOUND, tries)
+        .await
+        .unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
 }
 
 pub(crate) fn timed_out(elapsed: tokio::time::error::Elapsed) -> RedisError {
@@ -152,15 +173,24 @@ pub(crate) fn timed_out(elapsed: tokio::time::error::Elapsed) -> RedisError {
 }
 
 /// Takes rings to Redis in batches until the last doorbell is gone.
-async fn carry(mut rings: mpsc::Receiver<Message>, link: ConnectionManager, names: Names, tally: Arc<Tally>) {
+async fn carry(
+    mut rings: mpsc::Receiver<Message>,
+    link: ConnectionManager,
+    names: Names,
+    tally: Arc<Tally>,
+) {
     let mut contact = Contact::default();
     // The first command connects. Doing that now shows in the log at start whether Redis is there.
-    let greeting = bounded(|| async { redis::cmd("PING").exec_async(&mut link.clone()).await }).await;
+    let greeting =
+        bounded(|| async { redis::cmd("PING").exec_async(&mut link.clone()).await }).await;
     contact.note("ringing", &greeting, &tally);
     let mut batch = Vec::new();
     while rings.recv_many(&mut batch, RING_BATCH).await > 0 {
         for queue in Queue::ALL {
-            let jobs: Vec<&str> = batch.iter().filter_map(|message| message.job(queue)).collect();
+            let jobs: Vec<&str> = batch
+                .iter()
+                .filter_map(|message| message.job(queue))
+                .collect();
             if jobs.is_empty() {
                 continue;
             }
@@ -188,7 +218,12 @@ impl Message {
     }
 }
 
-async fn send(link: &ConnectionManager, names: &Names, queue: Queue, jobs: &[&str]) -> RedisResult<()> {
+async fn send(
+    link: &ConnectionManager,
+    names: &Names,
+    queue: Queue,
+    jobs: &[&str],
+) -> RedisResult<()> {
     let mut call = RING.key(names.stream(queue));
     call.arg(MARKER_MS).arg(KEPT);
     for job in jobs {
@@ -206,7 +241,12 @@ pub(crate) enum Contact {
 }
 
 impl Contact {
-    pub(crate) fn note<T>(&mut self, activity: &'static str, outcome: &RedisResult<T>, tally: &Tally) {
+    pub(crate) fn note<T>(
+        &mut self,
+        activity: &'static str,
+        outcome: &RedisResult<T>,
+        tally: &Tally,
+    ) {
         match (outcome, *self) {
             (Err(error), Self::Well) => {
                 *self = Self::Lost;

@@ -11,14 +11,15 @@ use std::{
 };
 
 use sqlx::{
-    Arguments, AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres, Sqlite,
-    SqliteConnection, SqlitePool, Transaction,
+    Arguments, AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres,
+    Sqlite, SqliteConnection, SqlitePool, Transaction,
     error::BoxDynError,
     migrate::Migrator,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
     },
 };
 use tracing::log::LevelFilter;
@@ -49,7 +50,7 @@ pub enum Backend {
 
 /// How to reach the database and how patient to be with it.
 #[derive(Clone)]
-pub struct StoreSettings {
+pub struct LedgerSettings {
     /// `postgres://...`; or `sqlite:PATH` or a path for SQLite, `sqlite::memory:` for none at all.
     pub url: String,
     /// Most connections at a time (PostgreSQL), most readers at a time (SQLite).
@@ -60,7 +61,7 @@ pub struct StoreSettings {
     pub statement_timeout: Duration,
 }
 
-impl StoreSettings {
+impl LedgerSettings {
     /// Sane defaults for this URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -74,7 +75,7 @@ impl StoreSettings {
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
-pub struct Store(Pools);
+pub struct Ledger(Pools);
 
 #[derive(Clone)]
 enum Pools {
@@ -86,9 +87,9 @@ enum Pools {
     },
 }
 
-impl Store {
+impl Ledger {
     /// Opens the database; makes the file if it is SQLite's and missing. Does not touch the schema.
-    pub async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+    pub async fn open(settings: &LedgerSettings) -> Result<Self, StoreError> {
         if settings.url.starts_with("postgres:") || settings.url.starts_with("postgresql:") {
             Self::open_postgres(settings).await
         } else {
@@ -96,14 +97,17 @@ impl Store {
         }
     }
 
-    async fn open_postgres(settings: &StoreSettings) -> Result<Self, StoreError> {
+    async fn open_postgres(settings: &LedgerSettings) -> Result<Self, StoreError> {
         let options = settings
             .url
             .parse::<PgConnectOptions>()?
             .application_name("wharf")
             .options([
                 ("statement_timeout", settings.statement_timeout.as_millis()),
-                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis()),
+                (
+                    "idle_in_transaction_session_timeout",
+                    IDLE_IN_TRANSACTION.as_millis(),
+                ),
             ])
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
@@ -115,8 +119,11 @@ impl Store {
         Ok(Self(Pools::Postgres(pool)))
     }
 
-    async fn open_sqlite(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let path = settings.url.strip_prefix("sqlite:").unwrap_or(&settings.url);
+    async fn open_sqlite(settings: &LedgerSettings) -> Result<Self, StoreError> {
+        let path = settings
+            .url
+            .strip_prefix("sqlite:")
+            .unwrap_or(&settings.url);
         let in_memory = path == ":memory:";
         let mut options = SqliteConnectOptions::new()
             .filename(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
@@ -129,18 +136,30 @@ impl Store {
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
         if in_memory {
-            options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+            options = SqliteConnectOptions::new()
+                .in_memory(true)
+                .foreign_keys(true);
         }
         let pool = |connections| {
-            let pool = SqlitePoolOptions::new().acquire_timeout(settings.acquire_timeout).max_connections(connections);
+            let pool = SqlitePoolOptions::new()
+                .acquire_timeout(settings.acquire_timeout)
+                .max_connections(connections);
             // An in-memory database lives and dies with its only connection.
-            if in_memory { pool.min_connections(1).idle_timeout(None).max_lifetime(None) } else { pool }
+            if in_memory {
+                pool.min_connections(1)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+            } else {
+                pool
+            }
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         let readers = if in_memory {
             writer.clone()
         } else {
-            pool(settings.pool_size).connect_with(options.read_only(true)).await?
+            pool(settings.pool_size)
+                .connect_with(options.read_only(true))
+                .await?
         };
         Ok(Self(Pools::Sqlite { writer, readers }))
     }
@@ -160,7 +179,11 @@ impl Store {
             Backend::Postgres => &POSTGRES_MIGRATIONS,
             Backend::Sqlite => &SQLITE_MIGRATIONS,
         };
-        migrations.iter().map(|migration| migration.sql.as_str()).collect::<Vec<_>>().join("\n")
+        migrations
+            .iter()
+            .map(|migration| migration.sql.as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Which database this is.
@@ -183,7 +206,9 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(Tx(match &self.0 {
             Pools::Postgres(pool) => Conn(Link::PostgresTx(pool.begin().await?)),
-            Pools::Sqlite { writer, .. } => Conn(Link::SqliteTx(writer.begin_with("begin immediate").await?)),
+            Pools::Sqlite { writer, .. } => {
+                Conn(Link::SqliteTx(writer.begin_with("begin immediate").await?))
+            }
         }))
     }
 
@@ -199,11 +224,18 @@ impl Store {
     pub fn pools(&self) -> Vec<PoolFigures> {
         fn figures<DB: sqlx::Database>(pool: &'static str, of: &sqlx::Pool<DB>) -> PoolFigures {
             let (open, idle) = (of.size(), u32::try_from(of.num_idle()).unwrap_or(u32::MAX));
-            PoolFigures { pool, used: open.saturating_sub(idle), idle, most: of.options().get_max_connections() }
+            PoolFigures {
+                pool,
+                used: open.saturating_sub(idle),
+                idle,
+                most: of.options().get_max_connections(),
+            }
         }
         match &self.0 {
             Pools::Postgres(pool) => vec![figures("shared", pool)],
-            Pools::Sqlite { writer, readers } => vec![figures("writer", writer), figures("readers", readers)],
+            Pools::Sqlite { writer, readers } => {
+                vec![figures("writer", writer), figures("readers", readers)]
+            }
         }
     }
 
@@ -223,15 +255,21 @@ impl Store {
     ///
     /// Call it inside a tokio runtime: the clock is set anew every minute, for as long as somebody holds it.
     pub async fn clock(&self) -> Result<Arc<dyn Clock>, StoreError> {
-        let Pools::Postgres(_) = &self.0 else { return Ok(Arc::new(SystemClock)) };
-        let clock = Arc::new(ServerClock { ahead_micros: AtomicI64::new(self.ahead_micros().await?) });
-        let (store, watched) = (self.clone(), Arc::downgrade(&clock));
+        let Pools::Postgres(_) = &self.0 else {
+            return Ok(Arc::new(SystemClock));
+        };
+        let clock = Arc::new(ServerClock {
+            ahead_micros: AtomicI64::new(self.ahead_micros().await?),
+        });
+        let (ledger, watched) = (self.clone(), Arc::downgrade(&clock));
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(SET_CLOCK_EVERY).await;
-                let Some(clock) = watched.upgrade() else { return };
+                let Some(clock) = watched.upgrade() else {
+                    return;
+                };
                 // A server that does not answer now is asked again; the clock goes on meanwhile.
-                if let Ok(ahead) = store.ahead_micros().await {
+                if let Ok(ahead) = ledger.ahead_micros().await {
                     clock.ahead_micros.store(ahead, Ordering::Relaxed);
                 }
             }
@@ -349,16 +387,30 @@ impl Conn {
     /// Runs SQL that a test or a benchmark wrote. Never with text from outside.
     pub async fn run_raw(&mut self, sql: &str) -> Result<u64, StoreError> {
         Ok(match self.raw() {
-            Raw::Postgres(conn) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?.rows_affected(),
-            Raw::Sqlite(conn) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?.rows_affected(),
+            Raw::Postgres(conn) => sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(conn)
+                .await?
+                .rows_affected(),
+            Raw::Sqlite(conn) => sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(conn)
+                .await?
+                .rows_affected(),
         })
     }
 
     /// The number that such SQL answers.
     pub async fn number_raw(&mut self, sql: &str) -> Result<i64, StoreError> {
         Ok(match self.raw() {
-            Raw::Postgres(conn) => sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(conn).await?,
-            Raw::Sqlite(conn) => sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(conn).await?,
+            Raw::Postgres(conn) => {
+                sqlx::query_scalar(AssertSqlSafe(sql))
+                    .fetch_one(conn)
+                    .await?
+            }
+            Raw::Sqlite(conn) => {
+                sqlx::query_scalar(AssertSqlSafe(sql))
+                    .fetch_one(conn)
+                    .await?
+            }
         })
     }
 
@@ -367,7 +419,12 @@ impl Conn {
             Backend::Postgres => Args::Postgres(PgArguments::default()),
             Backend::Sqlite => Args::Sqlite(SqliteArguments::default()),
         };
-        Query { conn: self, sql, args, failed: None }
+        Query {
+            conn: self,
+            sql,
+            args,
+            failed: None,
+        }
     }
 }
 
@@ -413,7 +470,10 @@ pub(crate) struct Query<'c> {
 }
 
 /// A row type that can be read from both databases (`#[derive(FromRow)]` is generic over the row).
-pub(crate) trait Row: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
+pub(crate) trait Row:
+    for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin
+{
+}
 impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin> Row for T {}
 
 impl<'c> Query<'c> {
@@ -447,10 +507,14 @@ impl<'c> Query<'c> {
     pub(crate) async fn all<T: Row>(self) -> Result<Vec<T>, StoreError> {
         Ok(match self.ready()? {
             (Raw::Postgres(conn), sql, Args::Postgres(args)) => {
-                sqlx::query_as_with(sql.postgres, args).fetch_all(conn).await?
+                sqlx::query_as_with(sql.postgres, args)
+                    .fetch_all(conn)
+                    .await?
             }
             (Raw::Sqlite(conn), sql, Args::Sqlite(args)) => {
-                sqlx::query_as_with(sql.sqlite, args).fetch_all(conn).await?
+                sqlx::query_as_with(sql.sqlite, args)
+                    .fetch_all(conn)
+                    .await?
             }
             _ => unreachable!("arguments are made for the connection's backend"),
         })
@@ -463,18 +527,24 @@ impl<'c> Query<'c> {
 
     /// The only row.
     pub(crate) async fn one<T: Row>(self) -> Result<T, StoreError> {
-        self.optional().await?.ok_or(StoreError::Defect(sqlx::Error::RowNotFound))
+        self.optional()
+            .await?
+            .ok_or(StoreError::Defect(sqlx::Error::RowNotFound))
     }
 
     /// Runs it; how many rows it touched.
     pub(crate) async fn run(self) -> Result<u64, StoreError> {
         Ok(match self.ready()? {
             (Raw::Postgres(conn), sql, Args::Postgres(args)) => {
-                sqlx::query_with(sql.postgres, args).execute(conn).await?.rows_affected()
+                sqlx::query_with(sql.postgres, args)
+                    .execute(conn)
+                    .await?
+                    .rows_affected()
             }
-            (Raw::Sqlite(conn), sql, Args::Sqlite(args)) => {
-                sqlx::query_with(sql.sqlite, args).execute(conn).await?.rows_affected()
-            }
+            (Raw::Sqlite(conn), sql, Args::Sqlite(args)) => sqlx::query_with(sql.sqlite, args)
+                .execute(conn)
+                .await?
+                .rows_affected(),
             _ => unreachable!("arguments are made for the connection's backend"),
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, Pace, Secrets, Time};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, RateLimit, Secrets, Time};
 
 use crate::{
     Conn, EncryptionKey, Sealed, StoreError,
@@ -17,22 +17,22 @@ use crate::{
 
 statements! {
     /// Walks the index from one endpoint with unfinished deliveries to the next, without touching what lies between.
-    LANES = ["with recursive lanes (endpoint_id, n) as (
+    ENDPOINT_QUEUES = ["with recursive endpoint_queues (endpoint_id, n) as (
             select (select d.endpoint_id from callback_deliveries d
                     where d.due_at is not null and d.endpoint_id > $1 order by d.endpoint_id limit 1), cast(1 as bigint)
             union all
             select (select d.endpoint_id from callback_deliveries d
-                    where d.due_at is not null and d.endpoint_id > lanes.endpoint_id order by d.endpoint_id limit 1), n + 1
-            from lanes where lanes.endpoint_id is not null and n < $3)
-        select lanes.endpoint_id, e.organization_id, e.pauses, e.rate_per_minute, e.paced_until,
+                    where d.due_at is not null and d.endpoint_id > endpoint_queues.endpoint_id order by d.endpoint_id limit 1), n + 1
+            from endpoint_queues where endpoint_queues.endpoint_id is not null and n < $3)
+        select endpoint_queues.endpoint_id, e.organization_id, e.pauses, e.rate_per_minute, e.paced_until,
             (e.paused_until is null or e.paused_until <= $2)
-                and coalesce((select d.due_at from callback_deliveries d where d.endpoint_id = lanes.endpoint_id
+                and coalesce((select d.due_at from callback_deliveries d where d.endpoint_id = endpoint_queues.endpoint_id
                     and d.due_at is not null order by d.due_at limit 1) <= $2, 1 = 0) as due
-        from lanes join webhook_endpoints e on e.id = lanes.endpoint_id order by lanes.endpoint_id"];
+        from endpoint_queues join webhook_endpoints e on e.id = endpoint_queues.endpoint_id order by endpoint_queues.endpoint_id"];
     /// Endpoints with a pace are held while their deliveries are claimed, so that all workers together keep to it.
-    PACED = ["select id, rate_per_minute, paced_until from webhook_endpoints
+    RATE_LIMITED = ["select id, rate_per_minute, paced_until from webhook_endpoints
         where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
-    SET_PACED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
+    SET_RATE_LIMITED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
         "where webhook_endpoints.id = r.id"];
     CLAIM = ["update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
         where id in (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
@@ -85,7 +85,7 @@ statements! {
 
 /// An endpoint with unfinished deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
+pub struct EndpointQueue {
     /// The endpoint.
     pub endpoint_id: EndpointId,
     /// Whose it is.
@@ -99,7 +99,12 @@ pub struct Lane {
 
 /// Up to `most` endpoints with unfinished deliveries after `after`, in the order of ids. Fewer: it was the last page,
 /// go on from the beginning (`EndpointId(Uuid::nil())`).
-pub async fn lanes(conn: &mut Conn, after: EndpointId, most: i64, now: Time) -> Result<Vec<Lane>, StoreError> {
+pub async fn endpoint_queues(
+    conn: &mut Conn,
+    after: EndpointId,
+    most: i64,
+    now: Time,
+) -> Result<Vec<EndpointQueue>, StoreError> {
     #[derive(FromRow)]
     struct Row {
         endpoint_id: Uuid,
@@ -114,10 +119,16 @@ pub async fn lanes(conn: &mut Conn, after: EndpointId, most: i64, now: Time) -> 
         Some(rate) => allowed(rate, row.paced_until, now).try_into().unwrap_or(0),
         None => usize::MAX,
     };
-    let rows: Vec<Row> = conn.query(LANES).bind(after.0).time(now).bind(most).all().await?;
+    let rows: Vec<Row> = conn
+        .query(ENDPOINT_QUEUES)
+        .bind(after.0)
+        .time(now)
+        .bind(most)
+        .all()
+        .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Lane {
+        .map(|row| EndpointQueue {
             endpoint_id: EndpointId(row.endpoint_id),
             ready: ready(&row),
             probing: row.pauses > 0,
@@ -127,7 +138,7 @@ pub async fn lanes(conn: &mut Conn, after: EndpointId, most: i64, now: Time) -> 
 }
 
 fn allowed(rate_per_minute: i64, paced_until: Option<At>, now: Time) -> i64 {
-    Pace::per_minute(rate_per_minute).allowed(paced_until.map(|at| at.0), now)
+    RateLimit::per_minute(rate_per_minute).allowed(paced_until.map(|at| at.0), now)
 }
 
 /// The right to send one delivery, until the lease ends or somebody claims it after that.
@@ -205,21 +216,33 @@ struct IdRow {
 /// Call it in a transaction of its own.
 pub async fn claim(
     conn: &mut Conn,
-    lanes: &[(EndpointId, i64)],
+    endpoint_queues: &[(EndpointId, i64)],
     worker: &str,
     lease: Duration,
     now: Time,
 ) -> Result<Vec<Claimed>, StoreError> {
-    let paced = paced(conn, lanes).await?;
+    let rate_limited = rate_limited(conn, endpoint_queues).await?;
     let (mut claimed, mut used) = (Rows::new(conn), Rows::new(conn));
-    for (endpoint, take) in lanes {
-        let paced = paced.iter().find(|row| row.id == endpoint.0);
-        let take = paced.map_or(*take, |row| allowed(row.rate_per_minute, row.paced_until, now).min(*take));
-        let query = conn.query(CLAIM).bind(endpoint.0).time(now).time(now + lease).bind(worker).bind(take);
+    for (endpoint, take) in endpoint_queues {
+        let rate_limited = rate_limited.iter().find(|row| row.id == endpoint.0);
+        let take = rate_limited.map_or(*take, |row| {
+            allowed(row.rate_per_minute, row.paced_until, now).min(*take)
+        });
+        let query = conn
+            .query(CLAIM)
+            .bind(endpoint.0)
+            .time(now)
+            .time(now + lease)
+            .bind(worker)
+            .bind(take);
         let ids: Vec<IdRow> = query.all().await?;
-        if let Some(row) = paced {
+        if let Some(row) = rate_limited {
             let taken = i64::try_from(ids.len()).unwrap_or(i64::MAX);
-            let until = Pace::per_minute(row.rate_per_minute).after(row.paced_until.map(|at| at.0), taken, now);
+            let until = RateLimit::per_minute(row.rate_per_minute).after(
+                row.paced_until.map(|at| at.0),
+                taken,
+                now,
+            );
             used.push().uuid("id", row.id).time("until", until);
         }
         for row in ids {
@@ -227,24 +250,27 @@ pub async fn claim(
         }
     }
     if !used.is_empty() {
-        conn.query(SET_PACED).rows(&used).run().await?;
+        conn.query(SET_RATE_LIMITED).rows(&used).run().await?;
     }
     load(conn, &claimed).await
 }
 
 #[derive(FromRow)]
-struct PacedRow {
+struct RateLimitRow {
     id: Uuid,
     rate_per_minute: i64,
     paced_until: Option<At>,
 }
 
-async fn paced(conn: &mut Conn, lanes: &[(EndpointId, i64)]) -> Result<Vec<PacedRow>, StoreError> {
+async fn rate_limited(
+    conn: &mut Conn,
+    endpoint_queues: &[(EndpointId, i64)],
+) -> Result<Vec<RateLimitRow>, StoreError> {
     let mut rows = Rows::new(conn);
-    for (endpoint, _) in lanes {
+    for (endpoint, _) in endpoint_queues {
         rows.push().uuid("id", endpoint.0);
     }
-    conn.query(PACED).rows(&rows).all().await
+    conn.query(RATE_LIMITED).rows(&rows).all().await
 }
 
 async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreError> {
@@ -276,7 +302,10 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
     rows.into_iter()
         .map(|row| {
             Ok(Claimed {
-                fence: Fence { id: DeliveryId(row.id), number: row.fence },
+                fence: Fence {
+                    id: DeliveryId(row.id),
+                    number: row.fence,
+                },
                 attempts_before: row.attempt,
                 schedule_base: row.schedule_base,
                 event_id: EventId(row.outbox_id),
@@ -305,13 +334,20 @@ async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreErro
 fn fence_rows(conn: &Conn, fences: &[Fence], due_at: Time) -> Rows {
     let mut rows = Rows::new(conn);
     for fence in fences {
-        rows.push().uuid("id", fence.id.0).int("fence", fence.number).time("due_at", due_at);
+        rows.push()
+            .uuid("id", fence.id.0)
+            .int("fence", fence.number)
+            .time("due_at", due_at);
     }
     rows
 }
 
 /// Prolongs leases; answers those that still hold.
-pub async fn renew(conn: &mut Conn, fences: &[Fence], until: Time) -> Result<Vec<DeliveryId>, StoreError> {
+pub async fn renew(
+    conn: &mut Conn,
+    fences: &[Fence],
+    until: Time,
+) -> Result<Vec<DeliveryId>, StoreError> {
     let rows = fence_rows(conn, fences, until);
     let held: Vec<IdRow> = conn.query(RENEW).rows(&rows).all().await?;
     Ok(held.into_iter().map(|row| DeliveryId(row.id)).collect())
@@ -359,7 +395,11 @@ pub struct SettledDelivery {
 /// of the others nothing is written.
 ///
 /// Call it in a transaction of its own.
-pub async fn settle(conn: &mut Conn, settled: &[SettledDelivery], now: Time) -> Result<Vec<DeliveryId>, StoreError> {
+pub async fn settle(
+    conn: &mut Conn,
+    settled: &[SettledDelivery],
+    now: Time,
+) -> Result<Vec<DeliveryId>, StoreError> {
     let mut events = Rows::new(conn);
     let mut rows = Rows::new(conn);
     for one in settled {
@@ -411,5 +451,11 @@ pub async fn count_due(conn: &mut Conn, most: i64, now: Time) -> Result<i64, Sto
     struct Row {
         number: i64,
     }
-    Ok(conn.query(COUNT_DUE).time(now).bind(most).one::<Row>().await?.number)
+    Ok(conn
+        .query(COUNT_DUE)
+        .time(now)
+        .bind(most)
+        .one::<Row>()
+        .await?
+        .number)
 }

@@ -96,13 +96,28 @@ macro_rules! sqlite {
 
 macro_rules! sqlite_column {
     ($column:ident uuid) => {
-        concat!("unhex(value->>'", stringify!($column), "') as ", stringify!($column))
+        concat!(
+            "unhex(value->>'",
+            stringify!($column),
+            "') as ",
+            stringify!($column)
+        )
     };
     ($column:ident bytes) => {
-        concat!("unhex(value->>'", stringify!($column), "') as ", stringify!($column))
+        concat!(
+            "unhex(value->>'",
+            stringify!($column),
+            "') as ",
+            stringify!($column)
+        )
     };
     ($column:ident $type:ident) => {
-        concat!("value->>'", stringify!($column), "' as ", stringify!($column))
+        concat!(
+            "value->>'",
+            stringify!($column),
+            "' as ",
+            stringify!($column)
+        )
     };
 }
 

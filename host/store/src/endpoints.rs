@@ -4,7 +4,8 @@
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName, SigningRoot, TargetUrl, Time,
+    EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName,
+    SigningRoot, TargetUrl, Time,
 };
 
 use crate::{
@@ -136,7 +137,9 @@ impl SealedSecrets<'_> {
         let mut secrets = Secrets::new(current.map_err(|why| StoreError::unreadable(SECRET, why))?);
         if let Some(retired) = self.retired {
             let text = open(RETIRED, retired)?;
-            secrets = secrets.with_retired(&text).map_err(|why| StoreError::unreadable(RETIRED, why))?;
+            secrets = secrets
+                .with_retired(&text)
+                .map_err(|why| StoreError::unreadable(RETIRED, why))?;
         }
         if self.asymmetric {
             secrets = secrets.with_root(signing_root(key, self.endpoint_id));
@@ -184,7 +187,12 @@ impl From<Row> for Endpoint {
             disabled_reason: row.disabled_reason,
             asymmetric: row.signs_v1a,
             rate_per_minute: row.rate_per_minute,
-            health: health(row.failures, row.failing_since, row.pauses, row.paused_until),
+            health: health(
+                row.failures,
+                row.failing_since,
+                row.pauses,
+                row.paused_until,
+            ),
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
             identity: row.identity,
@@ -194,9 +202,19 @@ impl From<Row> for Endpoint {
     }
 }
 
-fn health(failures: i64, failing_since: Option<At>, pauses: i64, paused_until: Option<At>) -> Health {
+fn health(
+    failures: i64,
+    failing_since: Option<At>,
+    pauses: i64,
+    paused_until: Option<At>,
+) -> Health {
     let time = |at: Option<At>| at.map(|at| at.0);
-    Health { failures, failing_since: time(failing_since), pauses, paused_until: time(paused_until) }
+    Health {
+        failures,
+        failing_since: time(failing_since),
+        pauses,
+        paused_until: time(paused_until),
+    }
 }
 
 /// What tells endpoints apart, and what their secrets are bound to.
@@ -211,7 +229,11 @@ pub async fn register(
     new: &NewEndpoint<'_>,
     now: Time,
 ) -> Result<Endpoint, StoreError> {
-    let identity = identity_of(new.organization_id.as_str(), new.event.as_str(), new.target_url.as_str());
+    let identity = identity_of(
+        new.organization_id.as_str(),
+        new.event.as_str(),
+        new.target_url.as_str(),
+    );
     let secret = key.seal(SECRET, &identity, new.secret.expose().as_bytes(), new.nonce);
     let row: Row = conn
         .query(REGISTER)
@@ -230,7 +252,10 @@ pub async fn register(
 }
 
 /// The organization's endpoints by event, then URL, compared byte by byte whatever the database's collation is.
-pub async fn list(conn: &mut Conn, organization: &OrganizationId) -> Result<Vec<Endpoint>, StoreError> {
+pub async fn list(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+) -> Result<Vec<Endpoint>, StoreError> {
     let rows: Vec<Row> = conn.query(LIST).bind(organization.as_str()).all().await?;
     let mut endpoints: Vec<Endpoint> = rows.into_iter().map(Endpoint::from).collect();
     endpoints.sort_by(|a, b| (&a.event, &a.target_url).cmp(&(&b.event, &b.target_url)));
@@ -243,7 +268,12 @@ pub async fn get(
     organization: &OrganizationId,
     id: EndpointId,
 ) -> Result<Option<Endpoint>, StoreError> {
-    let row: Option<Row> = conn.query(ONE).bind(id.0).bind(organization.as_str()).optional().await?;
+    let row: Option<Row> = conn
+        .query(ONE)
+        .bind(id.0)
+        .bind(organization.as_str())
+        .optional()
+        .await?;
     Ok(row.map(Endpoint::from))
 }
 
@@ -258,8 +288,17 @@ pub async fn lock(
         #[allow(dead_code, reason = "the row is asked for to be held")]
         id: Uuid,
     }
-    let locked: Option<Locked> = conn.query(LOCK).bind(id.0).bind(organization.as_str()).optional().await?;
-    if locked.is_some() { get(conn, organization, id).await } else { Ok(None) }
+    let locked: Option<Locked> = conn
+        .query(LOCK)
+        .bind(id.0)
+        .bind(organization.as_str())
+        .optional()
+        .await?;
+    if locked.is_some() {
+        get(conn, organization, id).await
+    } else {
+        Ok(None)
+    }
 }
 
 /// Writes a changed endpoint with its secrets, which are bound to its URL and therefore encrypted anew; each nonce is
@@ -274,10 +313,26 @@ pub async fn save(
     nonces: [[u8; 24]; 2],
     now: Time,
 ) -> Result<(), StoreError> {
-    let identity = identity_of(endpoint.organization_id.as_str(), &endpoint.event, &endpoint.target_url);
-    let current = key.seal(SECRET, &identity, secrets.current().expose().as_bytes(), nonces[0]);
-    let retired = secrets.expose_retired().map(|text| key.seal(RETIRED, &identity, text.as_bytes(), nonces[1]));
-    let Health { failures, failing_since, pauses, paused_until } = endpoint.health;
+    let identity = identity_of(
+        endpoint.organization_id.as_str(),
+        &endpoint.event,
+        &endpoint.target_url,
+    );
+    let current = key.seal(
+        SECRET,
+        &identity,
+        secrets.current().expose().as_bytes(),
+        nonces[0],
+    );
+    let retired = secrets
+        .expose_retired()
+        .map(|text| key.seal(RETIRED, &identity, text.as_bytes(), nonces[1]));
+    let Health {
+        failures,
+        failing_since,
+        pauses,
+        paused_until,
+    } = endpoint.health;
     conn.query(SAVE)
         .bind(endpoint.id.0)
         .bind(identity)
@@ -300,8 +355,18 @@ pub async fn save(
 }
 
 /// Deletes an endpoint with what deliveries it has left. Answers whether there was one.
-pub async fn delete(conn: &mut Conn, organization: &OrganizationId, id: EndpointId) -> Result<bool, StoreError> {
-    Ok(conn.query(DELETE).bind(id.0).bind(organization.as_str()).run().await? > 0)
+pub async fn delete(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<bool, StoreError> {
+    Ok(conn
+        .query(DELETE)
+        .bind(id.0)
+        .bind(organization.as_str())
+        .run()
+        .await?
+        > 0)
 }
 
 /// An active endpoint that wants to know of an event.
@@ -318,7 +383,10 @@ pub struct Listening {
 }
 
 /// The active endpoints of these (organization, event) pairs, each pair given once.
-pub async fn listening(conn: &mut Conn, wanted: &[(&str, &str)]) -> Result<Vec<Listening>, StoreError> {
+pub async fn listening(
+    conn: &mut Conn,
+    wanted: &[(&str, &str)],
+) -> Result<Vec<Listening>, StoreError> {
     #[derive(FromRow)]
     struct Row {
         id: Uuid,
@@ -328,7 +396,10 @@ pub async fn listening(conn: &mut Conn, wanted: &[(&str, &str)]) -> Result<Vec<L
     }
     let mut pairs = Rows::new(conn);
     for (organization, event) in wanted {
-        pairs.push().text("organization_id", *organization).text("event", *event);
+        pairs
+            .push()
+            .text("organization_id", *organization)
+            .text("event", *event);
     }
     let rows: Vec<Row> = conn.query(LISTENING).rows(&pairs).all().await?;
     Ok(rows
@@ -367,7 +438,12 @@ pub async fn nurse(
     let rows: Vec<Row> = conn.query(HEALTH).rows(&asked).all().await?;
     let (mut changed, mut disabled) = (Rows::new(conn), Vec::new());
     for row in rows {
-        let was = health(row.failures, row.failing_since, row.pauses, row.paused_until);
+        let was = health(
+            row.failures,
+            row.failing_since,
+            row.pauses,
+            row.paused_until,
+        );
         let (is, reason) = judge(EndpointId(row.id), was);
         if is == was && reason.is_none() {
             continue;

@@ -32,7 +32,10 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn unreadable(what: &'static str, why: impl ToString) -> Self {
-        Self::Unreadable { what, why: why.to_string() }
+        Self::Unreadable {
+            what,
+            why: why.to_string(),
+        }
     }
 }
 
@@ -40,13 +43,18 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
-                Self::Unavailable(error)
-            }
+            E::Io(_)
+            | E::Tls(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::Protocol(_) => Self::Unavailable(error),
             E::Database(refusal) if refusal.is_unique_violation() => Self::Taken(error),
             E::Database(refusal) => match refusal.code().as_deref() {
                 // PostgreSQL: serialization failure, deadlock. SQLite: busy (5), locked (6) and their extended codes.
-                Some("40001" | "40P01" | "5" | "6" | "261" | "262" | "517") => Self::Conflict(error),
+                Some("40001" | "40P01" | "5" | "6" | "261" | "262" | "517") => {
+                    Self::Conflict(error)
+                }
                 // PostgreSQL: connection trouble, too many connections, shutdown, read-only standby, a transaction that
                 // was idle for too long, query cancelled by the statement timeout. SQLite: cannot open (14), disk full (13), input/output (10).
                 Some(code)

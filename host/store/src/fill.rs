@@ -55,15 +55,33 @@ const COUNT: Sql = Sql {
 };
 
 /// The statements of this module that a test can prepare.
-pub(crate) const ALL: &[(&str, Sql)] = &[("wharf_store::fill::LOGS", LOGS), ("wharf_store::fill::COUNT", COUNT)];
+pub(crate) const ALL: &[(&str, Sql)] = &[
+    ("wharf_store::fill::LOGS", LOGS),
+    ("wharf_store::fill::COUNT", COUNT),
+];
 
 /// What a freshly filled database does not know yet: how its values are spread.
-const ANALYZE: Sql = Sql { postgres: "vacuum analyze sync_logs", sqlite: "analyze" };
+const ANALYZE: Sql = Sql {
+    postgres: "vacuum analyze sync_logs",
+    sqlite: "analyze",
+};
 
 /// Makes logs number `from` to `to` of the organization's stores, which must be there; those that exist stay. Answers
 /// how many were made.
-pub async fn logs(conn: &mut Conn, organization: &str, from: i64, to: i64, now: Time) -> Result<u64, StoreError> {
-    conn.query(LOGS).bind(from).bind(to).bind(organization).time(now).run().await
+pub async fn logs(
+    conn: &mut Conn,
+    organization: &str,
+    from: i64,
+    to: i64,
+    now: Time,
+) -> Result<u64, StoreError> {
+    conn.query(LOGS)
+        .bind(from)
+        .bind(to)
+        .bind(organization)
+        .time(now)
+        .run()
+        .await
 }
 
 /// Brings the stores' counters and the planner's statistics up to date. Outside of a transaction.

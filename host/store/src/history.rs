@@ -145,9 +145,23 @@ pub async fn page(
                 .await?
         }
         Scope::Event(id) => {
-            conn.query(OF_EVENT).bind(organization.as_str()).bind(before).bind("").bind(most).bind(id.0).all().await?
+            conn.query(OF_EVENT)
+                .bind(organization.as_str())
+                .bind(before)
+                .bind("")
+                .bind(most)
+                .bind(id.0)
+                .all()
+                .await?
         }
-        Scope::DeadLetters => conn.query(DEAD).bind(organization.as_str()).bind(before).bind(most).all().await?,
+        Scope::DeadLetters => {
+            conn.query(DEAD)
+                .bind(organization.as_str())
+                .bind(before)
+                .bind(most)
+                .all()
+                .await?
+        }
     };
     with_attempts(conn, rows, SHOWN_IN_LISTS).await
 }
@@ -158,11 +172,20 @@ pub async fn get(
     organization: &OrganizationId,
     id: DeliveryId,
 ) -> Result<Option<Delivery>, StoreError> {
-    let rows: Vec<Row> = conn.query(ONE).bind(organization.as_str()).bind(id.0).all().await?;
+    let rows: Vec<Row> = conn
+        .query(ONE)
+        .bind(organization.as_str())
+        .bind(id.0)
+        .all()
+        .await?;
     Ok(with_attempts(conn, rows, EVERYTHING).await?.pop())
 }
 
-async fn with_attempts(conn: &mut Conn, rows: Vec<Row>, shown: i64) -> Result<Vec<Delivery>, StoreError> {
+async fn with_attempts(
+    conn: &mut Conn,
+    rows: Vec<Row>,
+    shown: i64,
+) -> Result<Vec<Delivery>, StoreError> {
     #[derive(FromRow)]
     struct Attempt {
         delivery_id: Uuid,
@@ -180,7 +203,9 @@ async fn with_attempts(conn: &mut Conn, rows: Vec<Row>, shown: i64) -> Result<Ve
     let attempts: Vec<Attempt> = conn.query(ATTEMPTS).rows(&ids).bind(shown).all().await?;
     let mut deliveries: Vec<Delivery> = rows.into_iter().map(Delivery::from).collect();
     for delivery in &mut deliveries {
-        let theirs = attempts.iter().filter(|attempt| attempt.delivery_id == delivery.id.0);
+        let theirs = attempts
+            .iter()
+            .filter(|attempt| attempt.delivery_id == delivery.id.0);
         // What was settled since the delivery was read is for the next look: it would not fit its state.
         let theirs = theirs.filter(|attempt| attempt.attempt <= delivery.attempts_made);
         delivery.attempts = theirs

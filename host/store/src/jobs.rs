@@ -68,7 +68,11 @@ pub async fn enqueue(
         rows.push().uuid("store_id", store.0).time("due_at", now);
     }
     let rows: Vec<Row> = conn.query(ENQUEUE).rows(&rows).all().await?;
-    Ok(rows.into_iter().filter(|row| !row.dirty).map(|row| StoreId(row.store_id)).collect())
+    Ok(rows
+        .into_iter()
+        .filter(|row| !row.dirty)
+        .map(|row| StoreId(row.store_id))
+        .collect())
 }
 
 /// The right to work on one store, until the lease ends or somebody claims it after that.
@@ -112,7 +116,12 @@ struct CountsRow {
 
 impl From<CountsRow> for SyncCounts {
     fn from(row: CountsRow) -> Self {
-        Self { processed: row.processed, success: row.succeeded, failed: row.failed, rate_limited: row.rate_limited }
+        Self {
+            processed: row.processed,
+            success: row.succeeded,
+            failed: row.failed,
+            rate_limited: row.rate_limited,
+        }
     }
 }
 
@@ -134,33 +143,67 @@ pub async fn claim(
         #[sqlx(flatten)]
         counts: CountsRow,
     }
-    let rows: Vec<Row> = conn.query(CLAIM).time(now).time(now + lease).bind(worker).bind(limit).all().await?;
+    let rows: Vec<Row> = conn
+        .query(CLAIM)
+        .time(now)
+        .time(now + lease)
+        .bind(worker)
+        .bind(limit)
+        .all()
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| Claimed {
-            fence: Fence { store_id: StoreId(row.store_id), number: row.fence },
+            fence: Fence {
+                store_id: StoreId(row.store_id),
+                number: row.fence,
+            },
             attempt: row.attempt,
-            run: row.run_id.zip(row.run_started_at).map(|(id, started_at)| Run {
-                id: RunId(id),
-                started_at: started_at.0,
-                counts: row.counts.into(),
-            }),
+            run: row
+                .run_id
+                .zip(row.run_started_at)
+                .map(|(id, started_at)| Run {
+                    id: RunId(id),
+                    started_at: started_at.0,
+                    counts: row.counts.into(),
+                }),
         })
         .collect())
 }
 
 fn held(rows: u64) -> Result<(), StoreError> {
-    if rows == 0 { Err(StoreError::FenceLost) } else { Ok(()) }
+    if rows == 0 {
+        Err(StoreError::FenceLost)
+    } else {
+        Ok(())
+    }
 }
 
 /// Prolongs the lease.
 pub async fn renew(conn: &mut Conn, fence: Fence, until: Time) -> Result<(), StoreError> {
-    held(conn.query(RENEW).bind(fence.store_id.0).bind(fence.number).time(until).run().await?)
+    held(
+        conn.query(RENEW)
+            .bind(fence.store_id.0)
+            .bind(fence.number)
+            .time(until)
+            .run()
+            .await?,
+    )
 }
 
 /// Begins a run. In the transaction that stores its `sync.started` event.
-pub async fn start_run(conn: &mut Conn, fence: Fence, id: RunId, now: Time) -> Result<(), StoreError> {
-    let query = conn.query(START_RUN).bind(fence.store_id.0).bind(fence.number).bind(id.0).time(now);
+pub async fn start_run(
+    conn: &mut Conn,
+    fence: Fence,
+    id: RunId,
+    now: Time,
+) -> Result<(), StoreError> {
+    let query = conn
+        .query(START_RUN)
+        .bind(fence.store_id.0)
+        .bind(fence.number)
+        .bind(id.0)
+        .time(now);
     held(query.run().await?)
 }
 
@@ -190,14 +233,26 @@ pub async fn hold(
 }
 
 /// Ends a claim that went well. `more` queues the job again at once. Answers whether it is queued now.
-pub async fn finish(conn: &mut Conn, fence: Fence, more: bool, now: Time) -> Result<bool, StoreError> {
+pub async fn finish(
+    conn: &mut Conn,
+    fence: Fence,
+    more: bool,
+    now: Time,
+) -> Result<bool, StoreError> {
     #[derive(FromRow)]
     struct Row {
         state: String,
     }
-    let row: Option<Row> =
-        conn.query(FINISH).bind(fence.store_id.0).bind(fence.number).bind(i64::from(more)).time(now).optional().await?;
-    row.map(|row| row.state == "queued").ok_or(StoreError::FenceLost)
+    let row: Option<Row> = conn
+        .query(FINISH)
+        .bind(fence.store_id.0)
+        .bind(fence.number)
+        .bind(i64::from(more))
+        .time(now)
+        .optional()
+        .await?;
+    row.map(|row| row.state == "queued")
+        .ok_or(StoreError::FenceLost)
 }
 
 /// Why a job is given back before its end.
@@ -221,7 +276,12 @@ pub async fn give_back(
         GiveBack::Shutdown => (0i64, None),
         GiveBack::Failed(error) => (1, Some(without_nul(error))),
     };
-    let query = conn.query(GIVE_BACK).bind(fence.store_id.0).bind(fence.number).time(due_at).bind(counts);
+    let query = conn
+        .query(GIVE_BACK)
+        .bind(fence.store_id.0)
+        .bind(fence.number)
+        .time(due_at)
+        .bind(counts);
     held(query.bind(error).time(now).run().await?)
 }
 

@@ -26,7 +26,7 @@ pub mod resend;
 pub mod stores;
 pub mod transitions;
 
-pub use db::{Backend, Conn, PoolFigures, Store, StoreSettings, Tx};
+pub use db::{Backend, Conn, Ledger, LedgerSettings, PoolFigures, Tx};
 pub use error::StoreError;
 pub use seal::{EncryptionKey, Sealed};
 

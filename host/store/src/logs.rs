@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus, SyncToken, Time,
-    import_result,
+    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus,
+    SyncToken, Time, import_result,
 };
 
 use crate::{
@@ -69,7 +69,11 @@ pub struct NewLog {
 /// stays as it was. Answers what each receipt's log tells the client, in the order of `new`.
 ///
 /// Call it in a transaction of its own.
-pub async fn record(conn: &mut Conn, new: &[NewLog], now: Time) -> Result<Vec<ImportResult>, StoreError> {
+pub async fn record(
+    conn: &mut Conn,
+    new: &[NewLog],
+    now: Time,
+) -> Result<Vec<ImportResult>, StoreError> {
     let stores: BTreeMap<StoreId, ()> = new.iter().map(|log| (log.store_id, ())).collect();
     stores::lock(conn, stores.keys().copied()).await?;
     let inserted = insert(conn, new).await?;
@@ -82,14 +86,22 @@ pub async fn record(conn: &mut Conn, new: &[NewLog], now: Time) -> Result<Vec<Im
         stores::count(conn, &changes, None, now).await?;
     }
     if inserted.len() == new.len() {
-        return Ok(new.iter().map(|log| import_result(log.state.status, log.state.order.clone())).collect());
+        return Ok(new
+            .iter()
+            .map(|log| import_result(log.state.status, log.state.order.clone()))
+            .collect());
     }
     let found = find_all(conn, new).await?;
     new.iter()
         .map(|log| {
             let key = (log.store_id.0, log.receipt.as_str());
-            let row = found.iter().find(|row| (row.store_id, row.receipt.as_str()) == key);
-            let result = row.map(|row| row.result.clone().result()).transpose()?.flatten();
+            let row = found
+                .iter()
+                .find(|row| (row.store_id, row.receipt.as_str()) == key);
+            let result = row
+                .map(|row| row.result.clone().result())
+                .transpose()?
+                .flatten();
             result.ok_or_else(|| StoreError::unreadable("sync_logs", "a row vanished"))
         })
         .collect()
@@ -134,7 +146,8 @@ fn changes(logs: impl Iterator<Item = (StoreId, LogStatus, LogStatus)>) -> Vec<(
         let change = changes.entry(store).or_default();
         let is = |status: LogStatus, wanted| i64::from(status == wanted);
         change.imported += is(after, LogStatus::Success) - is(before, LogStatus::Success);
-        change.rate_limited += is(after, LogStatus::RateLimited) - is(before, LogStatus::RateLimited);
+        change.rate_limited +=
+            is(after, LogStatus::RateLimited) - is(before, LogStatus::RateLimited);
     }
     changes.into_iter().collect()
 }
@@ -151,12 +164,24 @@ struct ResultRow {
 
 impl ResultRow {
     fn result(self) -> Result<Option<ImportResult>, StoreError> {
-        let Some(status) = self.status else { return Ok(None) };
-        let order = match (self.order_id, self.amount, self.order_currency, self.imported_at) {
+        let Some(status) = self.status else {
+            return Ok(None);
+        };
+        let order = match (
+            self.order_id,
+            self.amount,
+            self.order_currency,
+            self.imported_at,
+        ) {
             (Some(id), Some(Money(amount)), Some(currency), Some(At(imported_at))) => {
-                let currency =
-                    Currency::parse(&currency).map_err(|why| StoreError::unreadable("sync_logs.currency", why))?;
-                Some(Order { id, amount, currency, imported_at })
+                let currency = Currency::parse(&currency)
+                    .map_err(|why| StoreError::unreadable("sync_logs.currency", why))?;
+                Some(Order {
+                    id,
+                    amount,
+                    currency,
+                    imported_at,
+                })
             }
             _ => None,
         };
@@ -179,7 +204,9 @@ struct FoundRow {
 async fn find_all(conn: &mut Conn, new: &[NewLog]) -> Result<Vec<FoundRow>, StoreError> {
     let mut rows = Rows::new(conn);
     for log in new {
-        rows.push().uuid("store_id", log.store_id.0).text("receipt", log.receipt.as_str());
+        rows.push()
+            .uuid("store_id", log.store_id.0)
+            .text("receipt", log.receipt.as_str());
     }
     conn.query(FIND_ALL).rows(&rows).all().await
 }
@@ -197,8 +224,14 @@ pub async fn look_up(
         #[sqlx(flatten)]
         log: ResultRow,
     }
-    let row: Option<Row> = conn.query(LOOK_UP).bind(token.0).bind(receipt.as_str()).optional().await?;
-    row.map(|row| Ok((row.store.try_into()?, row.log.result()?))).transpose()
+    let row: Option<Row> = conn
+        .query(LOOK_UP)
+        .bind(token.0)
+        .bind(receipt.as_str())
+        .optional()
+        .await?;
+    row.map(|row| Ok((row.store.try_into()?, row.log.result()?)))
+        .transpose()
 }
 
 /// A log that the sync engine should ask about again.
@@ -215,7 +248,12 @@ pub struct DueLog {
 }
 
 /// The store's logs that were due at `until`, longest due first.
-pub async fn due(conn: &mut Conn, store: StoreId, until: Time, limit: i64) -> Result<Vec<DueLog>, StoreError> {
+pub async fn due(
+    conn: &mut Conn,
+    store: StoreId,
+    until: Time,
+    limit: i64,
+) -> Result<Vec<DueLog>, StoreError> {
     #[derive(FromRow)]
     struct Row {
         id: Uuid,
@@ -223,7 +261,13 @@ pub async fn due(conn: &mut Conn, store: StoreId, until: Time, limit: i64) -> Re
         status: String,
         attempt: i64,
     }
-    let rows: Vec<Row> = conn.query(DUE).bind(store.0).time(until).bind(limit).all().await?;
+    let rows: Vec<Row> = conn
+        .query(DUE)
+        .bind(store.0)
+        .time(until)
+        .bind(limit)
+        .all()
+        .await?;
     rows.into_iter()
         .map(|row| {
             Ok(DueLog {
@@ -242,7 +286,14 @@ pub async fn has_due(conn: &mut Conn, store: StoreId, until: Time) -> Result<boo
     struct Row {
         number: i64,
     }
-    Ok(conn.query(HAS_DUE).bind(store.0).time(until).one::<Row>().await?.number > 0)
+    Ok(conn
+        .query(HAS_DUE)
+        .bind(store.0)
+        .time(until)
+        .one::<Row>()
+        .await?
+        .number
+        > 0)
 }
 
 /// A due log and what came of asking.
@@ -258,7 +309,12 @@ pub struct SettledLog {
 
 /// Writes what a chunk of a sync run found out about one store, with counters and status. Answers the store's new
 /// status. The caller holds the job's fence in the same transaction (see [`jobs::hold`](crate::jobs::hold)).
-pub async fn settle(conn: &mut Conn, store: StoreId, logs: &[SettledLog], now: Time) -> Result<SyncStatus, StoreError> {
+pub async fn settle(
+    conn: &mut Conn,
+    store: StoreId,
+    logs: &[SettledLog],
+    now: Time,
+) -> Result<SyncStatus, StoreError> {
     let mut rows = Rows::new(conn);
     for settled in logs {
         rows.push()
@@ -274,11 +330,16 @@ pub async fn settle(conn: &mut Conn, store: StoreId, logs: &[SettledLog], now: T
     }
     let written: Vec<Row> = conn.query(SETTLE).rows(&rows).all().await?;
     let written: HashSet<Uuid> = written.into_iter().map(|row| row.id).collect();
-    let moved = logs.iter().filter(|settled| written.contains(&settled.log.id.0));
-    let mut changes = changes(moved.map(|settled| (store, settled.log.status, settled.state.status)));
+    let moved = logs
+        .iter()
+        .filter(|settled| written.contains(&settled.log.id.0));
+    let mut changes =
+        changes(moved.map(|settled| (store, settled.log.status, settled.state.status)));
     if changes.is_empty() {
         changes.push((store, Change::default()));
     }
     let statuses = stores::count(conn, &changes, Some(now), now).await?;
-    Ok(statuses.first().map_or(SyncStatus::Pending, |(_, status)| *status))
+    Ok(statuses
+        .first()
+        .map_or(SyncStatus::Pending, |(_, status)| *status))
 }

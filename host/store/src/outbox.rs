@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time,
+};
 
 use crate::{
     Conn, StoreError,
@@ -53,16 +55,29 @@ statements! {
 }
 
 /// Stores an event, with the W3C traceparent of its cause. In the transaction of its cause.
-pub async fn emit(conn: &mut Conn, event: &Event, traceparent: Option<&str>) -> Result<(), StoreError> {
+pub async fn emit(
+    conn: &mut Conn,
+    event: &Event,
+    traceparent: Option<&str>,
+) -> Result<(), StoreError> {
     insert(conn, EMIT, event, traceparent).await
 }
 
 /// Stores an event that is for one endpoint alone, in the transaction that [delivers](deliver) it.
-pub async fn emit_delivered(conn: &mut Conn, event: &Event, traceparent: Option<&str>) -> Result<(), StoreError> {
+pub async fn emit_delivered(
+    conn: &mut Conn,
+    event: &Event,
+    traceparent: Option<&str>,
+) -> Result<(), StoreError> {
     insert(conn, EMIT_DELIVERED, event, traceparent).await
 }
 
-async fn insert(conn: &mut Conn, statement: Sql, event: &Event, traceparent: Option<&str>) -> Result<(), StoreError> {
+async fn insert(
+    conn: &mut Conn,
+    statement: Sql,
+    event: &Event,
+    traceparent: Option<&str>,
+) -> Result<(), StoreError> {
     conn.query(statement)
         .bind(event.id.0)
         .bind(event.organization_id.as_str())
@@ -90,7 +105,12 @@ pub struct Claimed {
 }
 
 /// Claims up to `limit` events that are to be fanned out, oldest first.
-pub async fn claim(conn: &mut Conn, lease: Duration, limit: i64, now: Time) -> Result<Vec<Claimed>, StoreError> {
+pub async fn claim(
+    conn: &mut Conn,
+    lease: Duration,
+    limit: i64,
+    now: Time,
+) -> Result<Vec<Claimed>, StoreError> {
     #[derive(FromRow)]
     struct Row {
         id: Uuid,
@@ -103,7 +123,13 @@ pub async fn claim(conn: &mut Conn, lease: Duration, limit: i64, now: Time) -> R
         created_at: At,
         traceparent: Option<String>,
     }
-    let rows: Vec<Row> = conn.query(CLAIM).time(now).time(now + lease).bind(limit).all().await?;
+    let rows: Vec<Row> = conn
+        .query(CLAIM)
+        .time(now)
+        .time(now + lease)
+        .bind(limit)
+        .all()
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| Claimed {
@@ -171,10 +197,21 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
         id: Uuid,
     }
     let mut rows = Rows::new(conn);
-    for FanOut { claimed, deliveries, again, .. } in events {
-        let dead = deliveries.iter().filter_map(|delivery| delivery.dead.as_deref()).next_back();
+    for FanOut {
+        claimed,
+        deliveries,
+        again,
+        ..
+    } in events
+    {
+        let dead = deliveries
+            .iter()
+            .filter_map(|delivery| delivery.dead.as_deref())
+            .next_back();
         let state = match dead {
-            _ if again.is_some() || deliveries.iter().any(|delivery| delivery.dead.is_none()) => DeliveryState::Pending,
+            _ if again.is_some() || deliveries.iter().any(|delivery| delivery.dead.is_none()) => {
+                DeliveryState::Pending
+            }
             Some(_) => DeliveryState::Failed,
             None => DeliveryState::Success,
         };
@@ -183,19 +220,37 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
             .int("fence", claimed.fence)
             .time("due_at", again.as_ref().map(|(at, _)| *at))
             .text("status", state.as_str())
-            .text("last_error", again.as_ref().map(|(_, why)| why.as_str()).or(dead))
+            .text(
+                "last_error",
+                again.as_ref().map(|(_, why)| why.as_str()).or(dead),
+            )
             .time("at", now);
     }
     let ours: Vec<Row> = conn.query(FANNED_OUT).rows(&rows).all().await?;
-    let ours: Vec<&FanOut> =
-        events.iter().filter(|event| ours.iter().any(|row| row.id == event.claimed.event.id.0)).collect();
+    let ours: Vec<&FanOut> = events
+        .iter()
+        .filter(|event| ours.iter().any(|row| row.id == event.claimed.event.id.0))
+        .collect();
     let (mut messages, mut rows, mut new) = (Rows::new(conn), Rows::new(conn), 0);
-    for FanOut { claimed: Claimed { event, .. }, messages: theirs, deliveries, .. } in &ours {
+    for FanOut {
+        claimed: Claimed { event, .. },
+        messages: theirs,
+        deliveries,
+        ..
+    } in &ours
+    {
         for message in theirs {
             push_message(&mut messages, event.id, message);
         }
         for delivery in deliveries {
-            push_delivery(&mut rows, event.id, &event.organization_id, delivery, now, now);
+            push_delivery(
+                &mut rows,
+                event.id,
+                &event.organization_id,
+                delivery,
+                now,
+                now,
+            );
             new += 1;
         }
     }
@@ -204,7 +259,10 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     // What an earlier pass made may be finished already, and an endpoint may be gone: no settling will come then to sum
     // the event up.
     let mut events = Rows::new(conn);
-    for event in ours.iter().filter(|event| skipped || event.claimed.attempt > 1) {
+    for event in ours
+        .iter()
+        .filter(|event| skipped || event.claimed.attempt > 1)
+    {
         events.push().uuid("id", event.claimed.event.id.0);
     }
     if !events.is_empty() {
@@ -224,7 +282,11 @@ fn push_message(rows: &mut Rows, event: EventId, message: &Message) {
 }
 
 async fn insert_messages(conn: &mut Conn, rows: &Rows) -> Result<(), StoreError> {
-    if rows.is_empty() { Ok(()) } else { conn.query(INSERT_MESSAGES).rows(rows).run().await.map(drop) }
+    if rows.is_empty() {
+        Ok(())
+    } else {
+        conn.query(INSERT_MESSAGES).rows(rows).run().await.map(drop)
+    }
 }
 
 fn push_delivery(
@@ -235,7 +297,11 @@ fn push_delivery(
     due_at: Time,
     now: Time,
 ) {
-    let state = if delivery.dead.is_some() { DeliveryState::Failed } else { DeliveryState::Pending };
+    let state = if delivery.dead.is_some() {
+        DeliveryState::Failed
+    } else {
+        DeliveryState::Pending
+    };
     rows.push()
         .uuid("id", delivery.id.0)
         .uuid("outbox_id", event.0)
@@ -272,7 +338,14 @@ pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(),
             push_message(&mut messages, extra.event_id, message);
         }
         events.push().uuid("id", extra.event_id.0);
-        push_delivery(&mut rows, extra.event_id, &extra.organization_id, &extra.delivery, extra.due_at, now);
+        push_delivery(
+            &mut rows,
+            extra.event_id,
+            &extra.organization_id,
+            &extra.delivery,
+            extra.due_at,
+            now,
+        );
     }
     lock_events(conn, &events).await?;
     insert_messages(conn, &messages).await?;
@@ -291,5 +364,11 @@ pub async fn count_due(conn: &mut Conn, most: i64, now: Time) -> Result<i64, Sto
     struct Row {
         number: i64,
     }
-    Ok(conn.query(COUNT_DUE).time(now).bind(most).one::<Row>().await?.number)
+    Ok(conn
+        .query(COUNT_DUE)
+        .time(now)
+        .bind(most)
+        .one::<Row>()
+        .await?
+        .number)
 }

@@ -22,18 +22,18 @@ statements! {
         (select due_at from callback_outbox where due_at <= $1 order by due_at limit 1) as oldest"];
     /// The index leads with the endpoint. So it is walked from one endpoint with unfinished deliveries to the next, and
     /// what of theirs waits for a later attempt is not touched.
-    DELIVERIES = ["with recursive lanes (endpoint_id, n) as (
+    DELIVERIES = ["with recursive endpoint_queues (endpoint_id, n) as (
             select (select d.endpoint_id from callback_deliveries d
                     where d.due_at is not null order by d.endpoint_id limit 1), cast(1 as bigint)
             union all
             select (select d.endpoint_id from callback_deliveries d
-                    where d.due_at is not null and d.endpoint_id > lanes.endpoint_id order by d.endpoint_id limit 1), n + 1
-            from lanes where lanes.endpoint_id is not null and n < $3)
-        select (select count(*) from (select 1 from lanes join callback_deliveries d on d.endpoint_id = lanes.endpoint_id
+                    where d.due_at is not null and d.endpoint_id > endpoint_queues.endpoint_id order by d.endpoint_id limit 1), n + 1
+            from endpoint_queues where endpoint_queues.endpoint_id is not null and n < $3)
+        select (select count(*) from (select 1 from endpoint_queues join callback_deliveries d on d.endpoint_id = endpoint_queues.endpoint_id
                 where d.due_at <= $1 limit $2) due) as depth,
             (select min(first.due_at) from (select (select d.due_at from callback_deliveries d
-                    where d.endpoint_id = lanes.endpoint_id and d.due_at <= $1 order by d.due_at limit 1) as due_at
-                from lanes) first) as oldest"];
+                    where d.endpoint_id = endpoint_queues.endpoint_id and d.due_at <= $1 order by d.due_at limit 1) as due_at
+                from endpoint_queues) first) as oldest"];
 }
 
 /// Work that is due and that nobody holds.
@@ -65,17 +65,25 @@ pub async fn backlogs(conn: &mut Conn, now: Time) -> Result<Backlogs, StoreError
     })
 }
 
-async fn backlog(conn: &mut Conn, statement: Sql, lanes: Option<i64>, now: Time) -> Result<Backlog, StoreError> {
+async fn backlog(
+    conn: &mut Conn,
+    statement: Sql,
+    endpoint_queues: Option<i64>,
+    now: Time,
+) -> Result<Backlog, StoreError> {
     #[derive(FromRow)]
     struct Row {
         depth: i64,
         oldest: Option<At>,
     }
     let query = conn.query(statement).time(now).bind(DEPTH_COUNTED);
-    let query = match lanes {
+    let query = match endpoint_queues {
         Some(most) => query.bind(most),
         None => query,
     };
     let row: Row = query.one().await?;
-    Ok(Backlog { depth: row.depth, oldest: row.oldest.map(|at| at.0) })
+    Ok(Backlog {
+        depth: row.depth,
+        oldest: row.oldest.map(|at| at.0),
+    })
 }

@@ -69,8 +69,15 @@ struct Pair {
 
 /// How many there are.
 pub async fn count_dead(conn: &mut Conn, which: DeadLetters<'_>) -> Result<i64, StoreError> {
-    let query = conn.query(COUNT_DEAD).bind(which.organization.as_str()).time(which.since);
-    Ok(query.bind(which.endpoint.map(|id| id.0)).one::<Count>().await?.number)
+    let query = conn
+        .query(COUNT_DEAD)
+        .bind(which.organization.as_str())
+        .time(which.since);
+    Ok(query
+        .bind(which.endpoint.map(|id| id.0))
+        .one::<Count>()
+        .await?
+        .number)
 }
 
 /// A page of them after `after`, the first made first, with their events.
@@ -80,14 +87,29 @@ pub async fn dead(
     after: DeliveryId,
     most: i64,
 ) -> Result<Vec<(DeliveryId, EventId)>, StoreError> {
-    let query = conn.query(DEAD).bind(which.organization.as_str()).bind(after.0).time(which.since);
-    let rows: Vec<Pair> = query.bind(which.endpoint.map(|id| id.0)).bind(most).all().await?;
-    Ok(rows.into_iter().map(|row| (DeliveryId(row.id), EventId(row.outbox_id))).collect())
+    let query = conn
+        .query(DEAD)
+        .bind(which.organization.as_str())
+        .bind(after.0)
+        .time(which.since);
+    let rows: Vec<Pair> = query
+        .bind(which.endpoint.map(|id| id.0))
+        .bind(most)
+        .all()
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (DeliveryId(row.id), EventId(row.outbox_id)))
+        .collect())
 }
 
 /// Makes dead letters pending again, each due at its time, with the whole retry schedule before it. Answers how many
 /// still were dead.
-pub async fn revive(conn: &mut Conn, letters: &[(DeliveryId, EventId, Time)], now: Time) -> Result<usize, StoreError> {
+pub async fn revive(
+    conn: &mut Conn,
+    letters: &[(DeliveryId, EventId, Time)],
+    now: Time,
+) -> Result<usize, StoreError> {
     #[derive(FromRow)]
     struct Revived {
         #[allow(dead_code, reason = "rows are counted")]
@@ -96,7 +118,10 @@ pub async fn revive(conn: &mut Conn, letters: &[(DeliveryId, EventId, Time)], no
     let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
     for (delivery, event, due_at) in letters {
         events.push().uuid("id", event.0);
-        rows.push().uuid("id", delivery.0).time("due_at", *due_at).time("at", now);
+        rows.push()
+            .uuid("id", delivery.0)
+            .time("due_at", *due_at)
+            .time("at", now);
     }
     lock_events(conn, &events).await?;
     let revived: Vec<Revived> = conn.query(REVIVE).rows(&rows).all().await?;
@@ -117,7 +142,13 @@ pub async fn resend(
     let mut events = Rows::new(conn);
     events.push().uuid("id", event.0);
     lock_events(conn, &events).await?;
-    let changed = conn.query(RESEND).bind(delivery.0).bind(organization.as_str()).time(now).run().await?;
+    let changed = conn
+        .query(RESEND)
+        .bind(delivery.0)
+        .bind(organization.as_str())
+        .time(now)
+        .run()
+        .await?;
     aggregate(conn, &events).await?;
     Ok(changed > 0)
 }
@@ -132,12 +163,18 @@ pub struct EventCursor {
 impl EventCursor {
     /// Before every event that happened at `since` or later.
     pub const fn at(since: Time) -> Self {
-        Self { created_at: since, id: EventId(Uuid::nil()) }
+        Self {
+            created_at: since,
+            id: EventId(Uuid::nil()),
+        }
     }
 
     /// Behind this event.
     pub const fn behind(event: &Event) -> Self {
-        Self { created_at: event.at, id: event.id }
+        Self {
+            created_at: event.at,
+            id: event.id,
+        }
     }
 }
 
@@ -153,8 +190,16 @@ pub struct Missed<'a> {
 }
 
 /// How many there are since then.
-pub async fn count_missed(conn: &mut Conn, which: Missed<'_>, since: Time) -> Result<i64, StoreError> {
-    let query = conn.query(COUNT_MISSED).bind(which.organization.as_str()).bind(which.event).time(since);
+pub async fn count_missed(
+    conn: &mut Conn,
+    which: Missed<'_>,
+    since: Time,
+) -> Result<i64, StoreError> {
+    let query = conn
+        .query(COUNT_MISSED)
+        .bind(which.organization.as_str())
+        .bind(which.event)
+        .time(since);
     Ok(query.bind(which.endpoint.0).one::<Count>().await?.number)
 }
 
@@ -173,8 +218,15 @@ pub async fn missed(
         payload: JsonText,
         created_at: At,
     }
-    let query = conn.query(MISSED).bind(which.organization.as_str()).bind(which.event);
-    let query = query.time(after.created_at).bind(after.id.0).bind(which.endpoint.0).bind(most);
+    let query = conn
+        .query(MISSED)
+        .bind(which.organization.as_str())
+        .bind(which.event);
+    let query = query
+        .time(after.created_at)
+        .bind(after.id.0)
+        .bind(which.endpoint.0)
+        .bind(most);
     let rows: Vec<Row> = query.all().await?;
     Ok(rows
         .into_iter()
@@ -190,8 +242,17 @@ pub async fn missed(
 }
 
 /// Deletes up to `most` deliveries of an endpoint that is to be deleted. Answers how many; fewer than `most`: all.
-pub async fn delete_some(conn: &mut Conn, endpoint: EndpointId, most: i64) -> Result<usize, StoreError> {
-    let found: Vec<Pair> = conn.query(OF_ENDPOINT).bind(endpoint.0).bind(most).all().await?;
+pub async fn delete_some(
+    conn: &mut Conn,
+    endpoint: EndpointId,
+    most: i64,
+) -> Result<usize, StoreError> {
+    let found: Vec<Pair> = conn
+        .query(OF_ENDPOINT)
+        .bind(endpoint.0)
+        .bind(most)
+        .all()
+        .await?;
     let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
     for pair in &found {
         events.push().uuid("id", pair.outbox_id);

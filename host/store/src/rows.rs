@@ -16,7 +16,10 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn new(conn: &Conn) -> Self {
-        Self { backend: conn.backend(), rows: Vec::new() }
+        Self {
+            backend: conn.backend(),
+            rows: Vec::new(),
+        }
     }
 
     /// Begins the next row; the column functions below fill it.
@@ -48,9 +51,8 @@ impl Rows {
         let value = match (at.into(), self.backend) {
             (None, _) => Value::Null,
             (Some(at), Backend::Sqlite) => at.as_micros().into(),
-            (Some(at), Backend::Postgres) => {
-                jiff::Timestamp::from_microsecond(at.as_micros()).map_or(Value::Null, |at| format!("{at:.6}").into())
-            }
+            (Some(at), Backend::Postgres) => jiff::Timestamp::from_microsecond(at.as_micros())
+                .map_or(Value::Null, |at| format!("{at:.6}").into()),
         };
         self.set(column, value)
     }
@@ -65,7 +67,10 @@ impl Rows {
             text.push_str("\\x");
         }
         for byte in bytes {
-            text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+            text.extend(
+                [byte >> 4, byte & 15]
+                    .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])),
+            );
         }
         self.set(column, text.into())
     }
@@ -85,5 +90,9 @@ impl Rows {
 
 /// PostgreSQL keeps no NUL in a text, and what a marketplace, a plugin or a receiver said may hold one.
 pub(crate) fn without_nul(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
+    }
 }

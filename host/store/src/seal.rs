@@ -34,7 +34,10 @@ impl EncryptionKey {
         let digest = Sha256::digest(bytes);
         let mut id = [0; KEY_ID];
         id.copy_from_slice(&digest[..KEY_ID]);
-        Self { id, key: bytes.to_vec().into() }
+        Self {
+            id,
+            key: bytes.to_vec().into(),
+        }
     }
 
     /// Bytes that only this deployment can make, for one purpose and subject; they tell nothing of the key.
@@ -46,7 +49,8 @@ impl EncryptionKey {
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new_from_slice(self.key.expose_secret()).expect("the key was made from 32 bytes")
+        XChaCha20Poly1305::new_from_slice(self.key.expose_secret())
+            .expect("the key was made from 32 bytes")
     }
 
     fn bound_to(&self, place: &str, row: &str) -> Vec<u8> {
@@ -59,8 +63,17 @@ impl EncryptionKey {
     }
 
     /// Encrypts `secret` for one row. `place` is `table.column`; `nonce` must be random and used once.
-    pub fn seal(&self, place: &'static str, row: &str, secret: &[u8], nonce: [u8; NONCE]) -> Sealed {
-        let payload = Payload { msg: secret, aad: &self.bound_to(place, row) };
+    pub fn seal(
+        &self,
+        place: &'static str,
+        row: &str,
+        secret: &[u8],
+        nonce: [u8; NONCE],
+    ) -> Sealed {
+        let payload = Payload {
+            msg: secret,
+            aad: &self.bound_to(place, row),
+        };
         let ciphertext = self
             .cipher()
             .encrypt(&XNonce::from(nonce), payload)
@@ -69,18 +82,29 @@ impl EncryptionKey {
     }
 
     /// Decrypts what [`seal`](Self::seal) made for the same place and row.
-    pub fn open(&self, place: &'static str, row: &str, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
+    pub fn open(
+        &self,
+        place: &'static str,
+        row: &str,
+        sealed: &Sealed,
+    ) -> Result<Vec<u8>, StoreError> {
         let bytes = &sealed.0;
         if bytes.len() < 1 + KEY_ID + NONCE || bytes[0] != VERSION {
             return Err(StoreError::unreadable(place, "not a sealed value"));
         }
         let (id, rest) = bytes[1..].split_at(KEY_ID);
         if id != self.id {
-            return Err(StoreError::unreadable(place, "sealed with another WHARF_ENCRYPTION_KEY"));
+            return Err(StoreError::unreadable(
+                place,
+                "sealed with another WHARF_ENCRYPTION_KEY",
+            ));
         }
         let (nonce, ciphertext) = rest.split_at(NONCE);
         let nonce = <[u8; NONCE]>::try_from(nonce).expect("split at the nonce's length");
-        let payload = Payload { msg: ciphertext, aad: &self.bound_to(place, row) };
+        let payload = Payload {
+            msg: ciphertext,
+            aad: &self.bound_to(place, row),
+        };
         self.cipher()
             .decrypt(&XNonce::from(nonce), payload)
             .map_err(|_| StoreError::unreadable(place, "it was changed or copied from another row"))
@@ -96,13 +120,29 @@ mod tests {
         let key = EncryptionKey::new([7; 32]);
         let sealed = key.seal("stores.access_token", "row-1", b"token", [1; 24]);
         assert!(!sealed.0.windows(5).any(|w| w == b"token"));
-        assert_eq!(key.open("stores.access_token", "row-1", &sealed).expect("opens"), b"token");
+        assert_eq!(
+            key.open("stores.access_token", "row-1", &sealed)
+                .expect("opens"),
+            b"token"
+        );
         assert!(key.open("stores.access_token", "row-2", &sealed).is_err());
-        assert!(key.open("webhook_endpoints.secret", "row-1", &sealed).is_err());
-        let error = EncryptionKey::new([8; 32]).open("stores.access_token", "row-1", &sealed).expect_err("wrong key");
+        assert!(
+            key.open("webhook_endpoints.secret", "row-1", &sealed)
+                .is_err()
+        );
+        let error = EncryptionKey::new([8; 32])
+            .open("stores.access_token", "row-1", &sealed)
+            .expect_err("wrong key");
         assert!(error.to_string().contains("WHARF_ENCRYPTION_KEY"));
         for cut in 0..sealed.0.len() {
-            assert!(key.open("stores.access_token", "row-1", &Sealed(sealed.0[..cut].to_vec())).is_err());
+            assert!(
+                key.open(
+                    "stores.access_token",
+                    "row-1",
+                    &Sealed(sealed.0[..cut].to_vec())
+                )
+                .is_err()
+            );
         }
     }
 }

@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, LogStatus, MarketplaceName, OrganizationId, StoreId, StoreName, SyncStatus,
-    SyncToken, Time, sync_status,
+    AccessToken, Currency, ExternalStoreId, LogStatus, MarketplaceName, OrganizationId, StoreId,
+    StoreName, SyncStatus, SyncToken, Time, sync_status,
 };
 
 use crate::{Conn, EncryptionKey, Sealed, StoreError, dialect::statements, rows::Rows, values::At};
@@ -88,7 +88,8 @@ impl Store {
     /// The store's access token at its marketplace. Only for the border of the sandbox.
     pub fn access_token(&self, key: &EncryptionKey) -> Result<AccessToken, StoreError> {
         let token = key.open(TOKEN_PLACE, &self.identity, &self.access_token)?;
-        let token = std::str::from_utf8(&token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))?;
+        let token =
+            std::str::from_utf8(&token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))?;
         AccessToken::parse(token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))
     }
 }
@@ -105,7 +106,11 @@ pub(crate) fn digest_of(parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Registers a store, or updates name, token and currency of the one that has its key; the ids never change.
@@ -120,8 +125,17 @@ pub async fn register(
         id: Uuid,
         sync_token: Uuid,
     }
-    let identity = identity(&[new.organization_id.as_str(), new.marketplace.as_str(), new.external_store_id.as_str()]);
-    let token = key.seal(TOKEN_PLACE, &identity, new.access_token.expose().as_bytes(), new.nonce);
+    let identity = identity(&[
+        new.organization_id.as_str(),
+        new.marketplace.as_str(),
+        new.external_store_id.as_str(),
+    ]);
+    let token = key.seal(
+        TOKEN_PLACE,
+        &identity,
+        new.access_token.expose().as_bytes(),
+        new.nonce,
+    );
     let row: Row = conn
         .query(REGISTER)
         .bind(new.id.0)
@@ -158,7 +172,8 @@ impl TryFrom<StoreRow> for Store {
             organization_id: OrganizationId::from_stored(row.organization_id),
             marketplace: MarketplaceName::from_stored(row.marketplace),
             external_store_id: ExternalStoreId::from_stored(row.external_store_id),
-            currency: Currency::parse(&row.currency).map_err(|why| StoreError::unreadable("stores.currency", why))?,
+            currency: Currency::parse(&row.currency)
+                .map_err(|why| StoreError::unreadable("stores.currency", why))?,
             identity: row.identity,
             access_token: Sealed(row.access_token),
         })
@@ -167,12 +182,22 @@ impl TryFrom<StoreRow> for Store {
 
 /// The store with this token.
 pub async fn by_token(conn: &mut Conn, token: SyncToken) -> Result<Option<Store>, StoreError> {
-    conn.query(BY_TOKEN).bind(token.0).optional::<StoreRow>().await?.map(Store::try_from).transpose()
+    conn.query(BY_TOKEN)
+        .bind(token.0)
+        .optional::<StoreRow>()
+        .await?
+        .map(Store::try_from)
+        .transpose()
 }
 
 /// The store with this id.
 pub async fn by_id(conn: &mut Conn, id: StoreId) -> Result<Option<Store>, StoreError> {
-    conn.query(BY_ID).bind(id.0).optional::<StoreRow>().await?.map(Store::try_from).transpose()
+    conn.query(BY_ID)
+        .bind(id.0)
+        .optional::<StoreRow>()
+        .await?
+        .map(Store::try_from)
+        .transpose()
 }
 
 /// What `GET /stores/sync-status` answers, read from one row.
@@ -220,7 +245,10 @@ pub struct Change {
 }
 
 /// Takes the stores' rows for this transaction. Every transaction that changes logs takes them first.
-pub(crate) async fn lock(conn: &mut Conn, stores: impl Iterator<Item = StoreId>) -> Result<(), StoreError> {
+pub(crate) async fn lock(
+    conn: &mut Conn,
+    stores: impl Iterator<Item = StoreId>,
+) -> Result<(), StoreError> {
     let rows = id_rows(conn, stores);
     conn.query(LOCK).rows(&rows).run().await.map(drop)
 }
@@ -249,14 +277,23 @@ pub(crate) async fn count(
     let recent: Vec<Row> = conn.query(RECENT).rows(&ids).all().await?;
     let mut statuses = Vec::with_capacity(recent.len());
     for row in recent {
-        let logs = row.statuses.iter().flat_map(|list| list.split(',')).map(LogStatus::parse);
+        let logs = row
+            .statuses
+            .iter()
+            .flat_map(|list| list.split(','))
+            .map(LogStatus::parse);
         let logs: Option<Vec<_>> = logs.collect();
-        let logs = logs.ok_or_else(|| StoreError::unreadable("sync_logs.status", "unknown status"))?;
+        let logs =
+            logs.ok_or_else(|| StoreError::unreadable("sync_logs.status", "unknown status"))?;
         statuses.push((StoreId(row.id), sync_status(&logs)));
     }
     let mut rows = Rows::new(conn);
     for (store, status) in &statuses {
-        let change = changes.iter().find(|(id, _)| id == store).map(|(_, change)| *change).unwrap_or_default();
+        let change = changes
+            .iter()
+            .find(|(id, _)| id == store)
+            .map(|(_, change)| *change)
+            .unwrap_or_default();
         rows.push()
             .uuid("id", store.0)
             .int("imported", change.imported)
@@ -278,7 +315,10 @@ pub struct Cursor {
 
 impl Cursor {
     /// Before the first store.
-    pub const START: Self = Self { created_at: Time::from_micros(0), id: StoreId(Uuid::nil()) };
+    pub const START: Self = Self {
+        created_at: Time::from_micros(0),
+        id: StoreId(Uuid::nil()),
+    };
 }
 
 /// One step of that walk.
@@ -314,7 +354,18 @@ pub async fn page(
         .bind(limit)
         .all()
         .await?;
-    let next = rows.last().map_or(cursor, |row| Cursor { created_at: row.created_at.0, id: StoreId(row.id) });
-    let due = rows.iter().filter(|row| row.due).map(|row| StoreId(row.id)).collect();
-    Ok(Page { scanned: rows.len(), due, next })
+    let next = rows.last().map_or(cursor, |row| Cursor {
+        created_at: row.created_at.0,
+        id: StoreId(row.id),
+    });
+    let due = rows
+        .iter()
+        .filter(|row| row.due)
+        .map(|row| StoreId(row.id))
+        .collect();
+    Ok(Page {
+        scanned: rows.len(),
+        due,
+        next,
+    })
 }

@@ -83,7 +83,11 @@ pub async fn record(conn: &mut Conn, transitions: &[PluginTransition]) -> Result
 }
 
 /// A plugin's newest steps, the newest first.
-pub async fn newest(conn: &mut Conn, plugin: &str, most: i64) -> Result<Vec<PluginTransition>, StoreError> {
+pub async fn newest(
+    conn: &mut Conn,
+    plugin: &str,
+    most: i64,
+) -> Result<Vec<PluginTransition>, StoreError> {
     let rows: Vec<Row> = conn.query(NEWEST).bind(plugin).bind(most).all().await?;
     Ok(rows.into_iter().map(PluginTransition::from).collect())
 }

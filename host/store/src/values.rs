@@ -13,8 +13,14 @@ use sqlx::{
 use wharf_domain::{Amount, Time};
 
 /// A value that both databases take.
-pub(crate) trait Bind<'q>: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite> {}
-impl<'q, T: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite>> Bind<'q> for T {}
+pub(crate) trait Bind<'q>:
+    Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite>
+{
+}
+impl<'q, T: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite>> Bind<'q>
+    for T
+{
+}
 
 /// `timestamptz` in PostgreSQL, integer microseconds in SQLite.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +38,13 @@ impl Type<Postgres> for At {
 
 impl Encode<'_, Postgres> for At {
     fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buf.extend_from_slice(&self.0.as_micros().saturating_sub(POSTGRES_EPOCH_MICROS).to_be_bytes());
+        buf.extend_from_slice(
+            &self
+                .0
+                .as_micros()
+                .saturating_sub(POSTGRES_EPOCH_MICROS)
+                .to_be_bytes(),
+        );
         Ok(IsNull::No)
     }
 }
@@ -40,7 +52,9 @@ impl Encode<'_, Postgres> for At {
 impl Decode<'_, Postgres> for At {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         let micros = i64::from_be_bytes(value.as_bytes()?.try_into()?);
-        Ok(Self(Time::from_micros(micros.saturating_add(POSTGRES_EPOCH_MICROS))))
+        Ok(Self(Time::from_micros(
+            micros.saturating_add(POSTGRES_EPOCH_MICROS),
+        )))
     }
 }
 
@@ -74,7 +88,8 @@ impl Type<Postgres> for Money {
 
 impl Decode<'_, Postgres> for Money {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
-        <Decimal as Decode<Postgres>>::decode(value).map(|amount| Self(Amount::from_decimal(amount)))
+        <Decimal as Decode<Postgres>>::decode(value)
+            .map(|amount| Self(Amount::from_decimal(amount)))
     }
 }
 

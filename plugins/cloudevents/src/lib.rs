@@ -33,10 +33,14 @@ impl Shaper for CloudEvents {
             subject: &event.store_id,
             time: &event.timestamp,
             datacontenttype: "application/json",
-            data: serde_json::from_str(&event.data).map_err(|error| format!("data is not JSON: {error}"))?,
+            data: serde_json::from_str(&event.data)
+                .map_err(|error| format!("data is not JSON: {error}"))?,
         };
         let body = serde_json::to_vec(&body).map_err(|error| error.to_string())?;
-        Ok(Message::new("application/cloudevents+json; charset=utf-8", body))
+        Ok(Message::new(
+            "application/cloudevents+json; charset=utf-8",
+            body,
+        ))
     }
 }
 
@@ -61,7 +65,11 @@ mod tests {
 
     #[test]
     fn sources_are_uri_references() {
-        for (text, encoded) in [("org-1", "org-1"), ("a b/ü", "a%20b%2F%C3%BC"), ("..", "..")] {
+        for (text, encoded) in [
+            ("org-1", "org-1"),
+            ("a b/ü", "a%20b%2F%C3%BC"),
+            ("..", ".."),
+        ] {
             assert_eq!(percent_encoded(text), encoded);
         }
     }

@@ -27,16 +27,27 @@ impl Adapter for HttpMarketplace {
     }
 
     fn validate(request: Request) -> Result<Verdict, Fault> {
-        let question = Question { receipt: &request.receipt, currency: &request.currency };
-        let body = serde_json::to_vec(&question).map_err(|error| Fault::Unavailable(error.to_string()))?;
-        let response =
-            http::Request::post_json(url()?, body).header("accept", "application/json").send()?.or_fault()?;
+        let question = Question {
+            receipt: &request.receipt,
+            currency: &request.currency,
+        };
+        let body =
+            serde_json::to_vec(&question).map_err(|error| Fault::Unavailable(error.to_string()))?;
+        let response = http::Request::post_json(url()?, body)
+            .header("accept", "application/json")
+            .send()?
+            .or_fault()?;
         log::debug(format_args!("the marketplace answered {}", response.status));
-        let answer: Answer<'_> =
-            serde_json::from_slice(&response.body).map_err(|_| nonsense("it is not the JSON we know"))?;
+        let answer: Answer<'_> = serde_json::from_slice(&response.body)
+            .map_err(|_| nonsense("it is not the JSON we know"))?;
         match answer.status {
-            true => answer.order().and_then(Order::checked).map(Verdict::Accepted),
-            false => Ok(Verdict::Rejected("the marketplace knows no such receipt".into())),
+            true => answer
+                .order()
+                .and_then(Order::checked)
+                .map(Verdict::Accepted),
+            false => Ok(Verdict::Rejected(
+                "the marketplace knows no such receipt".into(),
+            )),
         }
     }
 }
@@ -67,7 +78,12 @@ impl Answer<'_> {
         else {
             return Err(nonsense("a part of the order is missing"));
         };
-        Ok(Order { id, amount: amount.get().into(), currency, imported_at })
+        Ok(Order {
+            id,
+            amount: amount.get().into(),
+            currency,
+            imported_at,
+        })
     }
 }
 
@@ -79,17 +95,30 @@ fn url() -> Result<String, Fault> {
     let base_url = config::require("base_url")?;
     let marketplace = config::require("marketplace")?;
     if origin(&base_url).is_none() || base_url.contains(['?', '#']) {
-        return Err(Fault::Misconfigured("`base_url` must be such as https://api.example.com".into()));
+        return Err(Fault::Misconfigured(
+            "`base_url` must be such as https://api.example.com".into(),
+        ));
     }
-    if marketplace.is_empty() || !marketplace.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err(Fault::Misconfigured("`marketplace` must be letters, digits, `-` and `_`".into()));
+    if marketplace.is_empty()
+        || !marketplace
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
+        return Err(Fault::Misconfigured(
+            "`marketplace` must be letters, digits, `-` and `_`".into(),
+        ));
     }
-    Ok(format!("{}/mock/{marketplace}/validate", base_url.trim_end_matches('/')))
+    Ok(format!(
+        "{}/mock/{marketplace}/validate",
+        base_url.trim_end_matches('/')
+    ))
 }
 
 /// The scheme, host and port of a URL.
 fn origin(url: &str) -> Option<&str> {
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
     let host = host.split(['/', '?', '#']).next().unwrap_or_default();
     let start = url.len() - url.split_once("://")?.1.len();
     (!host.is_empty() && !host.contains('@')).then(|| &url[..start + host.len()])

@@ -16,7 +16,9 @@ pub const RETRY_AFTER_SECONDS: u32 = 60;
 pub fn judge(request: &Request) -> Result<Verdict, Fault> {
     let receipt = request.receipt.as_bytes();
     let rate_limited = match receipt {
-        [.., a, b] if a.is_ascii_digit() && b.is_ascii_digit() => (a - b'0' + b - b'0').is_multiple_of(6),
+        [.., a, b] if a.is_ascii_digit() && b.is_ascii_digit() => {
+            (a - b'0' + b - b'0').is_multiple_of(6)
+        }
         _ => false,
     };
     if rate_limited {
@@ -24,8 +26,12 @@ pub fn judge(request: &Request) -> Result<Verdict, Fault> {
     }
     match receipt.last() {
         // The ASCII codes of the odd digits are odd.
-        Some(last) if last.is_ascii_digit() && last % 2 == 1 => Ok(Verdict::Accepted(order(request))),
-        _ => Ok(Verdict::Rejected("the marketplace knows no such receipt".into())),
+        Some(last) if last.is_ascii_digit() && last % 2 == 1 => {
+            Ok(Verdict::Accepted(order(request)))
+        }
+        _ => Ok(Verdict::Rejected(
+            "the marketplace knows no such receipt".into(),
+        )),
     }
 }
 
@@ -42,7 +48,9 @@ fn order(request: &Request) -> Order {
 
 /// The FNV-1a hash: short, and the same on every machine and in every version.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,11 @@ enum Rule {
 /// The contract's sentences, read literally over characters and numbers.
 fn model(receipt: &str) -> Rule {
     let end: Vec<char> = receipt.chars().rev().take(2).collect();
-    let digits: Vec<u32> = end.iter().filter(|c| c.is_ascii()).filter_map(|c| c.to_digit(10)).collect();
+    let digits: Vec<u32> = end
+        .iter()
+        .filter(|c| c.is_ascii())
+        .filter_map(|c| c.to_digit(10))
+        .collect();
     if end.len() == 2 && digits.len() == 2 && digits.iter().sum::<u32>().is_multiple_of(6) {
         Rule::RateLimited
     } else if end.first().is_some_and(|last| "13579".contains(*last)) {
@@ -67,9 +71,18 @@ fn the_shared_vectors_hold() {
         let name = &case["name"];
         match answer {
             Ok(Verdict::Accepted(order)) => {
-                let wanted = expect["accepted"].as_object().unwrap_or_else(|| panic!("{name}: {order:?}"));
-                for (key, got) in [("id", order.id), ("amount", order.amount), ("currency", order.currency)] {
-                    assert!(wanted.get(key).is_none_or(|value| *value == *got), "{name}: {key} is {got}");
+                let wanted = expect["accepted"]
+                    .as_object()
+                    .unwrap_or_else(|| panic!("{name}: {order:?}"));
+                for (key, got) in [
+                    ("id", order.id),
+                    ("amount", order.amount),
+                    ("currency", order.currency),
+                ] {
+                    assert!(
+                        wanted.get(key).is_none_or(|value| *value == *got),
+                        "{name}: {key} is {got}"
+                    );
                 }
             }
             Ok(Verdict::Rejected(_)) => assert_eq!(expect["rejected"], true, "{name}"),

@@ -11,13 +11,16 @@ impl Order {
     pub fn checked(self) -> Result<Self, Fault> {
         let wrong = |what: &str, value: &str| {
             let shown: String = value.chars().take(40).collect();
-            Err(Fault::Unavailable(format!("the marketplace's answer makes no sense: {what} {shown:?}")))
+            Err(Fault::Unavailable(format!(
+                "the marketplace's answer makes no sense: {what} {shown:?}"
+            )))
         };
         if self.id.contains('\0') || !(1..=255).contains(&self.id.chars().count()) {
             wrong("the order's id", &self.id)
         } else if !is_amount(&self.amount) {
             wrong("the amount", &self.amount)
-        } else if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
+        } else if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase())
+        {
             wrong("the currency", &self.currency)
         } else if !is_time(&self.imported_at) {
             wrong("the time", &self.imported_at)
@@ -39,18 +42,33 @@ fn is_amount(text: &str) -> bool {
 
 /// RFC 3339, of a year in which orders were made.
 fn is_time(text: &str) -> bool {
-    let Some((date, time)) = text.split_once(['T', 't', ' ']) else { return false };
-    let Some(zone) = time.find(['Z', 'z', '+', '-']) else { return false };
+    let Some((date, time)) = text.split_once(['T', 't', ' ']) else {
+        return false;
+    };
+    let Some(zone) = time.find(['Z', 'z', '+', '-']) else {
+        return false;
+    };
     let (time, zone) = time.split_at(zone);
     let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    is_date(date) && numbers(time, ':', [23, 59, 59]).is_some() && digits(fraction, 9) && is_zone(zone)
+    is_date(date)
+        && numbers(time, ':', [23, 59, 59]).is_some()
+        && digits(fraction, 9)
+        && is_zone(zone)
 }
 
 fn is_date(text: &str) -> bool {
-    let Some((year, rest)) = text.split_once('-') else { return false };
-    let Some([month, day]) = numbers(rest, '-', [12, 31]) else { return false };
+    let Some((year, rest)) = text.split_once('-') else {
+        return false;
+    };
+    let Some([month, day]) = numbers(rest, '-', [12, 31]) else {
+        return false;
+    };
     // Far from 1970 and from 9999, so that no offset leads out of what a host can store.
-    let Some(year) = year.parse::<u32>().ok().filter(|n| year.len() == 4 && (1971..9999).contains(n)) else {
+    let Some(year) = year
+        .parse::<u32>()
+        .ok()
+        .filter(|n| year.len() == 4 && (1971..9999).contains(n))
+    else {
         return false;
     };
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
@@ -63,7 +81,10 @@ fn is_date(text: &str) -> bool {
 }
 
 fn is_zone(text: &str) -> bool {
-    matches!(text, "Z" | "z") || text.get(1..).is_some_and(|offset| numbers(offset, ':', [23, 59]).is_some())
+    matches!(text, "Z" | "z")
+        || text
+            .get(1..)
+            .is_some_and(|offset| numbers(offset, ':', [23, 59]).is_some())
 }
 
 /// As many two-digit numbers as there are limits, none above its limit.
@@ -71,7 +92,11 @@ fn numbers<const N: usize>(text: &str, separator: char, limits: [u32; N]) -> Opt
     let mut parts = text.split(separator);
     let mut found = [0; N];
     for (number, limit) in found.iter_mut().zip(limits) {
-        *number = parts.next().filter(|part| part.len() == 2 && digits(part, 2))?.parse().ok()?;
+        *number = parts
+            .next()
+            .filter(|part| part.len() == 2 && digits(part, 2))?
+            .parse()
+            .ok()?;
         if *number > limit {
             return None;
         }
@@ -95,7 +120,11 @@ mod tests {
     #[test]
     fn good_orders_pass() {
         assert!(order().checked().is_ok());
-        for time in ["2024-02-29T23:59:59Z", "2024-01-01T12:00:00+02:00", "2024-12-31 00:00:00.123456789-11:30"] {
+        for time in [
+            "2024-02-29T23:59:59Z",
+            "2024-01-01T12:00:00+02:00",
+            "2024-12-31 00:00:00.123456789-11:30",
+        ] {
             assert!(is_time(time), "{time}");
         }
         for amount in ["0", "0.000001", "123456789012345.5"] {
@@ -107,13 +136,42 @@ mod tests {
     fn nonsense_is_the_marketplaces_fault() {
         let refused = |order: Order| matches!(order.checked(), Err(Fault::Unavailable(_)));
         for id in ["", "a\0b", &"x".repeat(256)] {
-            assert!(refused(Order { id: id.into(), ..order() }), "{id:?}");
+            assert!(
+                refused(Order {
+                    id: id.into(),
+                    ..order()
+                }),
+                "{id:?}"
+            );
         }
-        for amount in ["", "-1", "1e3", "1.", ".5", "1.1234567", "1234567890123456", "NaN", "1,5", "+1"] {
-            assert!(refused(Order { amount: amount.into(), ..order() }), "{amount}");
+        for amount in [
+            "",
+            "-1",
+            "1e3",
+            "1.",
+            ".5",
+            "1.1234567",
+            "1234567890123456",
+            "NaN",
+            "1,5",
+            "+1",
+        ] {
+            assert!(
+                refused(Order {
+                    amount: amount.into(),
+                    ..order()
+                }),
+                "{amount}"
+            );
         }
         for currency in ["", "EU", "eur", "EURO", "E1R", "ÄÖ"] {
-            assert!(refused(Order { currency: currency.into(), ..order() }), "{currency}");
+            assert!(
+                refused(Order {
+                    currency: currency.into(),
+                    ..order()
+                }),
+                "{currency}"
+            );
         }
         for time in [
             "",
@@ -132,7 +190,13 @@ mod tests {
             "2024-01-01T12:00:00é",
             "2024-01-01T12:00:00Zé",
         ] {
-            assert!(refused(Order { imported_at: time.into(), ..order() }), "{time}");
+            assert!(
+                refused(Order {
+                    imported_at: time.into(),
+                    ..order()
+                }),
+                "{time}"
+            );
         }
     }
 }

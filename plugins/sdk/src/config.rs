@@ -15,5 +15,6 @@ pub fn get(key: &str) -> Option<String> {
 /// # Errors
 /// [`Fault::Misconfigured`] naming the key, if the operator set none.
 pub fn require(key: &str) -> Result<String, Fault> {
-    get(key).ok_or_else(|| Fault::Misconfigured(format!("the configuration key `{key}` is not set")))
+    get(key)
+        .ok_or_else(|| Fault::Misconfigured(format!("the configuration key `{key}` is not set")))
 }

@@ -61,7 +61,13 @@ impl Request {
     }
 
     fn new(method: Method, url: String, body: Vec<u8>) -> Self {
-        Self { method, url, headers: Vec::new(), body, timeout: DEFAULT_TIMEOUT }
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body,
+            timeout: DEFAULT_TIMEOUT,
+        }
     }
 
     /// Adds a header.
@@ -105,7 +111,10 @@ pub struct Response {
 impl Response {
     /// The first value of a header, whatever the case of its name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The answer itself if its status is a success.
@@ -170,7 +179,9 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid(_) | Error::Denied => Self::Misconfigured(error.to_string()),
-            Error::TimedOut | Error::TooLarge | Error::Failed(_) => Self::Unavailable(error.to_string()),
+            Error::TimedOut | Error::TooLarge | Error::Failed(_) => {
+                Self::Unavailable(error.to_string())
+            }
         }
     }
 }
@@ -182,7 +193,10 @@ fn split(url: &str) -> Result<(String, &str, &str), Error> {
     let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
     let scheme = scheme.to_ascii_lowercase();
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    if !matches!(scheme.as_str(), "http" | "https") || authority.is_empty() || authority.contains('@') {
+    if !matches!(scheme.as_str(), "http" | "https")
+        || authority.is_empty()
+        || authority.contains('@')
+    {
         return Err(invalid());
     }
     let path = path.split('#').next().unwrap_or_default();
@@ -196,7 +210,10 @@ mod tests {
 
     #[test]
     fn urls_are_split() {
-        assert_eq!(split("http://a:1/b?c#d"), Ok(("http".into(), "a:1", "/b?c")));
+        assert_eq!(
+            split("http://a:1/b?c#d"),
+            Ok(("http".into(), "a:1", "/b?c"))
+        );
         assert_eq!(split("HTTPS://[::1]"), Ok(("https".into(), "[::1]", "")));
         assert_eq!(split("https://a?b"), Ok(("https".into(), "a", "?b")));
         for bad in ["", "a/b", "ftp://a/", "http:///b", "http://u:p@a/"] {
@@ -205,8 +222,15 @@ mod tests {
     }
 
     fn response(status: u16, headers: &[(&str, &str)]) -> Response {
-        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        Response { status, headers, body: Vec::new() }
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect();
+        Response {
+            status,
+            headers,
+            body: Vec::new(),
+        }
     }
 
     #[test]
@@ -221,15 +245,26 @@ mod tests {
             ("-1", None),
             ("99999999999", None),
         ] {
-            assert_eq!(response(429, &[now, ("retry-after", value)]).retry_after(), seconds, "{value}");
+            assert_eq!(
+                response(429, &[now, ("retry-after", value)]).retry_after(),
+                seconds,
+                "{value}"
+            );
         }
-        assert_eq!(response(429, &[("retry-after", "Mon, 01 Jan 2024 12:01:30 GMT")]).retry_after(), None);
+        assert_eq!(
+            response(429, &[("retry-after", "Mon, 01 Jan 2024 12:01:30 GMT")]).retry_after(),
+            None
+        );
         assert_eq!(response(429, &[]).retry_after(), None);
     }
 
     #[test]
     fn statuses_are_faults() {
-        let fault = |status| response(status, &[("Retry-After", "3")]).or_fault().expect_err("a fault");
+        let fault = |status| {
+            response(status, &[("Retry-After", "3")])
+                .or_fault()
+                .expect_err("a fault")
+        };
         assert!(matches!(fault(429), Fault::RateLimited(Some(3))));
         assert!(matches!(fault(401), Fault::Unauthorized(_)));
         assert!(matches!(fault(404), Fault::Misconfigured(_)));
@@ -242,10 +277,22 @@ mod tests {
     #[test]
     fn tests_script_the_upstream() {
         let asked = testing::with_upstream(
-            |request| Ok(Response { status: 200, body: request.url.clone().into_bytes(), ..Response::default() }),
+            |request| {
+                Ok(Response {
+                    status: 200,
+                    body: request.url.clone().into_bytes(),
+                    ..Response::default()
+                })
+            },
             || Request::get("http://a/").send(),
         );
-        assert_eq!(asked.map(|response| response.body), Ok(b"http://a/".to_vec()));
-        assert_eq!(Request::get("http://a/").send().map(|r| r.status), Err(Error::Denied));
+        assert_eq!(
+            asked.map(|response| response.body),
+            Ok(b"http://a/".to_vec())
+        );
+        assert_eq!(
+            Request::get("http://a/").send().map(|r| r.status),
+            Err(Error::Denied)
+        );
     }
 }

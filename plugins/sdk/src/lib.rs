@@ -67,8 +67,14 @@ mod tests {
     #[test]
     fn the_contract_is_the_repositorys() {
         // The copy makes the crate whole when it is vendored; the folder `wit/` of the repository is the original.
-        let original = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0/plugin.wit");
-        let Ok(original) = std::fs::read_to_string(original) else { return };
-        assert!(original == include_str!("../wit/plugin.wit"), "copy wit/0.1.0/plugin.wit to plugins/sdk/wit/");
+        let original =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0/plugin.wit");
+        let Ok(original) = std::fs::read_to_string(original) else {
+            return;
+        };
+        assert!(
+            original == include_str!("../wit/plugin.wit"),
+            "copy wit/0.1.0/plugin.wit to plugins/sdk/wit/"
+        );
     }
 }

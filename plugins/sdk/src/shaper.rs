@@ -20,14 +20,22 @@ impl Manifest {
     /// The name that endpoints choose the shaper by (`a-z`, `0-9`, `-`), the name for people, and the plugin's
     /// semantic version, usually `env!("CARGO_PKG_VERSION")`.
     pub fn new(name: &str, display_name: &str, version: &str) -> Self {
-        Self { name: name.into(), display_name: display_name.into(), version: version.into() }
+        Self {
+            name: name.into(),
+            display_name: display_name.into(),
+            version: version.into(),
+        }
     }
 }
 
 impl Message {
     /// A message of a content type, without further headers.
     pub fn new(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self { content_type: content_type.into(), headers: Vec::new(), body: body.into() }
+        Self {
+            content_type: content_type.into(),
+            headers: Vec::new(),
+            body: body.into(),
+        }
     }
 
     /// Adds a header. The host refuses names that it or HTTP itself owns.

@@ -14,8 +14,14 @@ thread_local! {
 /// testing::with_config([("region", "eu")], || assert_eq!(config::get("region").as_deref(), Some("eu")));
 /// assert_eq!(config::get("region"), None);
 /// ```
-pub fn with_config<'a, T>(values: impl IntoIterator<Item = (&'a str, &'a str)>, test: impl FnOnce() -> T) -> T {
-    let values = values.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+pub fn with_config<'a, T>(
+    values: impl IntoIterator<Item = (&'a str, &'a str)>,
+    test: impl FnOnce() -> T,
+) -> T {
+    let values = values
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
     let before = CONFIG.replace(values);
     let outcome = test();
     CONFIG.set(before);

@@ -22,9 +22,19 @@ impl Shaper for Slack {
     }
 
     fn shape(event: Event) -> Result<Message, String> {
-        let headline = format!("{} for store {}", headline(&event.kind), escaped(&event.store_id));
-        let details = serde_json::from_str(&event.data).map(Counts::sentence).unwrap_or_default();
-        let context = format!("{} at {}", escaped(&event.organization_id), escaped(&event.timestamp));
+        let headline = format!(
+            "{} for store {}",
+            headline(&event.kind),
+            escaped(&event.store_id)
+        );
+        let details = serde_json::from_str(&event.data)
+            .map(Counts::sentence)
+            .unwrap_or_default();
+        let context = format!(
+            "{} at {}",
+            escaped(&event.organization_id),
+            escaped(&event.timestamp)
+        );
         let body = json!({
             "text": headline,
             "blocks": [
@@ -56,7 +66,9 @@ fn headline(kind: &str) -> String {
 
 /// Slack reads `&`, `<` and `>` as markup (links, mentions), so they are written as entities.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 wharf_plugin_sdk::export_shaper!(Slack);
@@ -76,6 +88,9 @@ mod tests {
             data: "{}".into(),
         };
         let body = String::from_utf8(Slack::shape(event).expect("shaped").body).expect("text");
-        assert!(body.contains("&lt;!channel&gt; &amp; \\\"co\\\"") && !body.contains(['<', '>']), "{body}");
+        assert!(
+            body.contains("&lt;!channel&gt; &amp; \\\"co\\\"") && !body.contains(['<', '>']),
+            "{body}"
+        );
     }
 }

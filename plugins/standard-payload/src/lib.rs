@@ -30,7 +30,8 @@ impl Shaper for StandardPayload {
             timestamp: &event.timestamp,
             organization_id: &event.organization_id,
             store_id: &event.store_id,
-            data: serde_json::from_str(&event.data).map_err(|error| format!("data is not JSON: {error}"))?,
+            data: serde_json::from_str(&event.data)
+                .map_err(|error| format!("data is not JSON: {error}"))?,
         };
         let body = serde_json::to_vec(&payload).map_err(|error| error.to_string())?;
         Ok(Message::new("application/json", body))

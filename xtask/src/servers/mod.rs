@@ -50,11 +50,25 @@ impl Servers {
         let database_url = named(&[TEST_DATABASE_URL, "DATABASE_URL"]);
         let redis_url = named(&[TEST_REDIS_URL, "REDIS_URL"]);
         install_missing(database_url.is_none(), redis_url.is_none())?;
-        let postgres = database_url.is_none().then(|| Postgres::start(durability)).transpose()?;
-        let redis = redis_url.is_none().then(|| Redis::start(durability)).transpose()?;
+        let postgres = database_url
+            .is_none()
+            .then(|| Postgres::start(durability))
+            .transpose()?;
+        let redis = redis_url
+            .is_none()
+            .then(|| Redis::start(durability))
+            .transpose()?;
         Ok(Self {
-            database_url: postgres.as_ref().map(Postgres::url).or(database_url).context("a database")?,
-            redis_url: redis.as_ref().map(Redis::url).or(redis_url).context("a Redis")?,
+            database_url: postgres
+                .as_ref()
+                .map(Postgres::url)
+                .or(database_url)
+                .context("a database")?,
+            redis_url: redis
+                .as_ref()
+                .map(Redis::url)
+                .or(redis_url)
+                .context("a Redis")?,
             _postgres: postgres,
             _redis: redis,
         })
@@ -63,21 +77,28 @@ impl Servers {
     /// Tells a command where the servers are, in the names that the tests read and no others: a host under test gets
     /// its settings from its test alone.
     pub(crate) fn name_for_tests(&self, command: &mut Command) {
-        command.env(TEST_DATABASE_URL, &self.database_url).env(TEST_REDIS_URL, &self.redis_url);
+        command
+            .env(TEST_DATABASE_URL, &self.database_url)
+            .env(TEST_REDIS_URL, &self.redis_url);
         command.env_remove("DATABASE_URL").env_remove("REDIS_URL");
     }
 
     /// Tells a command where the servers are, in the names that `wharf` reads too.
     pub(crate) fn name_for_all(&self, command: &mut Command) {
         self.name_for_tests(command);
-        command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url);
+        command
+            .env("DATABASE_URL", &self.database_url)
+            .env("REDIS_URL", &self.redis_url);
     }
 }
 
 /// `cargo xtask with-servers`: any command with the servers up.
 pub(crate) fn run_with(durability: Durability, words: &[String]) -> Result<ExitCode> {
     let servers = Servers::start(durability)?;
-    note(&format!("DATABASE_URL={} REDIS_URL={}", servers.database_url, servers.redis_url));
+    note(&format!(
+        "DATABASE_URL={} REDIS_URL={}",
+        servers.database_url, servers.redis_url
+    ));
     let mut command = Command::new(words.first().context("a command to run")?);
     command.args(&words[1..]);
     servers.name_for_all(&mut command);
@@ -85,7 +106,10 @@ pub(crate) fn run_with(durability: Durability, words: &[String]) -> Result<ExitC
 }
 
 fn named(names: &[&str]) -> Option<String> {
-    names.iter().filter_map(|name| env::var(name).ok()).find(|value| !value.is_empty())
+    names
+        .iter()
+        .filter_map(|name| env::var(name).ok())
+        .find(|value| !value.is_empty())
 }
 
 fn install_missing(postgres: bool, redis: bool) -> Result<()> {
@@ -96,13 +120,18 @@ fn install_missing(postgres: bool, redis: bool) -> Result<()> {
     if redis && redis::program().is_none() {
         missing.push("redis-server");
     }
-    let installed = if missing.is_empty() { Ok(()) } else { install::packages(&missing) };
+    let installed = if missing.is_empty() {
+        Ok(())
+    } else {
+        install::packages(&missing)
+    };
     installed.context("servers are missing; or set DATABASE_URL and REDIS_URL")
 }
 
 /// A port on loopback that nobody listens on. The system hands them out in turn, so it is not soon given to another.
 pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on 127.0.0.1")?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on 127.0.0.1")?;
     Ok(listener.local_addr()?.port())
 }
 

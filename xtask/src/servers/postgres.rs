@@ -19,10 +19,18 @@ use crate::{
 };
 
 /// Settings of every private server: a socket in its own directory, room for the suites' many small pools.
-const SETTINGS: [&str; 4] =
-    ["listen_addresses=127.0.0.1", "max_connections=200", "autovacuum_naptime=10s", "log_min_messages=warning"];
+const SETTINGS: [&str; 4] = [
+    "listen_addresses=127.0.0.1",
+    "max_connections=200",
+    "autovacuum_naptime=10s",
+    "log_min_messages=warning",
+];
 /// What tests switch off: their data does not outlive them.
-const FAST: [&str; 3] = ["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
+const FAST: [&str; 3] = [
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+];
 
 /// A running server with a superuser `wharf` who needs no password.
 pub(super) struct Postgres {
@@ -36,16 +44,25 @@ impl Postgres {
     pub(super) fn start(durability: Durability) -> Result<Self> {
         let programs = programs().context("PostgreSQL is not installed")?;
         let user = unprivileged_user()?;
-        let dir = tempfile::Builder::new().prefix("wharf-postgres-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("wharf-postgres-")
+            .tempdir()?;
         if let Some(user) = &user {
-            chown(dir.path(), Some(id(&["-u", user])?.parse()?), None).context("the server's directory")?;
+            chown(dir.path(), Some(id(&["-u", user])?.parse()?), None)
+                .context("the server's directory")?;
         }
-        step("PostgreSQL: a fresh cluster", || init(&programs, user.as_deref(), dir.path()))?;
+        step("PostgreSQL: a fresh cluster", || {
+            init(&programs, user.as_deref(), dir.path())
+        })?;
         let port = free_port()?;
         let server = step(&format!("PostgreSQL on 127.0.0.1:{port}"), || {
             serve(&programs, user.as_deref(), dir.path(), port, durability)
         })?;
-        Ok(Self { _server: server, _dir: dir, port })
+        Ok(Self {
+            _server: server,
+            _dir: dir,
+            port,
+        })
     }
 
     pub(super) fn url(&self) -> String {
@@ -57,22 +74,49 @@ fn init(programs: &Path, user: Option<&str>, dir: &Path) -> Result<()> {
     let log = File::create(dir.join("initdb.log"))?;
     let mut command = background(&programs.join("initdb"), user)?;
     command.current_dir(dir).arg("-D").arg(dir.join("data"));
-    command.args(["--no-sync", "--auth=trust", "--username=wharf", "--encoding=UTF8", "--locale=C"]);
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.args([
+        "--no-sync",
+        "--auth=trust",
+        "--username=wharf",
+        "--encoding=UTF8",
+        "--locale=C",
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     run_ok(&mut command).with_context(|| last_lines(&dir.join("initdb.log")))
 }
 
-fn serve(programs: &Path, user: Option<&str>, dir: &Path, port: u16, durability: Durability) -> Result<Background> {
+fn serve(
+    programs: &Path,
+    user: Option<&str>,
+    dir: &Path,
+    port: u16,
+    durability: Durability,
+) -> Result<Background> {
     let log_path = dir.join("server.log");
     let log = File::create(&log_path)?;
     let mut command = background(&programs.join("postgres"), user)?;
-    command.current_dir(dir).arg("-D").arg(dir.join("data")).arg("-k").arg(dir);
+    command
+        .current_dir(dir)
+        .arg("-D")
+        .arg(dir.join("data"))
+        .arg("-k")
+        .arg(dir);
     command.args(["-p", &port.to_string()]);
-    let fast: &[&str] = if durability == Durability::Skipped { &FAST } else { &[] };
+    let fast: &[&str] = if durability == Durability::Skipped {
+        &FAST
+    } else {
+        &[]
+    };
     for setting in SETTINGS.iter().chain(fast) {
         command.args(["-c", setting]);
     }
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     let mut server = Background::start("PostgreSQL", &mut command)?;
     wait_until("PostgreSQL is ready", Duration::from_secs(60), || {
         server.check()?;
@@ -85,17 +129,27 @@ fn serve(programs: &Path, user: Option<&str>, dir: &Path, port: u16, durability:
 /// The server writes its state into the eighth line of its pid file; `pg_ctl` reads it there too.
 fn is_ready(dir: &Path) -> bool {
     let pid_file = fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();
-    pid_file.lines().nth(7).is_some_and(|state| state.trim() == "ready")
+    pid_file
+        .lines()
+        .nth(7)
+        .is_some_and(|state| state.trim() == "ready")
 }
 
 /// The directory of the server's programs: in PATH, or where Debian keeps them, the newest version first.
 pub(super) fn programs() -> Option<PathBuf> {
     let mut debian: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+        .map(|versions| {
+            versions
+                .flatten()
+                .map(|version| version.path().join("bin"))
+                .collect()
+        })
         .unwrap_or_default();
     debian.sort_by_key(|dir| std::cmp::Reverse(major_version(dir)));
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain(debian).find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
+    env::split_paths(&path)
+        .chain(debian)
+        .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
 }
 
 fn major_version(bin: &Path) -> u32 {
@@ -108,9 +162,16 @@ fn unprivileged_user() -> Result<Option<String>> {
     if id(&["-u"])? != "0" {
         return Ok(None);
     }
-    let exists = |user: &&str| Command::new("id").args(["-u", user]).output().is_ok_and(|found| found.status.success());
+    let exists = |user: &&str| {
+        Command::new("id")
+            .args(["-u", user])
+            .output()
+            .is_ok_and(|found| found.status.success())
+    };
     match ["postgres", "nobody"].iter().find(|user| exists(user)) {
         Some(user) => Ok(Some((*user).to_owned())),
-        None => bail!("PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`"),
+        None => bail!(
+            "PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`"
+        ),
     }
 }

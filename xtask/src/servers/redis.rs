@@ -34,8 +34,14 @@ impl Redis {
     pub(super) fn start(durability: Durability) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("wharf-redis-").tempdir()?;
         let port = free_port()?;
-        let server = step(&format!("Redis on 127.0.0.1:{port}"), || serve(&dir, port, durability))?;
-        Ok(Self { _server: server, _dir: dir, port })
+        let server = step(&format!("Redis on 127.0.0.1:{port}"), || {
+            serve(&dir, port, durability)
+        })?;
+        Ok(Self {
+            _server: server,
+            _dir: dir,
+            port,
+        })
     }
 
     pub(super) fn url(&self) -> String {
@@ -46,7 +52,11 @@ impl Redis {
 fn serve(dir: &TempDir, port: u16, durability: Durability) -> Result<Background> {
     let log_path = dir.path().join("server.log");
     let log = File::create(&log_path)?;
-    let append_only = if durability == Durability::Kept { "yes" } else { "no" };
+    let append_only = if durability == Durability::Kept {
+        "yes"
+    } else {
+        "no"
+    };
     let mut command = background(&program().context("Redis is not installed")?, None)?;
     command.current_dir(dir.path()).args([
         "--port",
@@ -56,8 +66,18 @@ fn serve(dir: &TempDir, port: u16, durability: Durability) -> Result<Background>
         "--databases",
         DATABASES,
     ]);
-    command.args(["--save", "", "--appendonly", append_only, "--daemonize", "no"]);
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.args([
+        "--save",
+        "",
+        "--appendonly",
+        append_only,
+        "--daemonize",
+        "no",
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     let mut server = Background::start("Redis", &mut command)?;
     wait_until("Redis is ready", Duration::from_secs(30), || {
         server.check()?;
@@ -78,5 +98,7 @@ fn answers_ping(port: u16) -> Result<bool> {
 
 /// The server's program. Valkey speaks the same protocol.
 pub(super) fn program() -> Option<PathBuf> {
-    ["redis-server", "valkey-server"].into_iter().find_map(find_program)
+    ["redis-server", "valkey-server"]
+        .into_iter()
+        .find_map(find_program)
 }

@@ -4,8 +4,12 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
-use wharf_app::{App, Delivery as AppDelivery, MOST_PER_PAGE, Page, PastAttempt, Redrive, Run, Scope};
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, Pace, Time};
+use wharf_app::{
+    App, Delivery as AppDelivery, MAX_PER_PAGE, Page, PastAttempt, Redrive, Run, Scope,
+};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, RateLimit, Time,
+};
 
 use super::webhooks::Owner;
 use crate::{
@@ -111,14 +115,17 @@ pub(super) struct DeliveryPage {
 
 impl From<Page<AppDelivery>> for DeliveryPage {
     fn from(page: Page<AppDelivery>) -> Self {
-        Self { items: page.items.into_iter().map(Delivery::from).collect(), next_cursor: page.next.map(|id| id.0) }
+        Self {
+            items: page.items.into_iter().map(Delivery::from).collect(),
+            next_cursor: page.next.map(|id| id.0),
+        }
     }
 }
 
 /// How many deliveries a page has where the request says nothing.
 const DEFAULT_LIMIT: usize = 50;
-/// [`MOST_PER_PAGE`] as a bound of a field.
-const MOST: i64 = MOST_PER_PAGE.cast_signed() as i64;
+/// [`MAX_PER_PAGE`] as a bound of a field.
+const MAX: i64 = MAX_PER_PAGE.cast_signed() as i64;
 
 request! {
     /// A page of an endpoint's deliveries.
@@ -130,7 +137,7 @@ request! {
         /// The `nextCursor` of the page before.
         cursor "cursor": Option<Uuid>,
         /// How many at most; 50 where it is left out.
-        limit "limit": Option<Number<1, MOST>>,
+        limit "limit": Option<Number<1, MAX>>,
     }
 }
 
@@ -148,8 +155,20 @@ pub(super) async fn of_webhook(
     PathId(id): PathId<EndpointId>,
     Query(request): Query<DeliveriesOfWebhook>,
 ) -> Result<Json<DeliveryPage>, ApiError> {
-    let DeliveriesOfWebhook { organization_id, state, cursor, limit } = request;
-    list(&app, &organization_id, Scope::Endpoint(id, state), cursor, limit).await
+    let DeliveriesOfWebhook {
+        organization_id,
+        state,
+        cursor,
+        limit,
+    } = request;
+    list(
+        &app,
+        &organization_id,
+        Scope::Endpoint(id, state),
+        cursor,
+        limit,
+    )
+    .await
 }
 
 request! {
@@ -160,7 +179,7 @@ request! {
         /// The `nextCursor` of the page before.
         cursor "cursor": Option<Uuid>,
         /// How many at most; 50 where it is left out.
-        limit "limit": Option<Number<1, MOST>>,
+        limit "limit": Option<Number<1, MAX>>,
     }
 }
 
@@ -178,7 +197,11 @@ pub(super) async fn of_event(
     PathId(id): PathId<EventId>,
     Query(request): Query<DeliveriesOfEvent>,
 ) -> Result<Json<DeliveryPage>, ApiError> {
-    let DeliveriesOfEvent { organization_id, cursor, limit } = request;
+    let DeliveriesOfEvent {
+        organization_id,
+        cursor,
+        limit,
+    } = request;
     list(&app, &organization_id, Scope::Event(id), cursor, limit).await
 }
 
@@ -192,7 +215,7 @@ request! {
         /// The `nextCursor` of the page before.
         cursor "cursor": Option<Uuid>,
         /// How many at most; 50 where it is left out.
-        limit "limit": Option<Number<1, MOST>>,
+        limit "limit": Option<Number<1, MAX>>,
     }
 }
 
@@ -209,9 +232,21 @@ pub(super) async fn dead_letters(
     State(app): State<App>,
     Query(request): Query<DeadLetters>,
 ) -> Result<Json<DeliveryPage>, ApiError> {
-    let DeadLetters { organization_id, webhook_id, cursor, limit } = request;
+    let DeadLetters {
+        organization_id,
+        webhook_id,
+        cursor,
+        limit,
+    } = request;
     let of_webhook = |id| Scope::Endpoint(EndpointId(id), Some(DeliveryState::Failed));
-    list(&app, &organization_id, webhook_id.map_or(Scope::DeadLetters, of_webhook), cursor, limit).await
+    list(
+        &app,
+        &organization_id,
+        webhook_id.map_or(Scope::DeadLetters, of_webhook),
+        cursor,
+        limit,
+    )
+    .await
 }
 
 async fn list(
@@ -219,10 +254,16 @@ async fn list(
     organization: &OrganizationId,
     scope: Scope,
     cursor: Option<Uuid>,
-    limit: Option<Number<1, MOST>>,
+    limit: Option<Number<1, MAX>>,
 ) -> Result<Json<DeliveryPage>, ApiError> {
-    let limit = limit.and_then(|limit| usize::try_from(limit.0).ok()).unwrap_or(DEFAULT_LIMIT);
-    Ok(Json(app.deliveries(organization, scope, cursor.map(DeliveryId), limit).await?.into()))
+    let limit = limit
+        .and_then(|limit| usize::try_from(limit.0).ok())
+        .unwrap_or(DEFAULT_LIMIT);
+    Ok(Json(
+        app.deliveries(organization, scope, cursor.map(DeliveryId), limit)
+            .await?
+            .into(),
+    ))
 }
 
 /// Read a delivery
@@ -259,13 +300,20 @@ pub(super) async fn resend(
     PathId(id): PathId<DeliveryId>,
     JsonBody(owner): JsonBody<Owner>,
 ) -> Result<(StatusCode, Json<Delivery>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.resend(&owner.organization_id, id).await?.into())))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(app.resend(&owner.organization_id, id).await?.into()),
+    ))
 }
 
-type PerMinute = Number<1, { Pace::MOST_PER_MINUTE }>;
+type PerMinute = Number<1, { RateLimit::MAX_PER_MINUTE }>;
 
 fn run(dry_run: Option<bool>) -> Run {
-    if dry_run.unwrap_or(false) { Run::Dry } else { Run::Real }
+    if dry_run.unwrap_or(false) {
+        Run::Dry
+    } else {
+        Run::Real
+    }
 }
 
 request! {
@@ -312,11 +360,24 @@ pub(super) async fn recover(
     PathId(id): PathId<EndpointId>,
     JsonBody(request): JsonBody<Recover>,
 ) -> Result<Json<Recovered>, ApiError> {
-    let Recover { organization_id, since, per_minute, dry_run } = request;
-    let redrive = Redrive { since, per_minute: per_minute.map(|rate| rate.0), run: run(dry_run) };
+    let Recover {
+        organization_id,
+        since,
+        per_minute,
+        dry_run,
+    } = request;
+    let redrive = Redrive {
+        since,
+        per_minute: per_minute.map(|rate| rate.0),
+        run: run(dry_run),
+    };
     let recovered = app.recover(&organization_id, id, redrive).await?;
     let (failed, missed) = (recovered.failed, recovered.missed);
-    Ok(Json(Recovered { failed, missed, dry_run: dry_run.unwrap_or(false) }))
+    Ok(Json(Recovered {
+        failed,
+        missed,
+        dry_run: dry_run.unwrap_or(false),
+    }))
 }
 
 request! {
@@ -357,9 +418,24 @@ pub(super) async fn redrive(
     State(app): State<App>,
     JsonBody(request): JsonBody<RedriveDeadLetters>,
 ) -> Result<Json<Redriven>, ApiError> {
-    let RedriveDeadLetters { organization_id, webhook_id, since, per_minute, dry_run } = request;
+    let RedriveDeadLetters {
+        organization_id,
+        webhook_id,
+        since,
+        per_minute,
+        dry_run,
+    } = request;
     let since = since.unwrap_or(Time::from_micros(0));
-    let redrive = Redrive { since, per_minute: per_minute.map(|rate| rate.0), run: run(dry_run) };
-    let redriven = app.redrive(&organization_id, webhook_id.map(EndpointId), redrive).await?;
-    Ok(Json(Redriven { redriven, dry_run: dry_run.unwrap_or(false) }))
+    let redrive = Redrive {
+        since,
+        per_minute: per_minute.map(|rate| rate.0),
+        run: run(dry_run),
+    };
+    let redriven = app
+        .redrive(&organization_id, webhook_id.map(EndpointId), redrive)
+        .await?;
+    Ok(Json(Redriven {
+        redriven,
+        dry_run: dry_run.unwrap_or(false),
+    }))
 }

@@ -102,11 +102,24 @@ pub(super) async fn validate(
 ) -> Result<Json<MockJudgement>, ApiError> {
     let (receipt, currency) = question(fields)?;
     match app.mock_validate(&marketplace, &receipt, currency).await? {
-        MockAnswer::Accepted { order_id, amount, currency, imported_at } => {
+        MockAnswer::Accepted {
+            order_id,
+            amount,
+            currency,
+            imported_at,
+        } => {
             let (currency, imported_at) = (currency.to_string(), imported_at.to_string());
-            Ok(Json(MockJudgement::Accepted(AcceptedReceipt { status: true, order_id, amount, currency, imported_at })))
+            Ok(Json(MockJudgement::Accepted(AcceptedReceipt {
+                status: true,
+                order_id,
+                amount,
+                currency,
+                imported_at,
+            })))
         }
-        MockAnswer::Rejected => Ok(Json(MockJudgement::Rejected(RejectedReceipt { status: false }))),
+        MockAnswer::Rejected => Ok(Json(MockJudgement::Rejected(RejectedReceipt {
+            status: false,
+        }))),
         MockAnswer::RateLimited { retry_after } => Err(ApiError::RateLimited(retry_after)),
         MockAnswer::Unavailable => Err(ApiError::MarketplaceUnavailable),
     }
@@ -131,22 +144,39 @@ mod tests {
     use super::*;
 
     fn ask(value: Value) -> Result<(String, String), ApiError> {
-        let Value::Object(object) = value else { panic!("not an object") };
-        question(Fields::from_object(object)).map(|(receipt, currency)| (receipt.to_string(), currency.to_string()))
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
+        question(Fields::from_object(object))
+            .map(|(receipt, currency)| (receipt.to_string(), currency.to_string()))
     }
 
     #[test]
     fn the_currency_defaults_to_dollars() {
-        assert_eq!(ask(json!({"receipt": "test1"})).ok(), Some(("test1".into(), "USD".into())));
-        assert_eq!(ask(json!({"receipt": "x", "currency": "eur"})).ok(), Some(("x".into(), "EUR".into())));
+        assert_eq!(
+            ask(json!({"receipt": "test1"})).ok(),
+            Some(("test1".into(), "USD".into()))
+        );
+        assert_eq!(
+            ask(json!({"receipt": "x", "currency": "eur"})).ok(),
+            Some(("x".into(), "EUR".into()))
+        );
     }
 
     #[test]
     fn a_receipt_is_required() {
-        for body in [json!({}), json!({"receipt": ""}), json!({"receipt": null}), json!({"receipt": 5})] {
+        for body in [
+            json!({}),
+            json!({"receipt": ""}),
+            json!({"receipt": null}),
+            json!({"receipt": 5}),
+        ] {
             assert!(matches!(ask(body), Err(ApiError::ReceiptRequired)));
         }
-        for body in [json!({"receipt": "a\u{0}"}), json!({"receipt": "a", "currency": 5})] {
+        for body in [
+            json!({"receipt": "a\u{0}"}),
+            json!({"receipt": "a", "currency": 5}),
+        ] {
             assert!(matches!(ask(body), Err(ApiError::Validation(_))));
         }
     }

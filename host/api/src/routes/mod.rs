@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::ApiState;
 
 /// A component of the largest size (32 MiB), its grants and the form around them.
-const MOST_UPLOAD: usize = 33 * 1024 * 1024;
+const MAX_UPLOAD: usize = 33 * 1024 * 1024;
 
 /// Every route of the API, each with its description.
 pub(crate) fn all() -> OpenApiRouter<ApiState> {
@@ -45,7 +45,9 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
 
 /// Whether the process is well.
 pub(crate) fn health() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready))
+    OpenApiRouter::new()
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
 }
 
 /// What the process counts.
@@ -64,5 +66,5 @@ pub(crate) fn admin() -> OpenApiRouter<ApiState> {
         .routes(routes!(plugins::enable))
         .routes(routes!(plugins::quarantine))
         .routes(routes!(plugins::release))
-        .layer(DefaultBodyLimit::max(MOST_UPLOAD))
+        .layer(DefaultBodyLimit::max(MAX_UPLOAD))
 }

@@ -78,13 +78,20 @@ pub(super) async fn import(
     State(app): State<App>,
     JsonBody(request): JsonBody<ImportOrder>,
 ) -> Result<Json<ImportAnswer>, ApiError> {
-    let trouble = |error| ImportAnswer::NotImported(NotImported { success: false, error });
-    Ok(Json(match app.import(request.sync_token, request.receipt).await? {
-        ImportResult::Imported(order) => ImportAnswer::Imported(order.into()),
-        ImportResult::InvalidReceipt => trouble(ImportTrouble::InvalidReceipt),
-        ImportResult::RateLimited => trouble(ImportTrouble::RateLimited),
-        ImportResult::Unavailable => trouble(ImportTrouble::MarketplaceUnavailable),
-    }))
+    let trouble = |error| {
+        ImportAnswer::NotImported(NotImported {
+            success: false,
+            error,
+        })
+    };
+    Ok(Json(
+        match app.import(request.sync_token, request.receipt).await? {
+            ImportResult::Imported(order) => ImportAnswer::Imported(order.into()),
+            ImportResult::InvalidReceipt => trouble(ImportTrouble::InvalidReceipt),
+            ImportResult::RateLimited => trouble(ImportTrouble::RateLimited),
+            ImportResult::Unavailable => trouble(ImportTrouble::MarketplaceUnavailable),
+        },
+    ))
 }
 
 impl From<Order> for ImportedOrder {
@@ -100,8 +107,13 @@ impl From<Order> for ImportedOrder {
 }
 
 /// An amount as a JSON number with exactly its digits: through a float, some would change.
-pub(super) fn exact_number<S: Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
-    RawValue::from_string(amount.to_string()).map_err(serde::ser::Error::custom)?.serialize(serializer)
+pub(super) fn exact_number<S: Serializer>(
+    amount: &Amount,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    RawValue::from_string(amount.to_string())
+        .map_err(serde::ser::Error::custom)?
+        .serialize(serializer)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 use wharf_app::{
-    App, Digest, OperationError, PluginChange, PluginDetails, PluginReport, PluginTransition, UploadedGrants,
+    App, Digest, OperationError, PluginChange, PluginDetails, PluginReport, PluginTransition,
+    UploadedGrants,
 };
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 
 /// The header in which a client may say who acts, for the audit.
 const ACTOR: &str = "x-wharf-actor";
-const LONGEST_ACTOR: usize = 64;
+const MAX_ACTOR: usize = 64;
 /// A reason where none was given.
 const NO_REASON: &str = "an operator wanted it";
 
@@ -46,7 +47,10 @@ pub(super) struct PluginList {
         (status = 404, description = "`Admin API disabled`: the host has no token", body = Refusal),
     ))]
 pub(super) async fn list(State(app): State<App>) -> Json<PluginList> {
-    Json(PluginList { plugins: app.plugins(), folder_problem: app.plugins_problem() })
+    Json(PluginList {
+        plugins: app.plugins(),
+        folder_problem: app.plugins_problem(),
+    })
 }
 
 /// A plugin with its audit.
@@ -74,8 +78,24 @@ struct PluginStep {
 
 impl From<PluginTransition> for PluginStep {
     fn from(step: PluginTransition) -> Self {
-        let PluginTransition { id: _, at, plugin: _, digest, from, to, reason, actor } = step;
-        Self { at: at.to_string(), digest, from, to, reason, actor }
+        let PluginTransition {
+            id: _,
+            at,
+            plugin: _,
+            digest,
+            from,
+            to,
+            reason,
+            actor,
+        } = step;
+        Self {
+            at: at.to_string(),
+            digest,
+            from,
+            to,
+            reason,
+            actor,
+        }
     }
 }
 
@@ -92,13 +112,19 @@ impl FromRequestParts<ApiState> for Target {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(plugin) = path.map_err(|_| OperationError::NoSuchPlugin)?;
-        Ok(Self { app: state.app.clone(), plugin, actor: actor(&parts.headers) })
+        Ok(Self {
+            app: state.app.clone(),
+            plugin,
+            actor: actor(&parts.headers),
+        })
     }
 }
 
 impl Target {
     async fn change(self, change: PluginChange) -> Result<Json<PluginNow>, ApiError> {
-        self.app.change_plugin(&self.plugin, change, &self.actor).await?;
+        self.app
+            .change_plugin(&self.plugin, change, &self.actor)
+            .await?;
         Ok(Json(self.now()))
     }
 
@@ -106,7 +132,10 @@ impl Target {
     fn now(self) -> PluginNow {
         match self.app.plugin_report(&self.plugin) {
             Some(report) => PluginNow::Here(Box::new(report)),
-            None => PluginNow::Absent(AbsentPlugin { plugin: self.plugin, state: Absence::Absent }),
+            None => PluginNow::Absent(AbsentPlugin {
+                plugin: self.plugin,
+                state: Absence::Absent,
+            }),
         }
     }
 }
@@ -143,9 +172,15 @@ enum Absence {
     ))]
 pub(super) async fn inspect(target: Target) -> Result<Json<PluginDetail>, ApiError> {
     let details = target.app.plugin(&target.plugin).await?;
-    let PluginDetails { report, transitions } = details.ok_or(OperationError::NoSuchPlugin)?;
+    let PluginDetails {
+        report,
+        transitions,
+    } = details.ok_or(OperationError::NoSuchPlugin)?;
     let transitions = transitions.into_iter().map(PluginStep::from).collect();
-    Ok(Json(PluginDetail { report, transitions }))
+    Ok(Json(PluginDetail {
+        report,
+        transitions,
+    }))
 }
 
 /// A plugin to be uploaded.
@@ -180,8 +215,12 @@ pub(super) async fn upload(
     target: Target,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<PluginNow>, ApiError> {
-    let Upload { component, grants } = Upload::read(form.map_err(|_| ApiError::NotMultipart)?).await?;
-    target.app.upload_plugin(&target.plugin, component.into(), grants, &target.actor).await?;
+    let Upload { component, grants } =
+        Upload::read(form.map_err(|_| ApiError::NotMultipart)?).await?;
+    target
+        .app
+        .upload_plugin(&target.plugin, component.into(), grants, &target.actor)
+        .await?;
     Ok(Json(target.now()))
 }
 
@@ -196,7 +235,10 @@ impl Upload {
         while let Some(part) = form.next_field().await.map_err(refused)? {
             match part.name() {
                 Some("component") => component = Some(part.bytes().await.map_err(refused)?.into()),
-                Some("grants") => grants = UploadedGrants::Text(text(part.bytes().await.map_err(refused)?.into())?),
+                Some("grants") => {
+                    grants =
+                        UploadedGrants::Text(text(part.bytes().await.map_err(refused)?.into())?)
+                }
                 _ => drop(part.bytes().await.map_err(refused)?),
             }
         }
@@ -210,7 +252,10 @@ fn text(bytes: Vec<u8>) -> Result<String, ApiError> {
 }
 
 fn invalid(path: &'static str, message: &str) -> ApiError {
-    ApiError::Validation(vec![Detail { path, message: message.into() }])
+    ApiError::Validation(vec![Detail {
+        path,
+        message: message.into(),
+    }])
 }
 
 fn refused(error: MultipartError) -> ApiError {
@@ -299,7 +344,11 @@ pub(super) async fn disable(
     target: Target,
     JsonBody(request): JsonBody<DisablePlugin>,
 ) -> Result<Json<PluginNow>, ApiError> {
-    target.change(PluginChange::Disable { reason: given(request.reason) }).await
+    target
+        .change(PluginChange::Disable {
+            reason: given(request.reason),
+        })
+        .await
 }
 
 /// Switch a plugin on
@@ -334,7 +383,12 @@ pub(super) async fn quarantine(
     JsonBody(request): JsonBody<QuarantineRevision>,
 ) -> Result<Json<PluginNow>, ApiError> {
     let QuarantineRevision { digest, reason } = request;
-    target.change(PluginChange::Quarantine { digest, reason: given(reason) }).await
+    target
+        .change(PluginChange::Quarantine {
+            digest,
+            reason: given(reason),
+        })
+        .await
 }
 
 /// Release a revision
@@ -363,8 +417,15 @@ fn given(reason: Option<Note<500>>) -> String {
 
 /// Who acts: the admin, and the name that the client gives itself.
 fn actor(headers: &HeaderMap) -> String {
-    let name = headers.get(ACTOR).and_then(|name| name.to_str().ok()).map(str::trim).filter(|name| !name.is_empty());
-    name.map_or_else(|| "admin".into(), |name| format!("admin {name:.LONGEST_ACTOR$}"))
+    let name = headers
+        .get(ACTOR)
+        .and_then(|name| name.to_str().ok())
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    name.map_or_else(
+        || "admin".into(),
+        |name| format!("admin {name:.MAX_ACTOR$}"),
+    )
 }
 
 #[cfg(test)]
@@ -376,7 +437,10 @@ mod tests {
     #[test]
     fn the_audit_names_who_acts() {
         let named = |name: &'static str| {
-            actor(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(ACTOR), HeaderValue::from_static(name))]))
+            actor(&HeaderMap::from_iter([(
+                axum::http::HeaderName::from_static(ACTOR),
+                HeaderValue::from_static(name),
+            )]))
         };
         assert_eq!(actor(&HeaderMap::new()), "admin");
         assert_eq!(named("  "), "admin");
@@ -387,7 +451,7 @@ mod tests {
                 HeaderValue::from_str(&"x".repeat(100)).expect("a header value"),
             )]))
             .len(),
-            "admin ".len() + LONGEST_ACTOR
+            "admin ".len() + MAX_ACTOR
         );
     }
 }

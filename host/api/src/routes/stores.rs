@@ -4,7 +4,8 @@ use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 use wharf_app::{App, StoreRegistration};
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName, SyncStatus, SyncToken,
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName, SyncStatus,
+    SyncToken,
 };
 
 use crate::{
@@ -35,9 +36,22 @@ request! {
 
 impl From<RegisterStore> for StoreRegistration {
     fn from(request: RegisterStore) -> Self {
-        let RegisterStore { organization_id, marketplace, external_store_id, store_name, access_token, currency } =
-            request;
-        Self { organization_id, marketplace, external_store_id, store_name, access_token, currency }
+        let RegisterStore {
+            organization_id,
+            marketplace,
+            external_store_id,
+            store_name,
+            access_token,
+            currency,
+        } = request;
+        Self {
+            organization_id,
+            marketplace,
+            external_store_id,
+            store_name,
+            access_token,
+            currency,
+        }
     }
 }
 
@@ -62,7 +76,10 @@ pub(super) async fn register(
     JsonBody(request): JsonBody<RegisterStore>,
 ) -> Result<Json<RegisteredStore>, ApiError> {
     let store = app.register_store(request.into()).await?;
-    Ok(Json(RegisteredStore { store_id: store.store_id.0, sync_token: store.sync_token.0 }))
+    Ok(Json(RegisteredStore {
+        store_id: store.store_id.0,
+        sync_token: store.sync_token.0,
+    }))
 }
 
 request! {
@@ -143,7 +160,11 @@ pub(super) async fn sync(
 ) -> Result<(StatusCode, Json<QueuedSync>), ApiError> {
     let requested = app.request_sync(request.sync_token).await?;
     let job_id = format!("store:{}", requested.store_id);
-    let queued = QueuedSync { store_id: requested.store_id.0, job_id, queued: requested.newly_queued };
+    let queued = QueuedSync {
+        store_id: requested.store_id.0,
+        job_id,
+        queued: requested.newly_queued,
+    };
     Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
@@ -155,7 +176,9 @@ mod tests {
     use crate::{fields::Fields, request::FromFields};
 
     fn parse(value: Value) -> Result<StoreRegistration, ApiError> {
-        let Value::Object(object) = value else { panic!("not an object") };
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
         RegisterStore::from_fields(Fields::from_object(object)).map(StoreRegistration::from)
     }
 
@@ -165,16 +188,30 @@ mod tests {
             "organizationId": "org-1", "marketplace": "etsy", "externalStoreId": "ext-1", "storeName": "My Store",
             "accessToken": "token", "currency": "eur", "extra": {"ignored": true},
         }));
-        let Ok(registration) = parsed else { panic!("refused") };
+        let Ok(registration) = parsed else {
+            panic!("refused")
+        };
         assert_eq!(registration.currency.as_str(), "EUR");
         assert_eq!(registration.access_token.expose(), "token");
     }
 
     #[test]
     fn an_empty_one_misses_all_six_fields() {
-        let Err(ApiError::Validation(details)) = parse(json!({})) else { panic!("accepted") };
+        let Err(ApiError::Validation(details)) = parse(json!({})) else {
+            panic!("accepted")
+        };
         let paths: Vec<_> = details.iter().map(|detail| detail.path).collect();
-        assert_eq!(paths, ["organizationId", "marketplace", "externalStoreId", "storeName", "accessToken", "currency"]);
+        assert_eq!(
+            paths,
+            [
+                "organizationId",
+                "marketplace",
+                "externalStoreId",
+                "storeName",
+                "accessToken",
+                "currency"
+            ]
+        );
         assert!(details.iter().all(|detail| detail.message == "is required"));
     }
 
@@ -187,7 +224,12 @@ mod tests {
             }))
         };
         assert!(with(8_192, 255).is_ok());
-        let Err(ApiError::Validation(details)) = with(8_193, 256) else { panic!("accepted") };
-        assert_eq!(details.iter().map(|detail| detail.path).collect::<Vec<_>>(), ["storeName", "accessToken"]);
+        let Err(ApiError::Validation(details)) = with(8_193, 256) else {
+            panic!("accepted")
+        };
+        assert_eq!(
+            details.iter().map(|detail| detail.path).collect::<Vec<_>>(),
+            ["storeName", "accessToken"]
+        );
     }
 }

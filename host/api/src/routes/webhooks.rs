@@ -4,8 +4,10 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use wharf_app::{Activity, App, Endpoint, EndpointChange, LONGEST_OVERLAP, SecretReport, WebhookRegistration};
-use wharf_domain::{EndpointId, EventKind, OrganizationId, Pace, ShaperName, TargetUrl, Time};
+use wharf_app::{
+    Activity, App, Endpoint, EndpointChange, MAX_OVERLAP, SecretReport, WebhookRegistration,
+};
+use wharf_domain::{EndpointId, EventKind, OrganizationId, RateLimit, ShaperName, TargetUrl, Time};
 
 use crate::{
     body::JsonBody,
@@ -99,8 +101,20 @@ request! {
 
 impl From<RegisterWebhook> for WebhookRegistration {
     fn from(request: RegisterWebhook) -> Self {
-        let RegisterWebhook { organization_id, event, target_url, shaper, asymmetric } = request;
-        Self { organization_id, event, target_url, shaper, asymmetric: asymmetric.unwrap_or(false) }
+        let RegisterWebhook {
+            organization_id,
+            event,
+            target_url,
+            shaper,
+            asymmetric,
+        } = request;
+        Self {
+            organization_id,
+            event,
+            target_url,
+            shaper,
+            asymmetric: asymmetric.unwrap_or(false),
+        }
     }
 }
 
@@ -132,8 +146,17 @@ request! {
 #[utoipa::path(get, path = "/webhooks", tag = "Webhooks", operation_id = "listWebhooks",
     params(Owner),
     responses((status = 200, description = "All of them", body = [Webhook])))]
-pub(super) async fn list(State(app): State<App>, Query(owner): Query<Owner>) -> Result<Json<Vec<Webhook>>, ApiError> {
-    Ok(Json(app.webhooks(&owner.organization_id).await?.into_iter().map(Webhook::from).collect()))
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(owner): Query<Owner>,
+) -> Result<Json<Vec<Webhook>>, ApiError> {
+    Ok(Json(
+        app.webhooks(&owner.organization_id)
+            .await?
+            .into_iter()
+            .map(Webhook::from)
+            .collect(),
+    ))
 }
 
 /// Read a webhook
@@ -165,7 +188,7 @@ request! {
         /// Whether deliveries are signed by a key pair (v1a) too.
         asymmetric "asymmetric": Option<bool>,
         /// At most so many deliveries a minute; 0 is no limit.
-        rate_per_minute "ratePerMinute": Option<Number<0, { Pace::MOST_PER_MINUTE }>>,
+        rate_per_minute "ratePerMinute": Option<Number<0, { RateLimit::MAX_PER_MINUTE }>>,
     }
 }
 
@@ -173,11 +196,27 @@ const BY_ITS_OWNER: &str = "by its owner";
 
 impl UpdateWebhook {
     fn change(self) -> (OrganizationId, EndpointChange) {
-        let Self { organization_id, target_url, shaper, is_active, asymmetric, rate_per_minute } = self;
+        let Self {
+            organization_id,
+            target_url,
+            shaper,
+            is_active,
+            asymmetric,
+            rate_per_minute,
+        } = self;
         let disabled = || Activity::Disabled(BY_ITS_OWNER.into());
         let activity = is_active.map(|is| if is { Activity::Enabled } else { disabled() });
         let rate_per_minute = rate_per_minute.map(|rate| rate.0);
-        (organization_id, EndpointChange { target_url, shaper, activity, asymmetric, rate_per_minute })
+        (
+            organization_id,
+            EndpointChange {
+                target_url,
+                shaper,
+                activity,
+                asymmetric,
+                rate_per_minute,
+            },
+        )
     }
 }
 
@@ -196,7 +235,9 @@ pub(super) async fn update(
     JsonBody(request): JsonBody<UpdateWebhook>,
 ) -> Result<Json<Webhook>, ApiError> {
     let (organization, change) = request.change();
-    Ok(Json(app.update_webhook(&organization, id, change).await?.into()))
+    Ok(Json(
+        app.update_webhook(&organization, id, change).await?.into(),
+    ))
 }
 
 /// Delete a webhook
@@ -232,8 +273,15 @@ pub(super) async fn enable(
     PathId(id): PathId<EndpointId>,
     JsonBody(owner): JsonBody<Owner>,
 ) -> Result<Json<Webhook>, ApiError> {
-    let change = EndpointChange { activity: Some(Activity::Enabled), ..EndpointChange::default() };
-    Ok(Json(app.update_webhook(&owner.organization_id, id, change).await?.into()))
+    let change = EndpointChange {
+        activity: Some(Activity::Enabled),
+        ..EndpointChange::default()
+    };
+    Ok(Json(
+        app.update_webhook(&owner.organization_id, id, change)
+            .await?
+            .into(),
+    ))
 }
 
 request! {
@@ -261,9 +309,20 @@ pub(super) async fn disable(
     PathId(id): PathId<EndpointId>,
     JsonBody(request): JsonBody<DisableWebhook>,
 ) -> Result<Json<Webhook>, ApiError> {
-    let activity = Activity::Disabled(request.reason.map_or_else(|| BY_ITS_OWNER.into(), |reason| reason.0));
-    let change = EndpointChange { activity: Some(activity), ..EndpointChange::default() };
-    Ok(Json(app.update_webhook(&request.organization_id, id, change).await?.into()))
+    let activity = Activity::Disabled(
+        request
+            .reason
+            .map_or_else(|| BY_ITS_OWNER.into(), |reason| reason.0),
+    );
+    let change = EndpointChange {
+        activity: Some(activity),
+        ..EndpointChange::default()
+    };
+    Ok(Json(
+        app.update_webhook(&request.organization_id, id, change)
+            .await?
+            .into(),
+    ))
 }
 
 /// What signs a webhook's deliveries.
@@ -284,7 +343,11 @@ pub(super) struct WebhookSecret {
 impl From<SecretReport> for WebhookSecret {
     fn from(report: SecretReport) -> Self {
         let previous_secrets_until = report.overlaps.iter().map(Time::to_string).collect();
-        Self { secret: report.secret, public_key: report.public_key, previous_secrets_until }
+        Self {
+            secret: report.secret,
+            public_key: report.public_key,
+            previous_secrets_until,
+        }
     }
 }
 
@@ -300,13 +363,15 @@ pub(super) async fn secret(
     PathId(id): PathId<EndpointId>,
     Query(owner): Query<Owner>,
 ) -> Result<Json<WebhookSecret>, ApiError> {
-    Ok(Json(app.webhook_secret(&owner.organization_id, id).await?.into()))
+    Ok(Json(
+        app.webhook_secret(&owner.organization_id, id).await?.into(),
+    ))
 }
 
 /// How long a replaced secret still signs where the request says nothing.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
-/// [`LONGEST_OVERLAP`] as a bound of a field.
-const LONGEST_OVERLAP_SECONDS: i64 = LONGEST_OVERLAP.as_secs().cast_signed();
+/// [`MAX_OVERLAP`] as a bound of a field.
+const MAX_OVERLAP_SECONDS: i64 = MAX_OVERLAP.as_secs().cast_signed();
 
 request! {
     /// How a secret is to be replaced.
@@ -314,7 +379,7 @@ request! {
         /// Whose webhook it is.
         organization_id "organizationId": OrganizationId,
         /// How long the old secret signs beside the new one; a day where it is left out.
-        overlap_seconds "overlapSeconds": Option<Number<0, LONGEST_OVERLAP_SECONDS>>,
+        overlap_seconds "overlapSeconds": Option<Number<0, MAX_OVERLAP_SECONDS>>,
     }
 }
 
@@ -333,9 +398,15 @@ pub(super) async fn rotate(
     PathId(id): PathId<EndpointId>,
     JsonBody(request): JsonBody<RotateSecret>,
 ) -> Result<Json<WebhookSecret>, ApiError> {
-    let overlap = request.overlap_seconds.map(|seconds| Duration::from_secs(seconds.0.unsigned_abs()));
+    let overlap = request
+        .overlap_seconds
+        .map(|seconds| Duration::from_secs(seconds.0.unsigned_abs()));
     let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
-    Ok(Json(app.rotate_webhook_secret(&request.organization_id, id, overlap).await?.into()))
+    Ok(Json(
+        app.rotate_webhook_secret(&request.organization_id, id, overlap)
+            .await?
+            .into(),
+    ))
 }
 
 /// A test event on its way.
@@ -363,7 +434,13 @@ pub(super) async fn test(
     JsonBody(owner): JsonBody<Owner>,
 ) -> Result<(StatusCode, Json<SentTest>), ApiError> {
     let sent = app.test_webhook(&owner.organization_id, id).await?;
-    Ok((StatusCode::ACCEPTED, Json(SentTest { event_id: sent.event_id.0, delivery_id: sent.delivery_id.0 })))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(SentTest {
+            event_id: sent.event_id.0,
+            delivery_id: sent.delivery_id.0,
+        }),
+    ))
 }
 
 #[cfg(test)]
@@ -374,11 +451,20 @@ mod tests {
     use crate::{fields::Fields, request::FromFields};
 
     fn parse(value: Value) -> Result<WebhookRegistration, Vec<String>> {
-        let Value::Object(object) = value else { panic!("not an object") };
-        RegisterWebhook::from_fields(Fields::from_object(object)).map(WebhookRegistration::from).map_err(|error| {
-            let ApiError::Validation(details) = error else { panic!("another refusal") };
-            details.into_iter().map(|detail| format!("{} {}", detail.path, detail.message)).collect()
-        })
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
+        RegisterWebhook::from_fields(Fields::from_object(object))
+            .map(WebhookRegistration::from)
+            .map_err(|error| {
+                let ApiError::Validation(details) = error else {
+                    panic!("another refusal")
+                };
+                details
+                    .into_iter()
+                    .map(|detail| format!("{} {}", detail.path, detail.message))
+                    .collect()
+            })
     }
 
     #[test]
@@ -386,9 +472,14 @@ mod tests {
         let url = "http://127.0.0.1:4000/webhook";
         for event in ["sync.started", "sync.completed", "sync.failed"] {
             let parsed = parse(json!({"organizationId": "o", "event": event, "targetUrl": url}));
-            assert_eq!(parsed.ok().map(|webhook| webhook.event.as_str()), Some(event));
+            assert_eq!(
+                parsed.ok().map(|webhook| webhook.event.as_str()),
+                Some(event)
+            );
         }
-        let refused = parse(json!({"organizationId": "o", "event": "sync", "targetUrl": "ftp://a", "shaper": 5}));
+        let refused = parse(
+            json!({"organizationId": "o", "event": "sync", "targetUrl": "ftp://a", "shaper": 5}),
+        );
         assert_eq!(
             refused.expect_err("a refusal"),
             [

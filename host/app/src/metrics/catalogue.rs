@@ -28,14 +28,17 @@ macro_rules! catalogue {
 }
 
 /// What somebody waits for, in seconds.
-const WAITS: Kind =
-    Kind::Histogram(&[0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]);
+const WAITS: Kind = Kind::Histogram(&[
+    0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+]);
 /// A call of a plugin: 10 µs where it only computes, 30 s at the most.
-const CALLS: Kind =
-    Kind::Histogram(&[0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0]);
+const CALLS: Kind = Kind::Histogram(&[
+    0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0,
+]);
 /// From an event to its acceptance: at once, or after the last retry, days later.
-const LAGS: Kind =
-    Kind::Histogram(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0]);
+const LAGS: Kind = Kind::Histogram(&[
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0,
+]);
 
 catalogue! {
     BUILD_INFO = Kind::Gauge, "wharf_build_info",

@@ -21,7 +21,7 @@ use wharf_store::{
 pub(crate) use self::scrape::gather;
 use self::{
     registry::{ByName, Counters, Registry},
-    scrape::{Lane, Readings},
+    scrape::{EndpointQueue, Readings},
 };
 use crate::AppError;
 
@@ -34,12 +34,29 @@ const NONE: &str = "(none)";
 /// How often histograms are summed up.
 const GATHER_EVERY: Duration = Duration::from_secs(5);
 
-const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other"];
+const METHODS: [&str; 8] = [
+    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other",
+];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-const IMPORTS: &[&str] =
-    &["imported", "invalid_receipt", "rate_limited", "marketplace_unavailable", "repeated", "store_not_found", "error"];
-const SYNC_JOBS: &[&str] = &["finished", "requeued", "locked", "stopped", "interrupted", "failed", "taken_over"];
+const IMPORTS: &[&str] = &[
+    "imported",
+    "invalid_receipt",
+    "rate_limited",
+    "marketplace_unavailable",
+    "repeated",
+    "store_not_found",
+    "error",
+];
+const SYNC_JOBS: &[&str] = &[
+    "finished",
+    "requeued",
+    "locked",
+    "stopped",
+    "interrupted",
+    "failed",
+    "taken_over",
+];
 const CALLS: &[&str] = &[
     "answered",
     "refused",
@@ -91,7 +108,7 @@ pub struct Metrics {
     leases_renewed: Counters,
     leases_lost: Counters,
     stale_writes: Counters,
-    queues: [Lane; 3],
+    queues: [EndpointQueue; 3],
     database_up: Gauge,
     readings: Readings,
 }
@@ -111,7 +128,9 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         use catalogue as c;
         let registry = Registry::new();
-        registry.gauge(&c::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        registry
+            .gauge(&c::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))])
+            .set(1.0);
         Self {
             http: ByName::new(ROUTES),
             imports: registry.counters(&c::IMPORTS, "outcome", IMPORTS),
@@ -119,19 +138,44 @@ impl Metrics {
             sync_jobs: registry.counters(&c::SYNC_JOBS, "outcome", SYNC_JOBS),
             sync_job_duration: registry.histogram(&c::SYNC_JOB_DURATION, &[]),
             sync_runs: registry.counters(&c::SYNC_RUNS, "outcome", &["completed", "failed"]),
-            sync_receipts: registry.counters(&c::SYNC_RECEIPTS, "outcome", &["success", "failed", "rate_limited"]),
+            sync_receipts: registry.counters(
+                &c::SYNC_RECEIPTS,
+                "outcome",
+                &["success", "failed", "rate_limited"],
+            ),
             plugins: ByName::new(PLUGINS),
             events: registry.counters(&c::EVENTS, "outcome", &["fanned_out", "put_off"]),
-            deliveries: registry.counters(&c::DELIVERIES, "outcome", &["delivered", "retry", "dead"]),
+            deliveries: registry.counters(
+                &c::DELIVERIES,
+                "outcome",
+                &["delivered", "retry", "dead"],
+            ),
             delivery_attempts: registry.counters(&c::DELIVERY_ATTEMPTS, "outcome", ATTEMPTS),
             delivery_attempt_duration: registry.histogram(&c::DELIVERY_ATTEMPT_DURATION, &[]),
             delivery_retries: registry.counter(&c::DELIVERY_RETRIES, &[]),
             delivery_lag: registry.histogram(&c::DELIVERY_LAG, &[]),
-            dead_letters: registry.counters(&c::DEAD_LETTERS, "reason", &["exhausted", "gone", "not_sent", "unshaped"]),
-            leases_renewed: registry.counters(&c::LEASES_RENEWED, "lane", &["sync", "deliveries"]),
-            leases_lost: registry.counters(&c::LEASES_LOST, "lane", &["sync", "deliveries"]),
-            stale_writes: registry.counters(&c::STALE_WRITES, "lane", &["sync", "fan_out", "deliveries"]),
-            queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries].map(|lane| Lane::new(&registry, lane.as_str())),
+            dead_letters: registry.counters(
+                &c::DEAD_LETTERS,
+                "reason",
+                &["exhausted", "gone", "not_sent", "unshaped"],
+            ),
+            leases_renewed: registry.counters(
+                &c::LEASES_RENEWED,
+                "endpoint_queue",
+                &["sync", "deliveries"],
+            ),
+            leases_lost: registry.counters(
+                &c::LEASES_LOST,
+                "endpoint_queue",
+                &["sync", "deliveries"],
+            ),
+            stale_writes: registry.counters(
+                &c::STALE_WRITES,
+                "endpoint_queue",
+                &["sync", "fan_out", "deliveries"],
+            ),
+            queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries]
+                .map(|endpoint_queue| EndpointQueue::new(&registry, endpoint_queue.as_str())),
             database_up: registry.gauge(&c::DATABASE_UP, &[]),
             readings: Readings::default(),
             registry,
@@ -143,13 +187,22 @@ impl Metrics {
         let route = self.http.of(route.unwrap_or(NONE), |name| Route {
             name: name.into(),
             requests: Default::default(),
-            duration: self.registry.histogram(&catalogue::HTTP_DURATION, &[("route", name)]),
+            duration: self
+                .registry
+                .histogram(&catalogue::HTTP_DURATION, &[("route", name)]),
         });
         route.duration.record(took);
-        let method_at = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        let method_at = METHODS
+            .iter()
+            .position(|known| *known == method)
+            .unwrap_or(METHODS.len() - 1);
         let class_at = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         let requests = route.requests[method_at][class_at].get_or_init(|| {
-            let labels = [("route", &*route.name), ("method", METHODS[method_at]), ("status", CLASSES[class_at])];
+            let labels = [
+                ("route", &*route.name),
+                ("method", METHODS[method_at]),
+                ("status", CLASSES[class_at]),
+            ];
             self.registry.counter(&catalogue::HTTP_REQUESTS, &labels)
         });
         requests.increment(1);
@@ -174,8 +227,15 @@ impl Metrics {
     /// A call of a plugin ended.
     pub(crate) fn plugin_call(&self, plugin: Option<&str>, outcome: &'static str, took: Duration) {
         let plugin = self.plugins.of(plugin.unwrap_or(NONE), |name| Plugin {
-            calls: self.registry.counters_with(&catalogue::PLUGIN_CALLS, &[("plugin", name)], "outcome", CALLS),
-            duration: self.registry.histogram(&catalogue::PLUGIN_CALL_DURATION, &[("plugin", name)]),
+            calls: self.registry.counters_with(
+                &catalogue::PLUGIN_CALLS,
+                &[("plugin", name)],
+                "outcome",
+                CALLS,
+            ),
+            duration: self
+                .registry
+                .histogram(&catalogue::PLUGIN_CALL_DURATION, &[("plugin", name)]),
         });
         plugin.calls.count(outcome);
         plugin.duration.record(took);
@@ -189,23 +249,40 @@ impl Metrics {
 
     /// A chunk of a sync run was committed.
     pub(crate) fn sync_chunk(&self, counts: SyncCounts) {
-        let SyncCounts { success, failed, rate_limited, .. } = counts;
-        for (outcome, number) in [("success", success), ("failed", failed), ("rate_limited", rate_limited)] {
+        let SyncCounts {
+            success,
+            failed,
+            rate_limited,
+            ..
+        } = counts;
+        for (outcome, number) in [
+            ("success", success),
+            ("failed", failed),
+            ("rate_limited", rate_limited),
+        ] {
             self.sync_receipts.add(outcome, number.unsigned_abs());
         }
     }
 
     /// A sync run was brought to its end, which this event tells.
     pub(crate) fn sync_run(&self, end: EventKind) {
-        self.sync_runs.count(if end == EventKind::SyncFailed { "failed" } else { "completed" });
+        self.sync_runs.count(if end == EventKind::SyncFailed {
+            "failed"
+        } else {
+            "completed"
+        });
     }
 
     /// A batch of events was passed over; `written` of them were still ours.
     pub(crate) fn fanned_out(&self, events: &[FanOut], written: usize) {
         let put_off = events.iter().filter(|event| event.again.is_some()).count();
-        let unshaped = events.iter().flat_map(|event| &event.deliveries).filter(|delivery| delivery.dead.is_some());
+        let unshaped = events
+            .iter()
+            .flat_map(|event| &event.deliveries)
+            .filter(|delivery| delivery.dead.is_some());
         self.events.add("put_off", put_off as u64);
-        self.events.add("fanned_out", (events.len() - put_off) as u64);
+        self.events
+            .add("fanned_out", (events.len() - put_off) as u64);
         self.unshaped(unshaped.count());
         self.stale_writes(Leased::FanOut, events.len() - written);
     }
@@ -225,15 +302,17 @@ impl Metrics {
         held: bool,
         now: Time,
     ) {
-        self.delivery_attempts.count(match (outcome, attempt.http_status) {
-            (SendOutcome::Accepted, _) => "accepted",
-            (SendOutcome::Gone, _) => "gone",
-            (SendOutcome::Hopeless, _) => "not_sent",
-            (SendOutcome::Failed { .. }, Some(_)) => "rejected",
-            (SendOutcome::Failed { .. }, None) => "no_answer",
-        });
+        self.delivery_attempts
+            .count(match (outcome, attempt.http_status) {
+                (SendOutcome::Accepted, _) => "accepted",
+                (SendOutcome::Gone, _) => "gone",
+                (SendOutcome::Hopeless, _) => "not_sent",
+                (SendOutcome::Failed { .. }, Some(_)) => "rejected",
+                (SendOutcome::Failed { .. }, None) => "no_answer",
+            });
         self.delivery_attempt_duration.record(attempt.latency);
-        self.delivery_retries.increment(u64::from(claimed.attempts_before > 0));
+        self.delivery_retries
+            .increment(u64::from(claimed.attempts_before > 0));
         match state {
             _ if !held => self.stale_writes(Leased::Deliveries, 1),
             DeliveryState::Pending => self.deliveries.count("retry"),
@@ -253,14 +332,16 @@ impl Metrics {
     }
 
     /// Leases were to be prolonged.
-    pub(crate) fn leases(&self, lane: Leased, renewed: usize, lost: usize) {
-        self.leases_renewed.add(lane.as_str(), renewed as u64);
-        self.leases_lost.add(lane.as_str(), lost as u64);
+    pub(crate) fn leases(&self, endpoint_queue: Leased, renewed: usize, lost: usize) {
+        self.leases_renewed
+            .add(endpoint_queue.as_str(), renewed as u64);
+        self.leases_lost.add(endpoint_queue.as_str(), lost as u64);
     }
 
     /// Results were not written because the fence had risen.
-    pub(crate) fn stale_writes(&self, lane: Leased, number: usize) {
-        self.stale_writes.add(lane.as_str(), number as u64);
+    pub(crate) fn stale_writes(&self, endpoint_queue: Leased, number: usize) {
+        self.stale_writes
+            .add(endpoint_queue.as_str(), number as u64);
     }
 }
 

@@ -24,7 +24,9 @@ impl Registry {
         for metric in catalogue::ALL {
             if let Kind::Histogram(bounds) = metric.kind {
                 let matcher = Matcher::Full(metric.name.to_owned());
-                builder = builder.set_buckets_for_metric(matcher, bounds).expect("every histogram has bounds");
+                builder = builder
+                    .set_buckets_for_metric(matcher, bounds)
+                    .expect("every histogram has bounds");
             }
         }
         let recorder = builder.build_recorder();
@@ -32,7 +34,9 @@ impl Registry {
             match kind {
                 Kind::Counter => recorder.describe_counter((*name).into(), None, (*help).into()),
                 Kind::Gauge => recorder.describe_gauge((*name).into(), None, (*help).into()),
-                Kind::Histogram(_) => recorder.describe_histogram((*name).into(), None, (*help).into()),
+                Kind::Histogram(_) => {
+                    recorder.describe_histogram((*name).into(), None, (*help).into())
+                }
             }
         }
         Self(recorder)
@@ -51,7 +55,12 @@ impl Registry {
     }
 
     /// One counter for each value of a label, all of them there from the start: a rate needs the 0 before the 1.
-    pub(super) fn counters(&self, metric: &Metric, label: &'static str, values: &[&'static str]) -> Counters {
+    pub(super) fn counters(
+        &self,
+        metric: &Metric,
+        label: &'static str,
+        values: &[&'static str],
+    ) -> Counters {
         self.counters_with(metric, &[], label, values)
     }
 
@@ -63,7 +72,12 @@ impl Registry {
         values: &[&'static str],
     ) -> Counters {
         let counter = |value| self.counter(metric, &[labels, &[(label, value)]].concat());
-        Counters(values.iter().map(|value| (*value, counter(value))).collect())
+        Counters(
+            values
+                .iter()
+                .map(|value| (*value, counter(value)))
+                .collect(),
+        )
     }
 
     /// All figures as Prometheus reads them.
@@ -80,7 +94,10 @@ impl Registry {
 fn key(metric: &Metric, labels: Labels<'_>) -> Key {
     Key::from_parts(
         metric.name,
-        labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>(),
+        labels
+            .iter()
+            .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+            .collect::<Vec<_>>(),
     )
 }
 
@@ -114,17 +131,32 @@ const OTHER: &str = "(other)";
 
 impl<T> ByName<T> {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, known: RwLock::default() }
+        Self {
+            most,
+            known: RwLock::default(),
+        }
     }
 
     /// The figures of a name, made when it comes for the first time.
     pub(super) fn of(&self, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
-        if let Some(found) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(found) = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+        {
             return found.clone();
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let name = if known.contains_key(name) || known.len() < self.most { name } else { OTHER };
-        known.entry(name.to_owned()).or_insert_with(|| Arc::new(make(name))).clone()
+        let name = if known.contains_key(name) || known.len() < self.most {
+            name
+        } else {
+            OTHER
+        };
+        known
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(make(name)))
+            .clone()
     }
 }
 
@@ -143,7 +175,10 @@ mod tests {
             calls.increment(1);
         }
         let text = registry.text();
-        let mut series: Vec<&str> = text.lines().filter(|line| line.starts_with("wharf_plugin_calls_total")).collect();
+        let mut series: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("wharf_plugin_calls_total"))
+            .collect();
         series.sort_unstable();
         let expected = [
             r#"wharf_plugin_calls_total{plugin="(other)"} 98"#,
@@ -158,9 +193,18 @@ mod tests {
         for metric in catalogue::ALL {
             assert!(metric.name.starts_with("wharf_"), "{}", metric.name);
             let is_counter = matches!(metric.kind, Kind::Counter);
-            assert_eq!(is_counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(
+                is_counter,
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
             if let Kind::Histogram(bounds) = metric.kind {
-                assert!(metric.name.ends_with("_seconds") && bounds.is_sorted(), "{}", metric.name);
+                assert!(
+                    metric.name.ends_with("_seconds") && bounds.is_sorted(),
+                    "{}",
+                    metric.name
+                );
             }
         }
     }

@@ -23,16 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Readings(Mutex<Option<(Instant, Option<Backlogs>)>>);
 
 /// The gauges of one queue.
-pub(super) struct Lane {
+pub(super) struct EndpointQueue {
     depth: Gauge,
     oldest: Gauge,
 }
 
-impl Lane {
-    pub(super) fn new(registry: &Registry, lane: &str) -> Self {
+impl EndpointQueue {
+    pub(super) fn new(registry: &Registry, endpoint_queue: &str) -> Self {
         Self {
-            depth: registry.gauge(&catalogue::QUEUE_DEPTH, &[("lane", lane)]),
-            oldest: registry.gauge(&catalogue::QUEUE_OLDEST, &[("lane", lane)]),
+            depth: registry.gauge(
+                &catalogue::QUEUE_DEPTH,
+                &[("endpoint_queue", endpoint_queue)],
+            ),
+            oldest: registry.gauge(
+                &catalogue::QUEUE_OLDEST,
+                &[("endpoint_queue", endpoint_queue)],
+            ),
         }
     }
 
@@ -44,7 +50,8 @@ impl Lane {
         };
         #[expect(clippy::cast_precision_loss, reason = "counted up to ten thousand")]
         self.depth.set(depth as f64);
-        self.oldest.set(oldest.map_or(0.0, |since| now.since(since).as_secs_f64()));
+        self.oldest
+            .set(oldest.map_or(0.0, |since| now.since(since).as_secs_f64()));
     }
 }
 
@@ -53,19 +60,26 @@ impl App {
     pub async fn scrape(&self) -> String {
         let metrics = &self.0.metrics;
         let backlogs = self.backlogs().await;
-        metrics.database_up.set(if backlogs.is_some() { 1.0 } else { 0.0 });
+        metrics
+            .database_up
+            .set(if backlogs.is_some() { 1.0 } else { 0.0 });
         let now = self.0.clock.now();
         let by_lane = backlogs.map(|all| [all.sync, all.events, all.deliveries]);
-        for (at, lane) in metrics.queues.iter().enumerate() {
-            lane.set(by_lane.map(|all| all[at]), now);
+        for (at, endpoint_queue) in metrics.queues.iter().enumerate() {
+            endpoint_queue.set(by_lane.map(|all| all[at]), now);
         }
-        for figures in self.0.store.pools() {
+        for figures in self.0.ledger.pools() {
             let pool = ("pool", figures.pool);
             for (state, number) in [("used", figures.used), ("idle", figures.idle)] {
-                let connections = metrics.registry.gauge(&catalogue::DATABASE_CONNECTIONS, &[pool, ("state", state)]);
+                let connections = metrics
+                    .registry
+                    .gauge(&catalogue::DATABASE_CONNECTIONS, &[pool, ("state", state)]);
                 connections.set(f64::from(number));
             }
-            metrics.registry.gauge(&catalogue::DATABASE_CONNECTIONS_MAX, &[pool]).set(f64::from(figures.most));
+            metrics
+                .registry
+                .gauge(&catalogue::DATABASE_CONNECTIONS_MAX, &[pool])
+                .set(f64::from(figures.most));
         }
         metrics.registry.text()
     }
@@ -79,13 +93,16 @@ impl App {
             return backlogs;
         }
         let reading = async {
-            let mut conn = self.0.store.read().await?;
+            let mut conn = self.0.ledger.read().await?;
             queues::backlogs(&mut conn, self.0.clock.now()).await
         };
         let backlogs = match tokio::time::timeout(PATIENCE, reading).await {
             Ok(Ok(backlogs)) => Some(backlogs),
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the queues cannot be looked at");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the queues cannot be looked at"
+                );
                 None
             }
             Err(_) => {

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::{
     delivery::{self, PageArgs},
-    webhook::PaceArgs,
+    webhook::SpreadArgs,
 };
 use crate::{
     output::{self, Format, text},
@@ -54,7 +54,7 @@ struct RedriveArgs {
     #[arg(long)]
     since: Option<String>,
     #[command(flatten)]
-    pace: PaceArgs,
+    spread: SpreadArgs,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -65,17 +65,25 @@ pub(crate) async fn run(args: DeadLettersArgs, format: Format) -> anyhow::Result
         DeadLettersCommand::List(args) => {
             let [limit, cursor] = args.page.parameters();
             let parameters = [("webhookId", args.webhook), limit, cursor];
-            let page = Remote::new(args.remote)?.get("/dead-letters", &parameters).await?;
+            let page = Remote::new(args.remote)?
+                .get("/dead-letters", &parameters)
+                .await?;
             output::answer(format, &page, delivery::list)
         }
         DeadLettersCommand::Redrive(args) => {
-            let (per_minute, dry_run) = (args.pace.per_minute, args.pace.dry_run);
+            let (per_minute, dry_run) = (args.spread.per_minute, args.spread.dry_run);
             let body = json!({
                 "webhookId": args.webhook, "since": args.since, "perMinute": per_minute, "dryRun": dry_run,
             });
-            let redriven = Remote::new(args.remote)?.post("/dead-letters/redrive", body).await?;
+            let redriven = Remote::new(args.remote)?
+                .post("/dead-letters/redrive", body)
+                .await?;
             output::answer(format, &redriven, |redriven| {
-                let verb = if dry_run { "would be sent again" } else { "are being sent again" };
+                let verb = if dry_run {
+                    "would be sent again"
+                } else {
+                    "are being sent again"
+                };
                 format!("{} {verb}", text(&redriven["redriven"]))
             })
         }

@@ -70,7 +70,10 @@ pub(crate) struct PageArgs {
 impl PageArgs {
     /// As parameters of a query.
     pub(crate) fn parameters(&self) -> [(&'static str, Option<String>); 2] {
-        [("limit", self.limit.map(|limit| limit.to_string())), ("cursor", self.cursor.clone())]
+        [
+            ("limit", self.limit.map(|limit| limit.to_string())),
+            ("cursor", self.cursor.clone()),
+        ]
     }
 }
 
@@ -88,14 +91,21 @@ pub(crate) async fn run(args: DeliveryArgs, format: Format) -> anyhow::Result<()
         DeliveryCommand::List(args) => {
             let path = match (&args.of.webhook, &args.of.event) {
                 (Some(webhook), _) => format!("/webhooks/{webhook}/deliveries"),
-                (None, event) => format!("/events/{}/deliveries", event.as_deref().unwrap_or_default()),
+                (None, event) => format!(
+                    "/events/{}/deliveries",
+                    event.as_deref().unwrap_or_default()
+                ),
             };
             let [limit, cursor] = args.page.parameters();
-            let page = Remote::new(args.remote)?.get(&path, &[("state", args.state), limit, cursor]).await?;
+            let page = Remote::new(args.remote)?
+                .get(&path, &[("state", args.state), limit, cursor])
+                .await?;
             output::answer(format, &page, list)
         }
         DeliveryCommand::Show(one) => {
-            let delivery = Remote::new(one.remote)?.get(&format!("/deliveries/{}", one.id), &[]).await?;
+            let delivery = Remote::new(one.remote)?
+                .get(&format!("/deliveries/{}", one.id), &[])
+                .await?;
             output::answer(format, &delivery, show)
         }
         DeliveryCommand::Resend(one) => {
@@ -108,10 +118,31 @@ pub(crate) async fn run(args: DeliveryArgs, format: Format) -> anyhow::Result<()
 
 /// A page of deliveries, for people.
 pub(crate) fn list(page: &Value) -> String {
-    let header = ["ID", "EVENT", "WEBHOOK", "STATE", "ATTEMPTS", "NEXT", "LAST ERROR"];
-    let rows = page["items"].as_array().into_iter().flatten().map(|delivery| {
-        ["id", "event", "webhookId", "state", "attempt", "nextAttemptAt", "lastError"].map(|name| text(&delivery[name]))
-    });
+    let header = [
+        "ID",
+        "EVENT",
+        "WEBHOOK",
+        "STATE",
+        "ATTEMPTS",
+        "NEXT",
+        "LAST ERROR",
+    ];
+    let rows = page["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|delivery| {
+            [
+                "id",
+                "event",
+                "webhookId",
+                "state",
+                "attempt",
+                "nextAttemptAt",
+                "lastError",
+            ]
+            .map(|name| text(&delivery[name]))
+        });
     let table = table(header, rows);
     match page["nextCursor"].as_str() {
         Some(cursor) => format!("{table}\nmore: --cursor {cursor}"),
@@ -120,14 +151,41 @@ pub(crate) fn list(page: &Value) -> String {
 }
 
 fn show(delivery: &Value) -> String {
-    let about = ["id", "event", "eventId", "webhookId", "state", "nextAttemptAt", "createdAt"];
-    let about = table(["", ""], about.map(|name| [name.to_owned(), text(&delivery[name])]));
-    let attempts = delivery["attempts"].as_array().into_iter().flatten().map(|attempt| {
-        let latency = attempt["latencyMs"].as_f64().map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
-        let column = |name: &str| text(&attempt[name]);
-        [column("attempt"), column("startedAt"), latency, column("httpStatus"), column("error"), column("response")]
-    });
-    let attempts = table(["ATTEMPT", "STARTED", "TOOK", "STATUS", "ERROR", "ANSWER"], attempts);
+    let about = [
+        "id",
+        "event",
+        "eventId",
+        "webhookId",
+        "state",
+        "nextAttemptAt",
+        "createdAt",
+    ];
+    let about = table(
+        ["", ""],
+        about.map(|name| [name.to_owned(), text(&delivery[name])]),
+    );
+    let attempts = delivery["attempts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|attempt| {
+            let latency = attempt["latencyMs"]
+                .as_f64()
+                .map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
+            let column = |name: &str| text(&attempt[name]);
+            [
+                column("attempt"),
+                column("startedAt"),
+                latency,
+                column("httpStatus"),
+                column("error"),
+                column("response"),
+            ]
+        });
+    let attempts = table(
+        ["ATTEMPT", "STARTED", "TOOK", "STATUS", "ERROR", "ANSWER"],
+        attempts,
+    );
     format!("{about}\n\n{attempts}")
 }
 
@@ -137,9 +195,13 @@ mod tests {
 
     #[test]
     fn lists_say_where_they_go_on() {
-        let delivery = json!({"id": "d1", "event": "sync.failed", "attempt": 3, "lastError": "no\nway"});
+        let delivery =
+            json!({"id": "d1", "event": "sync.failed", "attempt": 3, "lastError": "no\nway"});
         let shown = list(&json!({"items": [delivery], "nextCursor": "d1"}));
-        assert!(shown.contains("sync.failed") && shown.ends_with("more: --cursor d1"), "{shown}");
+        assert!(
+            shown.contains("sync.failed") && shown.ends_with("more: --cursor d1"),
+            "{shown}"
+        );
         let attempt = json!({"attempt": 1, "latencyMs": 5.25, "httpStatus": 500, "response": "no"});
         let shown = show(&json!({"id": "d1", "attempts": [attempt]}));
         assert!(shown.contains("5.2 ms") && shown.contains("500"), "{shown}");

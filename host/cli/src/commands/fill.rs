@@ -3,7 +3,8 @@ use std::time::Instant;
 use clap::{Args, value_parser};
 use wharf_app::{App, StoreRegistration};
 use wharf_domain::{
-    AccessToken, Clock, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName, SystemClock,
+    AccessToken, Clock, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName,
+    SystemClock,
 };
 use wharf_store::fill;
 
@@ -37,7 +38,7 @@ pub(crate) struct FillArgs {
 pub(crate) async fn run(args: FillArgs) -> anyhow::Result<()> {
     args.settings.check()?;
     let host = wiring::open(&args.settings).await?;
-    host.store.migrate().await?;
+    host.ledger.migrate().await?;
     for number in 0..args.stores {
         register(&host.app, number).await?;
     }
@@ -46,12 +47,12 @@ pub(crate) async fn run(args: FillArgs) -> anyhow::Result<()> {
     let mut made = 0;
     for from in (1..=args.logs).step_by(usize::try_from(SET)?) {
         let to = args.logs.min(from + SET - 1);
-        made += fill::logs(&mut host.store.write().await?, ORGANIZATION, from, to, now).await?;
+        made += fill::logs(&mut host.ledger.write().await?, ORGANIZATION, from, to, now).await?;
         let (percent, seconds) = (to * 100 / args.logs, began.elapsed().as_secs());
         tracing::info!(logs = to, of = args.logs, percent, seconds, "filling");
     }
     tracing::info!("counting");
-    fill::finish(&mut host.store.write().await?, ORGANIZATION).await?;
+    fill::finish(&mut host.ledger.write().await?, ORGANIZATION).await?;
     let seconds = began.elapsed().as_secs();
     tracing::info!(made, stores = args.stores, seconds, "filled");
     host.close().await;

@@ -19,28 +19,59 @@ Examples:
 It ends with an error at the first answer that the next step cannot build on.")]
 pub(crate) struct FlowArgs {
     /// Where the host is
-    #[arg(long, env = "BASE_URL", value_name = "BASE_URL", default_value = "http://localhost:3000")]
+    #[arg(
+        long,
+        env = "BASE_URL",
+        value_name = "BASE_URL",
+        default_value = "http://localhost:3000"
+    )]
     base_url: String,
     /// Whose store it is
     #[arg(long, env = "ORG_ID", value_name = "ORG_ID", default_value = "org-1")]
     org_id: String,
     /// The marketplace, as a plugin serves it
-    #[arg(long, env = "MARKETPLACE", value_name = "MARKETPLACE", default_value = "etsy")]
+    #[arg(
+        long,
+        env = "MARKETPLACE",
+        value_name = "MARKETPLACE",
+        default_value = "etsy"
+    )]
     marketplace: String,
     /// The store's id at the marketplace
-    #[arg(long, env = "EXTERNAL_STORE_ID", value_name = "EXTERNAL_STORE_ID", default_value = "ext-100")]
+    #[arg(
+        long,
+        env = "EXTERNAL_STORE_ID",
+        value_name = "EXTERNAL_STORE_ID",
+        default_value = "ext-100"
+    )]
     external_store_id: String,
     /// The store's name
-    #[arg(long, env = "STORE_NAME", value_name = "STORE_NAME", default_value = "My Etsy Store")]
+    #[arg(
+        long,
+        env = "STORE_NAME",
+        value_name = "STORE_NAME",
+        default_value = "My Etsy Store"
+    )]
     store_name: String,
     /// The store's access token at the marketplace
-    #[arg(long, env = "ACCESS_TOKEN", value_name = "ACCESS_TOKEN", default_value = "token-v2", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ACCESS_TOKEN",
+        value_name = "ACCESS_TOKEN",
+        default_value = "token-v2",
+        hide_env_values = true
+    )]
     access_token: String,
     /// The store's currency
     #[arg(long, env = "CURRENCY", value_name = "CURRENCY", default_value = "USD")]
     currency: String,
     /// Where webhooks are to go
-    #[arg(long, env = "WEBHOOK_URL", value_name = "WEBHOOK_URL", default_value = "http://127.0.0.1:4000/webhook")]
+    #[arg(
+        long,
+        env = "WEBHOOK_URL",
+        value_name = "WEBHOOK_URL",
+        default_value = "http://127.0.0.1:4000/webhook"
+    )]
     webhook_url: String,
     /// The receipts to import, one after the other
     #[arg(
@@ -54,7 +85,11 @@ pub(crate) struct FlowArgs {
 }
 
 /// What a value in a query must not hold as it is.
-const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// One request and its answer.
 #[derive(Serialize)]
@@ -78,7 +113,12 @@ pub(crate) async fn run(args: FlowArgs, format: Format) -> anyhow::Result<()> {
     // A host on this machine is not to be reached through a proxy of the environment.
     let client = Client::builder().no_proxy().build()?;
     let base_url = args.base_url.trim_end_matches('/').to_owned();
-    let mut flow = Flow { client, base_url, format, steps: Vec::new() };
+    let mut flow = Flow {
+        client,
+        base_url,
+        format,
+        steps: Vec::new(),
+    };
     let result = flow.walk(&args).await;
     if format == Format::Json {
         let error = result.as_ref().err().map(ToString::to_string);
@@ -91,11 +131,24 @@ impl Flow {
     async fn walk(&mut self, args: &FlowArgs) -> anyhow::Result<()> {
         let token = self.register_store(args).await?;
         for receipt in args.receipts.iter().map(|receipt| receipt.trim()) {
-            let answer = self.post("/orders/import", &json!({"syncToken": token, "receipt": receipt})).await?;
-            ensure!(answer["success"].is_boolean(), "the import of {receipt} says nothing of success");
+            let answer = self
+                .post(
+                    "/orders/import",
+                    &json!({"syncToken": token, "receipt": receipt}),
+                )
+                .await?;
+            ensure!(
+                answer["success"].is_boolean(),
+                "the import of {receipt} says nothing of success"
+            );
         }
-        let status = self.get(&format!("/stores/sync-status?syncToken={token}")).await?;
-        ensure!(status["syncStatus"].is_string(), "the answer holds no syncStatus");
+        let status = self
+            .get(&format!("/stores/sync-status?syncToken={token}"))
+            .await?;
+        ensure!(
+            status["syncStatus"].is_string(),
+            "the answer holds no syncStatus"
+        );
         self.register_webhooks(args).await
     }
 
@@ -109,20 +162,34 @@ impl Flow {
             "currency": args.currency,
         });
         let answer = self.post("/stores/register", &store).await?;
-        answer["syncToken"].as_str().map(Into::into).context("the registration holds no syncToken")
+        answer["syncToken"]
+            .as_str()
+            .map(Into::into)
+            .context("the registration holds no syncToken")
     }
 
     async fn register_webhooks(&mut self, args: &FlowArgs) -> anyhow::Result<()> {
-        const EVENTS: [EventKind; 3] = [EventKind::SyncStarted, EventKind::SyncCompleted, EventKind::SyncFailed];
+        const EVENTS: [EventKind; 3] = [
+            EventKind::SyncStarted,
+            EventKind::SyncCompleted,
+            EventKind::SyncFailed,
+        ];
         for event in EVENTS.map(EventKind::as_str) {
             let webhook = json!({"organizationId": args.org_id, "event": event, "targetUrl": args.webhook_url});
             self.post("/webhooks/register", &webhook).await?;
         }
         let organization = utf8_percent_encode(&args.org_id, IN_A_QUERY);
-        let list = self.get(&format!("/webhooks?organizationId={organization}")).await?;
+        let list = self
+            .get(&format!("/webhooks?organizationId={organization}"))
+            .await?;
         for event in EVENTS.map(EventKind::as_str) {
-            let is_ours = |hook: &Value| hook["event"] == event && hook["targetUrl"] == args.webhook_url;
-            ensure!(list.as_array().is_some_and(|hooks| hooks.iter().any(is_ours)), "the list holds no {event}");
+            let is_ours =
+                |hook: &Value| hook["event"] == event && hook["targetUrl"] == args.webhook_url;
+            ensure!(
+                list.as_array()
+                    .is_some_and(|hooks| hooks.iter().any(is_ours)),
+                "the list holds no {event}"
+            );
         }
         Ok(())
     }
@@ -135,23 +202,46 @@ impl Flow {
         self.ask(Method::GET, path, None).await
     }
 
-    async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.client.request(method.clone(), format!("{}{path}", self.base_url));
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let mut request = self
+            .client
+            .request(method.clone(), format!("{}{path}", self.base_url));
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable = || format!("{} does not answer; is `wharf serve` running there?", self.base_url);
+        let unreachable = || {
+            format!(
+                "{} does not answer; is `wharf serve` running there?",
+                self.base_url
+            )
+        };
         let response = request.send().await.with_context(unreachable)?;
         let status = response.status();
         let text = response.text().await?;
         let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        let step = Step { method: method.to_string(), path: path.into(), status: status.as_u16(), answer };
+        let step = Step {
+            method: method.to_string(),
+            path: path.into(),
+            status: status.as_u16(),
+            answer,
+        };
         if self.format == Format::Text {
-            output::line(&format!("{} {}\n{} {:#}\n", step.method, step.path, step.status, step.answer));
+            output::line(&format!(
+                "{} {}\n{} {:#}\n",
+                step.method, step.path, step.status, step.answer
+            ));
         }
         let answer = step.answer.clone();
         self.steps.push(step);
-        ensure!(status == StatusCode::OK, "{method} {path} answered {status}, not 200 OK");
+        ensure!(
+            status == StatusCode::OK,
+            "{method} {path} answered {status}, not 200 OK"
+        );
         Ok(answer)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct MigrateArgs {
 /// Applies the migrations that are missing.
 pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<()> {
     args.database.check()?;
-    let store = wiring::open_store(&args.data, &args.database).await?;
+    let store = wiring::open_ledger(&args.data, &args.database).await?;
     store.migrate().await?;
     store.close().await;
     tracing::info!("the schema is up to date");

@@ -59,7 +59,7 @@ struct Mock {
 }
 
 /// The most that a webhook may hold, in bytes.
-const MOST: usize = 16 * 1024 * 1024;
+const MAX: usize = 16 * 1024 * 1024;
 
 /// Receives until a signal comes.
 pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<()> {
@@ -68,22 +68,41 @@ pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<(
     announce(&listener, style, "the webhook receiver")?;
     let router = Router::new()
         .fallback(post(receive).fallback(other_method))
-        .layer(DefaultBodyLimit::max(MOST))
-        .with_state(Arc::new(Mock { style, secrets: args.secrets, seed_secret: args.seed_secret }));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
+        .layer(DefaultBodyLimit::max(MAX))
+        .with_state(Arc::new(Mock {
+            style,
+            secrets: args.secrets,
+            seed_secret: args.seed_secret,
+        }));
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await?;
     Ok(())
 }
 
 async fn other_method() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({"error": "Method not allowed"}))).into_response()
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        Json(json!({"error": "Method not allowed"})),
+    )
+        .into_response()
 }
 
-async fn receive(State(mock): State<Arc<Mock>>, uri: Uri, headers: HeaderMap, bytes: Bytes) -> Response {
-    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
+async fn receive(
+    State(mock): State<Arc<Mock>>,
+    uri: Uri,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Response {
+    let body =
+        serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
     let verdict = mock.verdict(&headers, &bytes, SystemClock.now());
     let (status, answer) = match &verdict {
         Some(Err(why)) => (StatusCode::UNAUTHORIZED, json!({"error": why})),
-        _ if is_to_fail(&headers, &body) => (StatusCode::INTERNAL_SERVER_ERROR, json!({"error": "failed as asked"})),
+        _ if is_to_fail(&headers, &body) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            json!({"error": "failed as asked"}),
+        ),
         _ => (StatusCode::OK, json!({"received": true})),
     };
     let verdict = verdict.map(|verdict| verdict.map_or_else(|why| why, |()| "valid"));
@@ -93,20 +112,40 @@ async fn receive(State(mock): State<Arc<Mock>>, uri: Uri, headers: HeaderMap, by
 
 impl Mock {
     /// Whether the signatures are right, as far as secrets were given; `None` without any.
-    fn verdict(&self, headers: &HeaderMap, body: &[u8], now: Time) -> Option<Result<(), &'static str>> {
-        let standard = (!self.secrets.is_empty()).then(|| check_standard(&self.secrets, headers, body, now));
-        let seed = self.seed_secret.as_ref().map(|secret| check_seed(secret, headers, body));
-        standard.map(|standard| standard.and(seed.unwrap_or(Ok(())))).or(seed)
+    fn verdict(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Time,
+    ) -> Option<Result<(), &'static str>> {
+        let standard =
+            (!self.secrets.is_empty()).then(|| check_standard(&self.secrets, headers, body, now));
+        let seed = self
+            .seed_secret
+            .as_ref()
+            .map(|secret| check_seed(secret, headers, body));
+        standard
+            .map(|standard| standard.and(seed.unwrap_or(Ok(()))))
+            .or(seed)
     }
 }
 
 /// As Standard Webhooks tells receivers to: the time is recent, and one of the signatures is by one of the secrets.
-fn check_standard(secrets: &[EndpointSecret], headers: &HeaderMap, body: &[u8], now: Time) -> Result<(), &'static str> {
+fn check_standard(
+    secrets: &[EndpointSecret],
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Time,
+) -> Result<(), &'static str> {
     const TOLERANCE: Duration = Duration::from_secs(5 * 60);
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let id = header("webhook-id").and_then(|id| id.parse().ok()).ok_or("webhook-id is missing or wrong")?;
+    let id = header("webhook-id")
+        .and_then(|id| id.parse().ok())
+        .ok_or("webhook-id is missing or wrong")?;
     let seconds: Option<i64> = header("webhook-timestamp").and_then(|seconds| seconds.parse().ok());
-    let sent_at = seconds.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Time::from_micros);
+    let sent_at = seconds
+        .and_then(|seconds| seconds.checked_mul(1_000_000))
+        .map(Time::from_micros);
     let sent_at = sent_at.ok_or("webhook-timestamp is missing or wrong")?;
     if now.since(sent_at).max(sent_at.since(now)) > TOLERANCE {
         return Err("webhook-timestamp is too far from now");
@@ -116,17 +155,29 @@ fn check_standard(secrets: &[EndpointSecret], headers: &HeaderMap, body: &[u8], 
         let expected = standard_signature(secret, id, sent_at, body);
         given.split(' ').any(|given| given == expected)
     };
-    if secrets.iter().any(fits) { Ok(()) } else { Err("webhook-signature is wrong") }
+    if secrets.iter().any(fits) {
+        Ok(())
+    } else {
+        Err("webhook-signature is wrong")
+    }
 }
 
 fn check_seed(secret: &SecretString, headers: &HeaderMap, body: &[u8]) -> Result<(), &'static str> {
-    let given = headers.get("x-webhook-signature").ok_or("x-webhook-signature is missing")?;
+    let given = headers
+        .get("x-webhook-signature")
+        .ok_or("x-webhook-signature is missing")?;
     let expected = seed_signature(secret.expose_secret().as_bytes(), body);
-    if given.as_bytes() == expected.as_bytes() { Ok(()) } else { Err("x-webhook-signature is wrong") }
+    if given.as_bytes() == expected.as_bytes() {
+        Ok(())
+    } else {
+        Err("x-webhook-signature is wrong")
+    }
 }
 
 fn is_to_fail(headers: &HeaderMap, body: &Value) -> bool {
-    let asked = headers.get("x-fail").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let asked = headers
+        .get("x-fail")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let ends_in_five = |receipt: &Value| match receipt {
         Value::String(text) => text.ends_with('5'),
         Value::Number(number) => number.to_string().ends_with('5'),
@@ -136,7 +187,14 @@ fn is_to_fail(headers: &HeaderMap, body: &Value) -> bool {
 }
 
 /// What was received is this command's result: on stdout, for programs in the shape of a log line.
-fn show(style: Style, uri: &Uri, headers: &HeaderMap, body: &Value, status: StatusCode, verdict: Option<&'static str>) {
+fn show(
+    style: Style,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Value,
+    status: StatusCode,
+    verdict: Option<&'static str>,
+) {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let event_id = header("x-event-id").or(header("webhook-id"));
     match style {
@@ -145,7 +203,9 @@ fn show(style: Style, uri: &Uri, headers: &HeaderMap, body: &Value, status: Stat
             status.as_u16(),
             uri.path(),
             event_id.unwrap_or("without an id"),
-            verdict.map(|verdict| format!(", signature: {verdict}")).unwrap_or_default(),
+            verdict
+                .map(|verdict| format!(", signature: {verdict}"))
+                .unwrap_or_default(),
         )),
         Style::Programs => output::line(
             &json!({
@@ -179,10 +239,22 @@ mod tests {
         let by = |secret: &EndpointSecret, body: &[u8], at: Time| {
             let signature = format!("v1,AAAA {}", standard_signature(secret, id, at, body));
             HeaderMap::from_iter([
-                ("webhook-id".parse().expect("a name"), id.to_string().parse().expect("a value")),
-                ("webhook-timestamp".parse().expect("a name"), at.as_seconds().into()),
-                ("webhook-signature".parse().expect("a name"), signature.parse().expect("a value")),
-                ("x-webhook-signature".parse().expect("a name"), seed_signature(b"s", body).parse().expect("a value")),
+                (
+                    "webhook-id".parse().expect("a name"),
+                    id.to_string().parse().expect("a value"),
+                ),
+                (
+                    "webhook-timestamp".parse().expect("a name"),
+                    at.as_seconds().into(),
+                ),
+                (
+                    "webhook-signature".parse().expect("a name"),
+                    signature.parse().expect("a value"),
+                ),
+                (
+                    "x-webhook-signature".parse().expect("a name"),
+                    seed_signature(b"s", body).parse().expect("a value"),
+                ),
             ])
         };
         let mock = |secrets: &[&EndpointSecret], seed: Option<&str>| Mock {
@@ -193,16 +265,32 @@ mod tests {
         let old = EndpointSecret::from_random([2; 32]);
         let good = by(&secret, b"{}", now);
         assert_eq!(mock(&[], None).verdict(&good, b"{}", now), None);
-        assert_eq!(mock(&[&old, &secret], Some("s")).verdict(&good, b"{}", now), Some(Ok(())));
+        assert_eq!(
+            mock(&[&old, &secret], Some("s")).verdict(&good, b"{}", now),
+            Some(Ok(()))
+        );
         let late = now + Duration::from_secs(301);
         let both = mock(&[&secret], Some("other"));
-        assert_eq!(both.verdict(&good, b"{}", now), Some(Err("x-webhook-signature is wrong")));
+        assert_eq!(
+            both.verdict(&good, b"{}", now),
+            Some(Err("x-webhook-signature is wrong"))
+        );
         let one = mock(&[&secret], None);
         for (headers, body, at, why) in [
             (&good, &b"{ }"[..], now, "webhook-signature is wrong"),
-            (&by(&old, b"{}", now), b"{}", now, "webhook-signature is wrong"),
+            (
+                &by(&old, b"{}", now),
+                b"{}",
+                now,
+                "webhook-signature is wrong",
+            ),
             (&good, b"{}", late, "webhook-timestamp is too far from now"),
-            (&HeaderMap::new(), b"{}", now, "webhook-id is missing or wrong"),
+            (
+                &HeaderMap::new(),
+                b"{}",
+                now,
+                "webhook-id is missing or wrong",
+            ),
         ] {
             assert_eq!(one.verdict(headers, body, at), Some(Err(why)));
         }
@@ -211,14 +299,27 @@ mod tests {
     #[test]
     fn fails_when_asked_and_for_receipts_that_end_in_five() {
         let fails = |body: Value| is_to_fail(&HeaderMap::new(), &body);
-        for body in [json!({"receipt": "RL15"}), json!({"data": {"receipt": "5"}}), json!({"receipt": 105})] {
+        for body in [
+            json!({"receipt": "RL15"}),
+            json!({"data": {"receipt": "5"}}),
+            json!({"receipt": 105}),
+        ] {
             assert!(fails(body));
         }
-        for body in [json!({}), json!("5"), json!({"receipt": "51"}), json!({"data": {"receipt": ["5"]}})] {
+        for body in [
+            json!({}),
+            json!("5"),
+            json!({"receipt": "51"}),
+            json!({"data": {"receipt": ["5"]}}),
+        ] {
             assert!(!fails(body));
         }
-        let asked =
-            |value| HeaderMap::from_iter([("x-fail".parse().expect("a name"), HeaderValue::from_static(value))]);
+        let asked = |value| {
+            HeaderMap::from_iter([(
+                "x-fail".parse().expect("a name"),
+                HeaderValue::from_static(value),
+            )])
+        };
         assert!(is_to_fail(&asked("true"), &Value::Null));
         assert!(!is_to_fail(&asked("false"), &Value::Null));
     }

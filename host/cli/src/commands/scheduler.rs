@@ -20,7 +20,7 @@ pub(crate) struct SchedulerArgs {
     /// Which scheduler
     kind: Kind,
     #[command(flatten)]
-    pace: Pace,
+    repeat: Repeat,
     #[command(flatten)]
     settings: Settings,
 }
@@ -33,7 +33,7 @@ enum Kind {
 
 #[derive(Args)]
 #[group(multiple = false)]
-struct Pace {
+struct Repeat {
     /// One pass (the default)
     #[arg(long)]
     once: bool,
@@ -47,7 +47,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 
 /// Looks once or until a signal comes.
 pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<()> {
-    if args.pace.again {
+    if args.repeat.again {
         let role = match args.kind {
             Kind::Sync => Role::SyncScheduler,
             Kind::Callback => Role::CallbackScheduler,

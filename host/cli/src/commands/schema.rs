@@ -1,5 +1,5 @@
 use clap::Args;
-use wharf_store::{Backend, Store};
+use wharf_store::{Backend, Ledger};
 
 use crate::{
     output,
@@ -20,7 +20,7 @@ pub(crate) struct SchemaArgs {
 /// Prints the migrations for the database that DATABASE_URL names, which is not asked.
 pub(crate) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
     args.database.check()?;
-    output::line(&Store::schema(match args.database.deployment() {
+    output::line(&Ledger::schema(match args.database.deployment() {
         Deployment::Embedded => Backend::Sqlite,
         Deployment::Shared => Backend::Postgres,
     }));

@@ -61,24 +61,38 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
     args.settings.check()?;
     args.admin_token.check()?;
     let mock_credentials = mock_credentials::from_environment()?;
-    let roles = if args.roles.is_empty() { Role::value_variants() } else { &args.roles };
+    let roles = if args.roles.is_empty() {
+        Role::value_variants()
+    } else {
+        &args.roles
+    };
     let stop = shutdown::on_signal()?;
     let host = wiring::open(&args.settings).await?;
-    host.store.migrate().await.context("the schema cannot be brought up to date")?;
+    host.ledger
+        .migrate()
+        .await
+        .context("the schema cannot be brought up to date")?;
     let mut running = Running::new();
     serve_metrics(&args.settings, &host, &stop, &mut running).await?;
     if roles.contains(&Role::Api) {
         let deployment = args.settings.database.deployment();
         let api = ApiSettings {
             mock_credentials,
-            admin_token: args.admin_token.of_host(deployment, &args.settings.data, style)?,
+            admin_token: args
+                .admin_token
+                .of_host(deployment, &args.settings.data, style)?,
             request_timeout: args.listen.request_timeout,
             metrics: args.settings.metrics_addr.is_none(),
             ..ApiSettings::default()
         };
         let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
         announce(&listener, style, "wharf")?;
-        serve_http(listener, wharf_api::router(host.app.clone(), api), &stop, &mut running);
+        serve_http(
+            listener,
+            wharf_api::router(host.app.clone(), api),
+            &stop,
+            &mut running,
+        );
     }
     start(roles, &host, &stop, &mut running);
     let result = until_stopped(running, &stop, args.settings.shutdown_grace).await;
@@ -106,22 +120,38 @@ async fn serve_metrics(
     stop: &CancellationToken,
     running: &mut Running,
 ) -> anyhow::Result<()> {
-    let Some(address) = settings.metrics_addr else { return Ok(()) };
+    let Some(address) = settings.metrics_addr else {
+        return Ok(());
+    };
     let listener = listen(address).await.context("METRICS_ADDR")?;
     tracing::info!(metricsAddress = %listener.local_addr()?, "metrics are served");
-    serve_http(listener, wharf_api::metrics_router(host.app.clone()), stop, running);
+    serve_http(
+        listener,
+        wharf_api::metrics_router(host.app.clone()),
+        stop,
+        running,
+    );
     Ok(())
 }
 
-fn serve_http(listener: TcpListener, router: Router, stop: &CancellationToken, running: &mut Running) {
+fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    stop: &CancellationToken,
+    running: &mut Running,
+) {
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server =
+        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     running.spawn(async { Ok(server.await?) });
 }
 
 /// Starts every role but the API.
 fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Running) {
-    for role in Role::value_variants().iter().filter(|role| roles.contains(role)) {
+    for role in Role::value_variants()
+        .iter()
+        .filter(|role| roles.contains(role))
+    {
         let (app, stop) = (host.app.clone(), stop.clone());
         running.spawn(async move {
             match role {
@@ -144,7 +174,11 @@ fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Ru
 
 /// Waits for the signal, and then for what is in flight, at most as long as `grace`. A part that ends by itself takes
 /// the others with it: a supervisor restarts a process, but nobody sees a missing part.
-async fn until_stopped(mut running: Running, stop: &CancellationToken, grace: Duration) -> anyhow::Result<()> {
+async fn until_stopped(
+    mut running: Running,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
     let result = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
@@ -157,14 +191,18 @@ async fn until_stopped(mut running: Running, stop: &CancellationToken, grace: Du
     stop.cancel();
     let drained = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, drained).await.is_err() {
-        tracing::warn!("SHUTDOWN_GRACE is over: what is still in flight is left to others, who take it over");
+        tracing::warn!(
+            "SHUTDOWN_GRACE is over: what is still in flight is left to others, who take it over"
+        );
     }
     result
 }
 
 /// Listens at an address.
 pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Tells where somebody listens: programs read the log, people the line.

@@ -83,12 +83,12 @@ struct RecoverArgs {
     #[arg(long)]
     since: String,
     #[command(flatten)]
-    pace: PaceArgs,
+    spread: SpreadArgs,
 }
 
 /// How to go about many deliveries.
 #[derive(Args)]
-pub(crate) struct PaceArgs {
+pub(crate) struct SpreadArgs {
     /// So many a minute; default: as fast as the webhooks take them
     #[arg(long)]
     pub(crate) per_minute: Option<u32>,
@@ -105,15 +105,21 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
             output::answer(format, &webhooks, list)
         }
         WebhookCommand::Show(one) => {
-            let webhook = Remote::new(one.remote)?.get(&format!("/webhooks/{}", one.id), &[]).await?;
+            let webhook = Remote::new(one.remote)?
+                .get(&format!("/webhooks/{}", one.id), &[])
+                .await?;
             output::answer(format, &webhook, show)
         }
         WebhookCommand::Test(one) => {
             let sent = post(one, "test", json!({})).await?;
-            output::answer(format, &sent, |sent| format!("sent: wharf delivery show {}", text(&sent["deliveryId"])))
+            output::answer(format, &sent, |sent| {
+                format!("sent: wharf delivery show {}", text(&sent["deliveryId"]))
+            })
         }
         WebhookCommand::Secret(one) => {
-            let secret = Remote::new(one.remote)?.get(&format!("/webhooks/{}/secret", one.id), &[]).await?;
+            let secret = Remote::new(one.remote)?
+                .get(&format!("/webhooks/{}/secret", one.id), &[])
+                .await?;
             output::answer(format, &secret, secrets)
         }
         WebhookCommand::Rotate(args) => {
@@ -129,33 +135,55 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
             let webhook = post(args.one, "disable", json!({"reason": args.reason})).await?;
             output::answer(format, &webhook, show)
         }
-        WebhookCommand::Recover(RecoverArgs { one, since, pace }) => {
-            let body = json!({"since": since, "perMinute": pace.per_minute, "dryRun": pace.dry_run});
+        WebhookCommand::Recover(RecoverArgs { one, since, spread }) => {
+            let body =
+                json!({"since": since, "perMinute": spread.per_minute, "dryRun": spread.dry_run});
             let recovered = post(one, "recover", body).await?;
             output::answer(format, &recovered, |recovered| {
-                let verb = if pace.dry_run { "would be sent" } else { "are being sent" };
-                format!("{} failed and {} missed {verb}", text(&recovered["failed"]), text(&recovered["missed"]))
+                let verb = if spread.dry_run {
+                    "would be sent"
+                } else {
+                    "are being sent"
+                };
+                format!(
+                    "{} failed and {} missed {verb}",
+                    text(&recovered["failed"]),
+                    text(&recovered["missed"])
+                )
             })
         }
     }
 }
 
 async fn post(one: OneArgs, action: &str, body: Value) -> anyhow::Result<Value> {
-    Remote::new(one.remote)?.post(&format!("/webhooks/{}/{action}", one.id), body).await
+    Remote::new(one.remote)?
+        .post(&format!("/webhooks/{}/{action}", one.id), body)
+        .await
 }
 
 fn list(webhooks: &Value) -> String {
     let header = ["ID", "EVENT", "URL", "SHAPER", "RATE", "STATE"];
     let rows = webhooks.as_array().into_iter().flatten().map(|webhook| {
         let column = |name: &str| text(&webhook[name]);
-        let rate = webhook["ratePerMinute"].as_i64().map_or_else(|| "-".into(), |rate| format!("{rate}/min"));
-        [column("id"), column("event"), column("targetUrl"), column("shaper"), rate, state(webhook)]
+        let rate = webhook["ratePerMinute"]
+            .as_i64()
+            .map_or_else(|| "-".into(), |rate| format!("{rate}/min"));
+        [
+            column("id"),
+            column("event"),
+            column("targetUrl"),
+            column("shaper"),
+            rate,
+            state(webhook),
+        ]
     });
     table(header, rows)
 }
 
 fn state(webhook: &Value) -> String {
-    let failures = webhook["health"]["consecutiveFailures"].as_i64().unwrap_or(0);
+    let failures = webhook["health"]["consecutiveFailures"]
+        .as_i64()
+        .unwrap_or(0);
     if webhook["isActive"] == false {
         format!("disabled: {}", text(&webhook["disabledReason"]))
     } else if let Some(until) = webhook["health"]["pausedUntil"].as_str() {
@@ -174,8 +202,19 @@ fn show(webhook: &Value) -> String {
         ("event", text(&webhook["event"])),
         ("url", text(&webhook["targetUrl"])),
         ("shaper", text(&webhook["shaper"])),
-        ("signatures", if webhook["asymmetric"] == true { "v1, v1a" } else { "v1" }.into()),
-        ("rate", rate.map_or_else(|| "no limit".into(), |rate| format!("{rate} a minute"))),
+        (
+            "signatures",
+            if webhook["asymmetric"] == true {
+                "v1, v1a"
+            } else {
+                "v1"
+            }
+            .into(),
+        ),
+        (
+            "rate",
+            rate.map_or_else(|| "no limit".into(), |rate| format!("{rate} a minute")),
+        ),
         ("state", state(webhook)),
         ("failing since", text(&webhook["health"]["failingSince"])),
         ("registered", text(&webhook["createdAt"])),
@@ -185,9 +224,17 @@ fn show(webhook: &Value) -> String {
 }
 
 fn secrets(secret: &Value) -> String {
-    let ends = secret["previousSecretsUntil"].as_array().into_iter().flatten();
-    let ends: String = ends.map(|end| format!("\na secret before it signs too until {}", text(end))).collect();
-    let public = secret["publicKey"].as_str().map(|key| format!("\npublic key of v1a: {key}")).unwrap_or_default();
+    let ends = secret["previousSecretsUntil"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let ends: String = ends
+        .map(|end| format!("\na secret before it signs too until {}", text(end)))
+        .collect();
+    let public = secret["publicKey"]
+        .as_str()
+        .map(|key| format!("\npublic key of v1a: {key}"))
+        .unwrap_or_default();
     format!("{}{public}{ends}", text(&secret["secret"]))
 }
 
@@ -199,14 +246,29 @@ mod tests {
     fn a_state_says_what_an_operator_asks_first() {
         let health = json!({"consecutiveFailures": 12, "pausedUntil": "2026-01-01T00:00:00.000Z"});
         for (webhook, expected) in [
-            (json!({"isActive": true, "health": {"consecutiveFailures": 0}}), "active"),
-            (json!({"isActive": true, "health": {"consecutiveFailures": 2}}), "active, 2 failures in a row"),
-            (json!({"isActive": true, "health": health}), "paused until 2026-01-01T00:00:00.000Z after 12 failures"),
-            (json!({"isActive": false, "disabledReason": "410", "health": health}), "disabled: 410"),
+            (
+                json!({"isActive": true, "health": {"consecutiveFailures": 0}}),
+                "active",
+            ),
+            (
+                json!({"isActive": true, "health": {"consecutiveFailures": 2}}),
+                "active, 2 failures in a row",
+            ),
+            (
+                json!({"isActive": true, "health": health}),
+                "paused until 2026-01-01T00:00:00.000Z after 12 failures",
+            ),
+            (
+                json!({"isActive": false, "disabledReason": "410", "health": health}),
+                "disabled: 410",
+            ),
         ] {
             assert_eq!(state(&webhook), expected);
         }
         let secret = json!({"secret": "whsec_a", "previousSecretsUntil": ["tomorrow"]});
-        assert_eq!(secrets(&secret), "whsec_a\na secret before it signs too until tomorrow");
+        assert_eq!(
+            secrets(&secret),
+            "whsec_a\na secret before it signs too until tomorrow"
+        );
     }
 }

@@ -27,7 +27,10 @@ pub(crate) struct SettingError {
 impl SettingError {
     /// The setting's name, and what is wrong with it: `must be ...`. Never its value.
     pub(crate) fn new(name: impl Into<String>, why: &'static str) -> Self {
-        Self { name: name.into(), why }
+        Self {
+            name: name.into(),
+            why,
+        }
     }
 }
 
@@ -43,7 +46,12 @@ impl std::error::Error for SettingError {}
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArgs {
     /// The folder of the embedded database, its key file and compiled plugins
-    #[arg(long, env = "WHARF_DATA_DIR", value_name = "WHARF_DATA_DIR", default_value = ".wharf")]
+    #[arg(
+        long,
+        env = "WHARF_DATA_DIR",
+        value_name = "WHARF_DATA_DIR",
+        default_value = ".wharf"
+    )]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -52,7 +60,12 @@ pub(crate) struct DataArgs {
 #[command(next_help_heading = "Database")]
 pub(crate) struct DatabaseArgs {
     /// `postgres://...`, or `sqlite:PATH` or a path for SQLite. Default: SQLite in the data folder
-    #[arg(long, env = "DATABASE_URL", value_name = "DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "DATABASE_URL",
+        hide_env_values = true
+    )]
     database_url: Option<SecretString>,
     /// Most connections at a time
     #[arg(long, env = "DATABASE_POOL", value_name = "DATABASE_POOL", default_value = "16",
@@ -84,7 +97,11 @@ impl DatabaseArgs {
             let url = url.expose_secret();
             url.starts_with("postgres:") || url.starts_with("postgresql:")
         };
-        if self.database_url.as_ref().is_some_and(is_postgres) { Deployment::Shared } else { Deployment::Embedded }
+        if self.database_url.as_ref().is_some_and(is_postgres) {
+            Deployment::Shared
+        } else {
+            Deployment::Embedded
+        }
     }
 
     /// The URL, by default a file in the data folder.
@@ -98,9 +115,13 @@ impl DatabaseArgs {
     /// Refuses a URL that is neither PostgreSQL's nor SQLite's.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         let refuse = |why| Err(SettingError::new("DATABASE_URL", why));
-        let Some(url) = self.database_url.as_ref().map(SecretString::expose_secret) else { return Ok(()) };
+        let Some(url) = self.database_url.as_ref().map(SecretString::expose_secret) else {
+            return Ok(());
+        };
         match (self.deployment(), url.split_once("://")) {
-            (Deployment::Shared, _) if reqwest::Url::parse(url).is_err() => refuse("is not a valid postgres:// URL"),
+            (Deployment::Shared, _) if reqwest::Url::parse(url).is_err() => {
+                refuse("is not a valid postgres:// URL")
+            }
             (Deployment::Embedded, Some((scheme, _))) if scheme != "sqlite" => {
                 refuse("must be postgres://..., sqlite:PATH or the path of a SQLite file")
             }
@@ -114,7 +135,12 @@ impl DatabaseArgs {
 #[command(next_help_heading = "Plugins")]
 pub(crate) struct PluginsArgs {
     /// The watched folder of `*.wasm` files
-    #[arg(long, env = "WHARF_PLUGINS_DIR", value_name = "WHARF_PLUGINS_DIR", default_value = "plugins")]
+    #[arg(
+        long,
+        env = "WHARF_PLUGINS_DIR",
+        value_name = "WHARF_PLUGINS_DIR",
+        default_value = "plugins"
+    )]
     pub(crate) plugins_dir: PathBuf,
     /// Plugin calls that run at the same time, of all plugins together
     #[arg(long, env = "PLUGIN_MAX_IN_FLIGHT", value_name = "PLUGIN_MAX_IN_FLIGHT", default_value = "64",
@@ -174,7 +200,12 @@ pub(crate) struct SyncArgs {
 #[command(next_help_heading = "Webhooks")]
 pub(crate) struct WebhookArgs {
     /// Signs webhooks in the original service's way too (X-Webhook-Signature)
-    #[arg(long, env = "WEBHOOK_SECRET", value_name = "WEBHOOK_SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WEBHOOK_SECRET",
+        value_name = "WEBHOOK_SECRET",
+        hide_env_values = true
+    )]
     pub(crate) webhook_secret: Option<SecretString>,
     /// When failed webhooks are sent again: `seed` (1m,5m), `standard` (10 attempts over 75 h) or waits such as `1m,5m,1h`
     #[arg(long, env = "WEBHOOK_RETRY", value_name = "WEBHOOK_RETRY", default_value = "seed",
@@ -210,11 +241,21 @@ pub(crate) struct Settings {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Redis, `redis://...`: carries the news that there is work between processes. Default: within this process
-    #[arg(long, env = "REDIS_URL", value_name = "REDIS_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "REDIS_URL",
+        hide_env_values = true
+    )]
     pub(crate) redis_url: Option<SecretString>,
     /// Encrypts secrets at rest: 32 bytes in base64 or hexadecimal digits. Default: the file `key` in the data folder,
     /// made at the first start; with PostgreSQL it must be set
-    #[arg(long, env = "WHARF_ENCRYPTION_KEY", value_name = "WHARF_ENCRYPTION_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WHARF_ENCRYPTION_KEY",
+        value_name = "WHARF_ENCRYPTION_KEY",
+        hide_env_values = true
+    )]
     encryption_key: Option<SecretString>,
     /// How long work in flight may take after a signal to stop
     #[arg(long, env = "SHUTDOWN_GRACE", value_name = "SHUTDOWN_GRACE", default_value = "25s",
@@ -241,8 +282,15 @@ impl Settings {
     /// The first setting that is wrong, or missing where another one makes it necessary.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         self.database.check()?;
-        if self.redis_url.as_ref().is_some_and(|url| !parse::is_redis_url(url.expose_secret())) {
-            return Err(SettingError::new("REDIS_URL", "must be redis://... or rediss://..."));
+        if self
+            .redis_url
+            .as_ref()
+            .is_some_and(|url| !parse::is_redis_url(url.expose_secret()))
+        {
+            return Err(SettingError::new(
+                "REDIS_URL",
+                "must be redis://... or rediss://...",
+            ));
         }
         let refuse_key = |why| Err(SettingError::new("WHARF_ENCRYPTION_KEY", why));
         match &self.encryption_key {
@@ -261,7 +309,11 @@ impl Settings {
     /// # Errors
     /// If the key file cannot be made or read.
     pub(crate) fn encryption_key(&self) -> anyhow::Result<[u8; 32]> {
-        match self.encryption_key.as_ref().and_then(|text| key::parse(text.expose_secret())) {
+        match self
+            .encryption_key
+            .as_ref()
+            .and_then(|text| key::parse(text.expose_secret()))
+        {
             Some(key) => Ok(key),
             None => key::from_file(&self.data.data_dir.join("key")),
         }
@@ -269,7 +321,10 @@ impl Settings {
 
     /// Which addresses webhooks may go to.
     pub(crate) fn address_policy(&self) -> AddressPolicy {
-        match (&self.webhooks.webhook_allow_networks, self.database.deployment()) {
+        match (
+            &self.webhooks.webhook_allow_networks,
+            self.database.deployment(),
+        ) {
             (Some(policy), _) => policy.clone(),
             (None, Deployment::Embedded) => AddressPolicy::with_loopback(),
             (None, Deployment::Shared) => AddressPolicy::default(),

@@ -19,7 +19,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// How long an old secret signs beside a new one: up to 7 days, `0s` for not at all.
 pub(crate) fn overlap(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {
-        Ok(overlap) if !overlap.is_negative() && overlap.unsigned_abs() <= wharf_app::LONGEST_OVERLAP => {
+        Ok(overlap)
+            if !overlap.is_negative() && overlap.unsigned_abs() <= wharf_app::MAX_OVERLAP =>
+        {
             Ok(overlap.unsigned_abs())
         }
         _ => Err("must be a duration from 0s to 168h (7 days), such as 24h".into()),
@@ -28,16 +30,26 @@ pub(crate) fn overlap(text: &str) -> Result<Duration, String> {
 
 /// A lease is renewed each third of it and kept in the database: below a second, a busy machine loses it.
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
-    duration(text)
-        .and_then(|lease| if lease < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(lease) })
+    duration(text).and_then(|lease| {
+        if lease < Duration::from_secs(1) {
+            Err("must be at least 1s".into())
+        } else {
+            Ok(lease)
+        }
+    })
 }
 
 /// `off`, days such as `30d`, or a duration.
 pub(super) fn retention(text: &str) -> Result<Retention, String> {
     const DAY: u64 = 24 * 60 * 60;
-    match (text.trim(), text.trim().strip_suffix('d').map(str::parse::<u32>)) {
+    match (
+        text.trim(),
+        text.trim().strip_suffix('d').map(str::parse::<u32>),
+    ) {
         ("off", _) => Ok(Retention(None)),
-        (_, Some(Ok(days @ 1..))) => Ok(Retention(Some(Duration::from_secs(u64::from(days) * DAY)))),
+        (_, Some(Ok(days @ 1..))) => {
+            Ok(Retention(Some(Duration::from_secs(u64::from(days) * DAY))))
+        }
         (text, _) => duration(text)
             .map(|time| Retention(Some(time)))
             .map_err(|_| "must be off, days such as 30d or a duration such as 12h".into()),
@@ -46,7 +58,9 @@ pub(super) fn retention(text: &str) -> Result<Retention, String> {
 
 /// An address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.trim().parse().map_err(|_| "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464".into())
+    text.trim()
+        .parse()
+        .map_err(|_| "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464".into())
 }
 
 /// How many things may be done at a time.
@@ -64,7 +78,10 @@ pub(super) fn retry_schedule(text: &str) -> Result<RetrySchedule, String> {
         "seed" => Ok(RetrySchedule::seed()),
         "standard" => Ok(RetrySchedule::standard()),
         list => match list.split(',').map(duration).collect() {
-            Ok(waits) => Ok(RetrySchedule { waits, jitter_percent: JITTER_PERCENT }),
+            Ok(waits) => Ok(RetrySchedule {
+                waits,
+                jitter_percent: JITTER_PERCENT,
+            }),
             Err(_) => Err("must be seed, standard or a list of waits such as 1m,5m,1h".into()),
         },
     }
@@ -75,7 +92,10 @@ pub(super) fn networks(text: &str) -> Result<AddressPolicy, String> {
     if text.trim() == "none" {
         return Ok(AddressPolicy::default());
     }
-    let allowed = text.split(',').map(|network| network.trim().parse()).collect::<Result<_, _>>();
+    let allowed = text
+        .split(',')
+        .map(|network| network.trim().parse())
+        .collect::<Result<_, _>>();
     allowed
         .map(|allowed| AddressPolicy { allowed })
         .map_err(|_| "must be none or a list of networks such as 10.0.0.0/8,::1/128".into())
@@ -93,7 +113,13 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("1m30s", 90_000)] {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1m30s", 90_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for bad in ["", "30", "0s", "-5s", "s", "soon", "5 parsecs"] {
@@ -120,7 +146,10 @@ mod tests {
         assert_eq!(retry_schedule("seed"), Ok(RetrySchedule::seed()));
         assert_eq!(retry_schedule("standard"), Ok(RetrySchedule::standard()));
         let waits = [60, 300, 3_600].map(Duration::from_secs).to_vec();
-        assert_eq!(retry_schedule("1m,5m, 1h").map(|schedule| schedule.waits), Ok(waits));
+        assert_eq!(
+            retry_schedule("1m,5m, 1h").map(|schedule| schedule.waits),
+            Ok(waits)
+        );
         for bad in ["", "never", "1m,,5m", "1m,0s"] {
             assert!(retry_schedule(bad).is_err(), "{bad}");
         }
@@ -129,7 +158,10 @@ mod tests {
     #[test]
     fn networks_are_a_list_or_none() {
         assert_eq!(networks("none"), Ok(AddressPolicy::default()));
-        assert_eq!(networks("127.0.0.0/8, ::1/128"), Ok(AddressPolicy::with_loopback()));
+        assert_eq!(
+            networks("127.0.0.0/8, ::1/128"),
+            Ok(AddressPolicy::with_loopback())
+        );
         for bad in ["", "10.0.0.1/33", "localhost", "10.0.0.0/8,"] {
             assert!(networks(bad).is_err(), "{bad}");
         }
@@ -145,7 +177,11 @@ mod tests {
 
     #[test]
     fn redis_has_urls() {
-        for good in ["redis://127.0.0.1:6379", "rediss://u:p@host/2", "redis+unix:///run/redis.sock"] {
+        for good in [
+            "redis://127.0.0.1:6379",
+            "rediss://u:p@host/2",
+            "redis+unix:///run/redis.sock",
+        ] {
             assert!(is_redis_url(good), "{good}");
         }
         for bad in ["", "127.0.0.1:6379", "http://redis", "redis"] {

@@ -15,7 +15,10 @@ fn settings(flags: &[&str]) -> Settings {
 }
 
 fn refusal(flags: &[&str]) -> String {
-    settings(flags).check().expect_err("it is wrong").to_string()
+    settings(flags)
+        .check()
+        .expect_err("it is wrong")
+        .to_string()
 }
 
 #[test]
@@ -29,9 +32,19 @@ fn the_embedded_default_needs_nothing() {
 
 #[test]
 fn sqlite_is_named_by_url_or_path() {
-    for url in ["sqlite:data.db", "sqlite://data.db", "sqlite::memory:", "/var/lib/wharf.db", "data.db"] {
+    for url in [
+        "sqlite:data.db",
+        "sqlite://data.db",
+        "sqlite::memory:",
+        "/var/lib/wharf.db",
+        "data.db",
+    ] {
         let settings = settings(&["--database-url", url]);
-        assert_eq!((settings.check(), settings.database.deployment()), (Ok(()), Deployment::Embedded), "{url}");
+        assert_eq!(
+            (settings.check(), settings.database.deployment()),
+            (Ok(()), Deployment::Embedded),
+            "{url}"
+        );
     }
 }
 
@@ -40,7 +53,10 @@ fn postgresql_needs_a_key_and_keeps_webhooks_out_of_private_networks() {
     let postgres = ["--database-url", "postgres://u:p@host/db"];
     assert!(refusal(&postgres).contains("WHARF_ENCRYPTION_KEY must be set with PostgreSQL"));
     let settings = settings(&[&postgres[..], &["--encryption-key", KEY]].concat());
-    assert_eq!((settings.check(), settings.database.deployment()), (Ok(()), Deployment::Shared));
+    assert_eq!(
+        (settings.check(), settings.database.deployment()),
+        (Ok(()), Deployment::Shared)
+    );
     assert_eq!(settings.encryption_key().ok(), Some([10; 32]));
     assert_eq!(settings.address_policy(), AddressPolicy::default());
 }
@@ -49,18 +65,32 @@ fn postgresql_needs_a_key_and_keeps_webhooks_out_of_private_networks() {
 fn wrong_secrets_are_named_but_not_repeated() {
     for (flag, value, name) in [
         ("--database-url", "mysql://u:hidden@host/db", "DATABASE_URL"),
-        ("--database-url", "postgres://u:hidden@host:99999/db", "DATABASE_URL"),
+        (
+            "--database-url",
+            "postgres://u:hidden@host:99999/db",
+            "DATABASE_URL",
+        ),
         ("--redis-url", "http://u:hidden@host", "REDIS_URL"),
         ("--encryption-key", "hidden", "WHARF_ENCRYPTION_KEY"),
     ] {
         let refusal = refusal(&[flag, value]);
-        assert!(refusal.contains(name) && !refusal.contains("hidden"), "{refusal}");
+        assert!(
+            refusal.contains(name) && !refusal.contains("hidden"),
+            "{refusal}"
+        );
     }
 }
 
 #[test]
 fn secrets_are_not_debugged() {
-    let flags = ["--webhook-secret", "hidden", "--redis-url", "redis://:hidden@host", "--encryption-key", KEY];
+    let flags = [
+        "--webhook-secret",
+        "hidden",
+        "--redis-url",
+        "redis://:hidden@host",
+        "--encryption-key",
+        KEY,
+    ];
     let shown = format!("{:?}", settings(&flags));
     assert!(!shown.contains("hidden") && !shown.contains(KEY), "{shown}");
 }

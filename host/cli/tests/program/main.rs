@@ -19,14 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The program with nothing but these variables in its environment.
 fn wharf(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    command.current_dir(dir).env_clear().envs(variables.iter().copied()).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .current_dir(dir)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .args(arguments);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 /// Runs it to its end.
 fn run(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    wharf(dir, variables, arguments).output().expect("wharf can be started")
+    wharf(dir, variables, arguments)
+        .output()
+        .expect("wharf can be started")
 }
 
 /// A program that runs until it is told to stop. Dropped, it is killed.
@@ -41,16 +50,23 @@ impl Service {
     /// Starts it and waits until it listens.
     fn start(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut service = Self::spawn(dir, variables, arguments);
-        let address = service.logged("listening")["address"].as_str().expect("an address").to_owned();
+        let address = service.logged("listening")["address"]
+            .as_str()
+            .expect("an address")
+            .to_owned();
         service.base_url = format!("http://{address}");
         service
     }
 
     /// Starts it.
     fn spawn(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let mut child = wharf(dir, &[variables, &[("LOG_FORMAT", "json")]].concat(), arguments)
-            .spawn()
-            .expect("wharf can be started");
+        let mut child = wharf(
+            dir,
+            &[variables, &[("LOG_FORMAT", "json")]].concat(),
+            arguments,
+        )
+        .spawn()
+        .expect("wharf can be started");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let (lines, log) = channel();
         std::thread::spawn(move || {
@@ -59,7 +75,12 @@ impl Service {
             }
         });
         let stdout = child.stdout.take();
-        Self { child, log, stdout, base_url: String::new() }
+        Self {
+            child,
+            log,
+            stdout,
+            base_url: String::new(),
+        }
     }
 
     /// Waits for a line of the log.
@@ -75,7 +96,9 @@ impl Service {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        let status = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status();
         assert!(status.expect("kill can be started").success());
     }
 
@@ -97,5 +120,8 @@ impl Drop for Service {
 
 fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client")
 }

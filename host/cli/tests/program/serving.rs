@@ -17,7 +17,11 @@ async fn the_host_needs_nothing_and_stops_when_told() {
     let dir = tempfile::tempdir().expect("a folder");
     for signal in ["-TERM", "-INT"] {
         let host = Service::start(dir.path(), &ANY_PORT, &["serve"]);
-        let ready = client().get(format!("{}/readyz", host.base_url)).send().await.expect("an answer");
+        let ready = client()
+            .get(format!("{}/readyz", host.base_url))
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(ready.status(), 200);
         assert!(ready.headers().contains_key("x-request-id"));
         host.signal(signal);
@@ -32,10 +36,15 @@ async fn the_host_needs_nothing_and_stops_when_told() {
 async fn a_host_without_plugins_serves_no_marketplace() {
     let dir = tempfile::tempdir().expect("a folder");
     let host = Service::start(dir.path(), &ANY_PORT, &["serve", "--role", "api"]);
-    let ask = client().post(format!("{}/mock/etsy/validate", host.base_url)).json(&json!({"receipt": "1"}));
+    let ask = client()
+        .post(format!("{}/mock/etsy/validate", host.base_url))
+        .json(&json!({"receipt": "1"}));
     let answer = ask.send().await.expect("an answer");
     assert_eq!(answer.status(), 400);
-    assert_eq!(answer.json::<Value>().await.expect("JSON"), json!({"error": "Invalid marketplace"}));
+    assert_eq!(
+        answer.json::<Value>().await.expect("JSON"),
+        json!({"error": "Invalid marketplace"})
+    );
 }
 
 #[test]
@@ -44,19 +53,30 @@ fn schedulers_and_lists_answer_in_json() {
     assert!(run(dir.path(), &[], &["migrate"]).status.success());
     for kind in ["sync", "callback"] {
         let output = run(dir.path(), &[], &["scheduler", kind, "--json"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let passed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(passed["enqueuedJobs"], 0, "{kind}");
     }
     let plugins = run(dir.path(), &[], &["plugin", "list", "--json"]);
-    assert_eq!(serde_json::from_slice::<Value>(&plugins.stdout).expect("JSON"), json!([]));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&plugins.stdout).expect("JSON"),
+        json!([])
+    );
 }
 
 #[test]
 fn workers_stop_when_told() {
     let dir = tempfile::tempdir().expect("a folder");
     assert!(run(dir.path(), &[], &["migrate"]).status.success());
-    for words in [&["worker", "sync"][..], &["worker", "callback"], &["scheduler", "sync", "--loop"]] {
+    for words in [
+        &["worker", "sync"][..],
+        &["worker", "callback"],
+        &["scheduler", "sync", "--loop"],
+    ] {
         let worker = Service::spawn(dir.path(), &[], words);
         worker.logged("running");
         worker.signal("-TERM");
@@ -70,9 +90,19 @@ async fn the_mock_receiver_shows_what_it_gets_and_fails_when_asked() {
     let receiver = Service::start(dir.path(), &[], &["mock-webhook", "--port", "0"]);
     let post = |path: &str| client().post(format!("{}{path}", receiver.base_url));
     for (request, status) in [
-        (post("/webhook").header("x-event-id", "event-1").json(&json!({"event": "sync.completed"})), 200),
+        (
+            post("/webhook")
+                .header("x-event-id", "event-1")
+                .json(&json!({"event": "sync.completed"})),
+            200,
+        ),
         (post("/").json(&json!({"data": {"receipt": "RL15"}})), 500),
-        (post("/anywhere/else").header("x-fail", "true").body("no JSON"), 500),
+        (
+            post("/anywhere/else")
+                .header("x-fail", "true")
+                .body("no JSON"),
+            500,
+        ),
         (client().get(format!("{}/webhook", receiver.base_url)), 405),
     ] {
         assert_eq!(request.send().await.expect("an answer").status(), status);
@@ -80,20 +110,40 @@ async fn the_mock_receiver_shows_what_it_gets_and_fails_when_asked() {
     receiver.signal("-TERM");
     let (printed, status) = receiver.ended();
     assert_eq!(status.code(), Some(0));
-    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     assert_eq!(lines.len(), 3);
-    assert!(lines.iter().all(|line| line["message"] == "webhook_received"));
-    assert_eq!((&lines[0]["eventId"], &lines[0]["body"]["event"]), (&json!("event-1"), &json!("sync.completed")));
-    assert_eq!((&lines[2]["body"], &lines[2]["status"]), (&json!("no JSON"), &json!(500)));
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["message"] == "webhook_received")
+    );
+    assert_eq!(
+        (&lines[0]["eventId"], &lines[0]["body"]["event"]),
+        (&json!("event-1"), &json!("sync.completed"))
+    );
+    assert_eq!(
+        (&lines[2]["body"], &lines[2]["status"]),
+        (&json!("no JSON"), &json!(500))
+    );
 }
 
 #[test]
 fn a_flow_without_a_host_says_so() {
     let dir = tempfile::tempdir().expect("a folder");
-    let output = run(dir.path(), &[("BASE_URL", "http://127.0.0.1:1")], &["flow", "--json"]);
+    let output = run(
+        dir.path(),
+        &[("BASE_URL", "http://127.0.0.1:1")],
+        &["flow", "--json"],
+    );
     assert_eq!(output.status.code(), Some(1));
     let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&printed["ok"], &printed["steps"]), (&json!(false), &json!([])));
+    assert_eq!(
+        (&printed["ok"], &printed["steps"]),
+        (&json!(false), &json!([]))
+    );
     assert!(String::from_utf8_lossy(&output.stderr).contains("is `wharf serve` running there?"));
 }
 
@@ -101,11 +151,17 @@ fn a_flow_without_a_host_says_so() {
 async fn a_flow_ends_at_the_first_answer_it_cannot_build_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let host = Service::start(dir.path(), &ANY_PORT, &["serve", "--role", "api"]);
-    let variables = [("BASE_URL", host.base_url.as_str()), ("CURRENCY", "dollars")];
+    let variables = [
+        ("BASE_URL", host.base_url.as_str()),
+        ("CURRENCY", "dollars"),
+    ];
     let output = run(dir.path(), &variables, &["flow"]);
     assert_eq!(output.status.code(), Some(1));
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(printed.contains("POST /stores/register\n400 {") && !printed.contains("/orders/import"), "{printed}");
+    assert!(
+        printed.contains("POST /stores/register\n400 {") && !printed.contains("/orders/import"),
+        "{printed}"
+    );
 }
 
 /// Begins a request and returns when its handler waits for the two bytes of its body.
@@ -129,15 +185,24 @@ fn a_request_in_flight_is_finished_before_the_end() {
     host.logged("stopping: what is in flight is finished first");
     connection.get_mut().write_all(b"{}").expect("written");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("an answer, and then the end");
-    assert!(answer.contains("HTTP/1.1 400") && answer.contains("syncToken"), "{answer}");
+    connection
+        .read_to_string(&mut answer)
+        .expect("an answer, and then the end");
+    assert!(
+        answer.contains("HTTP/1.1 400") && answer.contains("syncToken"),
+        "{answer}"
+    );
     assert_eq!(host.ended().1.code(), Some(0));
 }
 
 #[test]
 fn the_end_does_not_wait_for_ever() {
     let dir = tempfile::tempdir().expect("a folder");
-    let host = Service::start(dir.path(), &[("PORT", "0"), ("SHUTDOWN_GRACE", "100ms")], &["serve"]);
+    let host = Service::start(
+        dir.path(),
+        &[("PORT", "0"), ("SHUTDOWN_GRACE", "100ms")],
+        &["serve"],
+    );
     let _connection = half_a_request(&host);
     host.signal("-TERM");
     assert_eq!(host.ended().1.code(), Some(0));

@@ -34,28 +34,53 @@ fn a_wrong_setting_is_named_and_nothing_starts() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{name}={value}: {said}");
         assert_eq!(said.matches("error:").count(), 1, "{name}={value}: {said}");
-        assert!(said.contains(name) && !said.contains("hidden"), "{name}={value}: {said}");
+        assert!(
+            said.contains(name) && !said.contains("hidden"),
+            "{name}={value}: {said}"
+        );
     }
-    assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 0, "something was started");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).expect("the folder").count(),
+        0,
+        "something was started"
+    );
 }
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
     let dir = tempfile::tempdir().expect("a folder");
-    let empty =
-        ["LOG_LEVEL", "LOG_FORMAT", "DATABASE_URL", "DATABASE_POOL", "WHARF_DATA_DIR", "DATABASE_ACQUIRE_TIMEOUT"];
+    let empty = [
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "DATABASE_URL",
+        "DATABASE_POOL",
+        "WHARF_DATA_DIR",
+        "DATABASE_ACQUIRE_TIMEOUT",
+    ];
     let output = run(dir.path(), &empty.map(|name| (name, "")), &["migrate"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(dir.path().join(".wharf/wharf.db").exists());
 }
 
 #[test]
 fn postgresql_needs_a_key_of_its_own() {
     let dir = tempfile::tempdir().expect("a folder");
-    let output = run(dir.path(), &[("DATABASE_URL", "postgres://wharf:hidden@127.0.0.1:1/wharf")], &["serve"]);
+    let output = run(
+        dir.path(),
+        &[("DATABASE_URL", "postgres://wharf:hidden@127.0.0.1:1/wharf")],
+        &["serve"],
+    );
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("WHARF_ENCRYPTION_KEY must be set with PostgreSQL") && !said.contains("hidden"), "{said}");
+    assert!(
+        said.contains("WHARF_ENCRYPTION_KEY must be set with PostgreSQL")
+            && !said.contains("hidden"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -64,7 +89,9 @@ fn the_schema_is_that_of_the_chosen_database() {
     let schema = |url: &str| {
         let output = run(dir.path(), &[("DATABASE_URL", url)], &["schema"]);
         assert!(output.status.success());
-        String::from_utf8(output.stdout).expect("text").to_lowercase()
+        String::from_utf8(output.stdout)
+            .expect("text")
+            .to_lowercase()
     };
     let (embedded, postgres) = (schema(""), schema("postgres://localhost/wharf"));
     assert!(embedded.contains("strict") && !embedded.contains("timestamptz"));
@@ -85,11 +112,21 @@ fn every_command_explains_itself() {
         &["plugin", "list"],
     ];
     for command in words {
-        let output = run(dir.path(), &[("WEBHOOK_SECRET", "hidden")], &[command, &["--help"]].concat());
+        let output = run(
+            dir.path(),
+            &[("WEBHOOK_SECRET", "hidden")],
+            &[command, &["--help"]].concat(),
+        );
         let help = String::from_utf8(output.stdout).expect("text");
-        assert!(output.status.success() && help.contains("Examples:"), "{command:?}: {help}");
+        assert!(
+            output.status.success() && help.contains("Examples:"),
+            "{command:?}: {help}"
+        );
         assert!(!help.contains("hidden"), "{command:?}: {help}");
     }
     let version = run(dir.path(), &[], &["--version"]).stdout;
-    assert_eq!(String::from_utf8_lossy(&version).trim(), format!("wharf {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        String::from_utf8_lossy(&version).trim(),
+        format!("wharf {}", env!("CARGO_PKG_VERSION"))
+    );
 }

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_domain::{
-    Currency, Event, EventId, EventKind, ExternalStoreId, OrganizationId, Receipt, StoreId, Time, uuid_v4,
+    Currency, Event, EventId, EventKind, ExternalStoreId, OrganizationId, Receipt, StoreId, Time,
+    uuid_v4,
 };
 
 use super::Depth;
@@ -17,21 +18,35 @@ use crate::revision::{Callable, Revision};
 use crate::{Fault, Inspection, Kind, ValidateRequest};
 
 /// Waiting is limited more tightly than on a host: nothing here waits for a network.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Failures of one law that are told.
-const MOST_FAILURES: usize = 20;
+const MAX_FAILURES: usize = 20;
 /// The input is the same in every run.
 const SEED: u64 = 0x77_68_61_72_66;
 const NOW: Time = Time::from_micros(1_704_110_400_000_000);
 
-pub(super) async fn try_law(law: Law, revision: &Revision, component: &[u8], depth: Depth) -> LawReport {
-    let trial =
-        Trial { callable: tried(&revision.callable), report: LawReport { law, cases: 0, failures: vec![] }, depth };
+pub(super) async fn try_law(
+    law: Law,
+    revision: &Revision,
+    component: &[u8],
+    depth: Depth,
+) -> LawReport {
+    let trial = Trial {
+        callable: tried(&revision.callable),
+        report: LawReport {
+            law,
+            cases: 0,
+            failures: vec![],
+        },
+        depth,
+    };
     match (law, revision.manifest.kind()) {
         (Law::SameManifest, _) => trial.same_manifest(revision).await,
         (Law::Answers, _) => trial.answers().await,
         (Law::SameAnswer, _) => trial.same_answer().await,
-        (Law::Upstream, Kind::Adapter) if Inspection::wants_http(&revision.inspection) => trial.upstream().await,
+        (Law::Upstream, Kind::Adapter) if Inspection::wants_http(&revision.inspection) => {
+            trial.upstream().await
+        }
         (Law::Upstream, _) => trial.report,
         (Law::Vectors, _) => trial.vectors(component).await,
     }
@@ -39,8 +54,12 @@ pub(super) async fn try_law(law: Law, revision: &Revision, component: &[u8], dep
 
 fn tried(callable: &Callable) -> Callable {
     let mut limits = callable.limits;
-    limits.wall = limits.wall.min(LONGEST_WAIT);
-    Callable { limits, outbound: Outbound::Closed, ..callable.clone() }
+    limits.wall = limits.wall.min(MAX_WAIT);
+    Callable {
+        limits,
+        outbound: Outbound::Closed,
+        ..callable.clone()
+    }
 }
 
 struct Trial {
@@ -54,9 +73,16 @@ impl Trial {
     fn note(&mut self, case: &str, result: Result<(), String>) -> bool {
         self.report.cases += 1;
         if let Err(cause) = result {
-            self.report.failures.push(Failure { case: for_people(case), cause });
+            self.report.failures.push(Failure {
+                case: for_people(case),
+                cause,
+            });
         }
-        let most = if self.depth == Depth::Everything { MOST_FAILURES } else { 1 };
+        let most = if self.depth == Depth::Everything {
+            MAX_FAILURES
+        } else {
+            1
+        };
         self.report.failures.len() < most
     }
 
@@ -72,7 +98,11 @@ impl Trial {
 
     async fn answers(mut self) -> LawReport {
         for input in inputs() {
-            let result = self.answer(&input).await.map(drop).map_err(|fault| fault.to_string());
+            let result = self
+                .answer(&input)
+                .await
+                .map(drop)
+                .map_err(|fault| fault.to_string());
             if !self.note(&format!("{input:?}"), result) {
                 break;
             }
@@ -83,7 +113,11 @@ impl Trial {
     async fn same_answer(mut self) -> LawReport {
         for input in inputs() {
             let (first, second) = (self.answer(&input).await, self.answer(&input).await);
-            let result = if first == second { Ok(()) } else { Err("the same input got another answer".into()) };
+            let result = if first == second {
+                Ok(())
+            } else {
+                Err("the same input got another answer".into())
+            };
             if !self.note(&format!("{input:?}"), result) {
                 break;
             }
@@ -111,23 +145,41 @@ impl Trial {
     async fn upstream(mut self) -> LawReport {
         let response = |status, headers: &[(&str, &str)], body: &str| Reply::Response {
             status,
-            headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
             body: body.into(),
         };
         type Right = fn(&Said) -> bool;
         let cases: [(&str, Reply, Right); 6] = [
-            ("429", response(429, &[("retry-after", "7")], ""), |said| matches!(said, Said::RateLimited(_))),
-            ("401", response(401, &[], ""), |said| matches!(said, Said::Unauthorized(_))),
-            ("500", response(500, &[], ""), |said| matches!(said, Said::Unavailable(_))),
-            ("an answer that makes no sense", response(200, &[], "\u{0}?"), |said| {
+            ("429", response(429, &[("retry-after", "7")], ""), |said| {
+                matches!(said, Said::RateLimited(_))
+            }),
+            ("401", response(401, &[], ""), |said| {
+                matches!(said, Said::Unauthorized(_))
+            }),
+            ("500", response(500, &[], ""), |said| {
                 matches!(said, Said::Unavailable(_))
             }),
-            ("no connection", Reply::Refused, |said| matches!(said, Said::Unavailable(_))),
-            ("no answer in time", Reply::TimedOut, |said| matches!(said, Said::Unavailable(_))),
+            (
+                "an answer that makes no sense",
+                response(200, &[], "\u{0}?"),
+                |said| matches!(said, Said::Unavailable(_)),
+            ),
+            ("no connection", Reply::Refused, |said| {
+                matches!(said, Said::Unavailable(_))
+            }),
+            ("no answer in time", Reply::TimedOut, |said| {
+                matches!(said, Said::Unavailable(_))
+            }),
         ];
         for (case, reply, right) in cases {
             let canned = Arc::new(Canned::new(reply));
-            let callable = Callable { outbound: Outbound::Canned(canned.clone()), ..self.callable.clone() };
+            let callable = Callable {
+                outbound: Outbound::Canned(canned.clone()),
+                ..self.callable.clone()
+            };
             let result = match callable.judge(&request("order-101")).await {
                 Err(fault) => Err(fault.to_string()),
                 // One that asks nobody, for want of configuration or of need, has nothing to tell.
@@ -147,7 +199,10 @@ impl Trial {
             Err(cause) => drop(self.note("the section", Err(cause))),
             Ok(cases) => {
                 for case in cases {
-                    let result = self.vector(&case).await.map_err(|cause| format!("the vector is not met: {cause}"));
+                    let result = self
+                        .vector(&case)
+                        .await
+                        .map_err(|cause| format!("the vector is not met: {cause}"));
                     if !self.note(&case.name, result) {
                         break;
                     }
@@ -167,11 +222,18 @@ impl Trial {
         }
         match (callable.identity.kind, &case.request, &case.event) {
             (Kind::Adapter, Some(request), None) => {
-                let judged = callable.judge(&request.parsed()?).await.map_err(|fault| fault.to_string())?;
+                let judged = callable
+                    .judge(&request.parsed()?)
+                    .await
+                    .map_err(|fault| fault.to_string())?;
                 met(&case.expect, &judged)?;
-                convert::answer(judged).map(drop).map_err(|fault| fault.to_string())
+                convert::answer(judged)
+                    .map(drop)
+                    .map_err(|fault| fault.to_string())
             }
-            (Kind::Shaper, None, Some(event)) => shaped(&case.expect, callable.shape(&event.parsed()?).await),
+            (Kind::Shaper, None, Some(event)) => {
+                shaped(&case.expect, callable.shape(&event.parsed()?).await)
+            }
             _ => Err("an adapter's vector has a request, a shaper's an event".into()),
         }
     }
@@ -180,8 +242,9 @@ impl Trial {
 fn met(expect: &Expect, judged: &Judged) -> Result<(), String> {
     let as_expected = match judged {
         Ok(Verdict::Accepted(order)) => expect.accepted.as_ref().is_some_and(|expected| {
-            let same =
-                |expected: &Option<String>, said: &str| expected.as_deref().is_none_or(|expected| expected == said);
+            let same = |expected: &Option<String>, said: &str| {
+                expected.as_deref().is_none_or(|expected| expected == said)
+            };
             same(&expected.id, &order.id)
                 && same(&expected.amount, &order.amount)
                 && same(&expected.currency, &order.currency)
@@ -192,7 +255,11 @@ fn met(expect: &Expect, judged: &Judged) -> Result<(), String> {
         Err(Said::Unavailable(_)) => expect.fault.as_deref() == Some("unavailable"),
         Err(Said::Misconfigured(_)) => expect.fault.as_deref() == Some("misconfigured"),
     };
-    if as_expected { Ok(()) } else { Err(format!("it answered {}", shown(judged))) }
+    if as_expected {
+        Ok(())
+    } else {
+        Err(format!("it answered {}", shown(judged)))
+    }
 }
 
 fn shaped(expect: &Expect, said: Result<Message, Fault>) -> Result<(), String> {
@@ -205,16 +272,28 @@ fn shaped(expect: &Expect, said: Result<Message, Fault>) -> Result<(), String> {
     }
     let text = String::from_utf8_lossy(&message.body);
     let differs = |what: &str, said: &str| Err(format!("its {what} is {}", for_people(said)));
-    if expect.content_type.as_ref().is_some_and(|expected| *expected != message.content_type) {
+    if expect
+        .content_type
+        .as_ref()
+        .is_some_and(|expected| *expected != message.content_type)
+    {
         return differs("content type", &message.content_type);
     }
-    if expect.body_text.as_ref().is_some_and(|expected| *expected != text) {
+    if expect
+        .body_text
+        .as_ref()
+        .is_some_and(|expected| *expected != text)
+    {
         return differs("body", &text);
     }
     let json = |expected: &serde_json::Value| {
         serde_json::from_slice(&message.body).is_ok_and(|said: serde_json::Value| said == *expected)
     };
-    if expect.body_json.as_ref().is_some_and(|expected| !json(expected)) {
+    if expect
+        .body_json
+        .as_ref()
+        .is_some_and(|expected| !json(expected))
+    {
         return differs("body", &text);
     }
     Ok(())
@@ -263,7 +342,12 @@ pub(crate) fn inputs() -> Vec<String> {
     .to_vec();
     inputs.extend(["9", "x", "ü", "\u{1f6d2}"].map(|unit| unit.repeat(255)));
     let mut random = fastrand::Rng::with_seed(SEED);
-    inputs.extend((0..8).map(|_| (0..random.usize(1..20)).map(|_| random.char(..)).filter(|c| *c != '\0').collect()));
+    inputs.extend((0..8).map(|_| {
+        (0..random.usize(1..20))
+            .map(|_| random.char(..))
+            .filter(|c| *c != '\0')
+            .collect()
+    }));
     inputs.extend((0..8).map(|_| (0..random.usize(1..40)).map(|_| random.digit(10)).collect()));
     inputs
 }

@@ -51,7 +51,13 @@ pub(crate) async fn run(revision: &Revision, component: &[u8], depth: Depth) -> 
 /// The host's question before a revision serves.
 pub(crate) async fn check(revision: &Revision, component: &[u8]) -> Result<(), Refusal> {
     let conformance = run(revision, component, Depth::UntilItFails).await;
-    let Some((law, failure)) = conformance.first_failure() else { return Ok(()) };
+    let Some((law, failure)) = conformance.first_failure() else {
+        return Ok(());
+    };
     let cause = format!("{law}: {}: {}", failure.case, failure.cause);
-    Err(Refusal::new(Stage::Conform, cause, "run `wharf plugin check` on the file and mend what it names"))
+    Err(Refusal::new(
+        Stage::Conform,
+        cause,
+        "run `wharf plugin check` on the file and mend what it names",
+    ))
 }

@@ -19,8 +19,13 @@ pub enum Law {
 }
 
 impl Law {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::SameManifest, Self::Answers, Self::SameAnswer, Self::Upstream, Self::Vectors];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::SameManifest,
+        Self::Answers,
+        Self::SameAnswer,
+        Self::Upstream,
+        Self::Vectors,
+    ];
 }
 
 impl fmt::Display for Law {
@@ -69,13 +74,20 @@ impl Conformance {
     }
 
     pub(crate) fn first_failure(&self) -> Option<(Law, &Failure)> {
-        self.laws.iter().find_map(|report| Some((report.law, report.failures.first()?)))
+        self.laws
+            .iter()
+            .find_map(|report| Some((report.law, report.failures.first()?)))
     }
 }
 
 impl fmt::Display for Conformance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for LawReport { law, cases, failures } in &self.laws {
+        for LawReport {
+            law,
+            cases,
+            failures,
+        } in &self.laws
+        {
             let mark = match (failures.is_empty(), cases) {
                 (true, 0) => "-",
                 (true, _) => "ok",

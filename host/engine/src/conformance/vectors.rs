@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use wasmparser::{Parser, Payload};
-use wharf_domain::{Currency, Event, EventId, ExternalStoreId, OrganizationId, Receipt, StoreId, Time};
+use wharf_domain::{
+    Currency, Event, EventId, ExternalStoreId, OrganizationId, Receipt, StoreId, Time,
+};
 use wharf_pack::CONFORMANCE_SECTION;
 
 use crate::ValidateRequest;
 use crate::outbound::Reply;
 
-const MOST_CASES: usize = 1_000;
+const MAX_CASES: usize = 1_000;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -107,12 +109,12 @@ pub(crate) struct ExpectedOrder {
 pub(crate) fn read(component: &[u8]) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     for section in sections(component) {
-        let vectors: Vectors =
-            serde_json::from_slice(section).map_err(|error| format!("the vectors cannot be read: {error}"))?;
+        let vectors: Vectors = serde_json::from_slice(section)
+            .map_err(|error| format!("the vectors cannot be read: {error}"))?;
         cases.extend(vectors.cases);
     }
-    if cases.len() > MOST_CASES {
-        return Err(format!("there are more than {MOST_CASES} vectors"));
+    if cases.len() > MAX_CASES {
+        return Err(format!("there are more than {MAX_CASES} vectors"));
     }
     Ok(cases)
 }
@@ -124,7 +126,9 @@ pub(crate) fn sections(component: &[u8]) -> Vec<&[u8]> {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section) if depth == 0 && section.name() == CONFORMANCE_SECTION => {
+            Payload::CustomSection(section)
+                if depth == 0 && section.name() == CONFORMANCE_SECTION =>
+            {
                 found.push(section.data());
             }
             _ => {}
@@ -137,7 +141,8 @@ impl CaseRequest {
     pub(crate) fn parsed(&self) -> Result<ValidateRequest, String> {
         Ok(ValidateRequest {
             receipt: Receipt::parse(&self.receipt).map_err(|why| format!("the receipt {why}"))?,
-            currency: Currency::parse(&self.currency).map_err(|why| format!("the currency {why}"))?,
+            currency: Currency::parse(&self.currency)
+                .map_err(|why| format!("the currency {why}"))?,
             external_store_id: ExternalStoreId::parse(&self.external_store_id)
                 .map_err(|why| format!("external_store_id {why}"))?,
             now: Time::parse(&self.now).ok_or("now is not RFC 3339")?,
@@ -149,12 +154,18 @@ impl CaseRequest {
 impl CaseEvent {
     pub(crate) fn parsed(&self) -> Result<Event, String> {
         Ok(Event {
-            id: self.id.parse::<EventId>().map_err(|_| "the id is no UUID")?,
+            id: self
+                .id
+                .parse::<EventId>()
+                .map_err(|_| "the id is no UUID")?,
             kind: self.kind.clone(),
             at: Time::parse(&self.timestamp).ok_or("the timestamp is not RFC 3339")?,
             organization_id: OrganizationId::parse(&self.organization_id)
                 .map_err(|why| format!("organization_id {why}"))?,
-            store_id: self.store_id.parse::<StoreId>().map_err(|_| "store_id is no UUID")?,
+            store_id: self
+                .store_id
+                .parse::<StoreId>()
+                .map_err(|_| "store_id is no UUID")?,
             data: self.data.clone(),
         })
     }
@@ -163,12 +174,24 @@ impl CaseEvent {
 impl Upstream {
     pub(crate) fn reply(&self) -> Reply {
         match self {
-            Self::Response { status, headers, body } => {
-                Reply::Response { status: *status, headers: headers.clone(), body: body.clone() }
-            }
-            Self::Failure { error: UpstreamError::TimedOut } => Reply::TimedOut,
-            Self::Failure { error: UpstreamError::Refused } => Reply::Refused,
-            Self::Failure { error: UpstreamError::Denied } => Reply::Denied,
+            Self::Response {
+                status,
+                headers,
+                body,
+            } => Reply::Response {
+                status: *status,
+                headers: headers.clone(),
+                body: body.clone(),
+            },
+            Self::Failure {
+                error: UpstreamError::TimedOut,
+            } => Reply::TimedOut,
+            Self::Failure {
+                error: UpstreamError::Refused,
+            } => Reply::Refused,
+            Self::Failure {
+                error: UpstreamError::Denied,
+            } => Reply::Denied,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use wharf_domain::{
-    Answer, Currency, Event, EventId, ExternalStoreId, OrganizationId, Receipt, StoreId, Time, uuid_v4,
+    Answer, Currency, Event, EventId, ExternalStoreId, OrganizationId, Receipt, StoreId, Time,
+    uuid_v4,
 };
 use wharf_engine::{Called, Engine, EngineSettings, Message, ValidateRequest};
 
@@ -18,8 +19,14 @@ pub(crate) fn component(name: &str) -> Vec<u8> {
     let mut folders = from_env.into_iter().chain([root.join("plugins"), built]);
     let names = [name.to_owned(), name.replace('-', "_")];
     folders
-        .find_map(|folder| names.iter().find_map(|name| std::fs::read(folder.join(format!("{name}.wasm"))).ok()))
-        .unwrap_or_else(|| panic!("{name}.wasm is not built: run `cargo xtask plugins --guests` first"))
+        .find_map(|folder| {
+            names
+                .iter()
+                .find_map(|name| std::fs::read(folder.join(format!("{name}.wasm"))).ok())
+        })
+        .unwrap_or_else(|| {
+            panic!("{name}.wasm is not built: run `cargo xtask plugins --guests` first")
+        })
 }
 
 /// An engine without a folder whose budgets are short, so that tests of limits are.
@@ -71,14 +78,19 @@ pub(crate) fn event(organization: &str, data: &str) -> Event {
 }
 
 pub(crate) async fn shape(engine: &Engine, shaper: &str, organization: &str) -> Called<Message> {
-    engine.shape(shaper, &event(organization, r#"{"a":1}"#)).await
+    engine
+        .shape(shaper, &event(organization, r#"{"a":1}"#))
+        .await
 }
 
 /// Waits until `true`, and fails the test if it takes longer than any machine should need.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "waited in vain: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -86,8 +98,12 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A hostile guest that misbehaves at all times: `when what` is written over the place that it keeps for it.
 pub(crate) fn stamped(mut component: Vec<u8>, stamp: &str) -> Vec<u8> {
     const MARK: &[u8] = b"wharf-stamp: ";
-    let at =
-        component.windows(MARK.len()).position(|bytes| bytes == MARK).expect("a place for a stamp") + MARK.len() - 1;
+    let at = component
+        .windows(MARK.len())
+        .position(|bytes| bytes == MARK)
+        .expect("a place for a stamp")
+        + MARK.len()
+        - 1;
     component[at..at + stamp.len()].copy_from_slice(stamp.as_bytes());
     component
 }

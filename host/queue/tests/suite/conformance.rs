@@ -21,7 +21,11 @@ struct Pair {
 impl Pair {
     fn in_process() -> Self {
         let here = Doorbell::in_process();
-        Self { there: here.clone(), here, _server: None }
+        Self {
+            there: here.clone(),
+            here,
+            _server: None,
+        }
     }
 
     async fn redis() -> Result<Self> {
@@ -32,10 +36,23 @@ impl Pair {
                 (server.url(), Some(server))
             }
         };
-        let settings = Settings { key_prefix: format!("test-{}:", uuid::Uuid::new_v4()), ..Settings::default() };
+        let settings = Settings {
+            key_prefix: format!("test-{}:", uuid::Uuid::new_v4()),
+            ..Settings::default()
+        };
         let here = Doorbell::connect(&url, settings.clone())?;
-        let there = Doorbell::connect(&url, Settings { consumer: "there".into(), ..settings })?;
-        Ok(Self { here, there, _server: server })
+        let there = Doorbell::connect(
+            &url,
+            Settings {
+                consumer: "there".into(),
+                ..settings
+            },
+        )?;
+        Ok(Self {
+            here,
+            there,
+            _server: server,
+        })
     }
 }
 
@@ -124,7 +141,10 @@ async fn a_wait_ends_in_time(pair: Pair) -> Result<()> {
         let begun = Instant::now();
         assert_eq!(listener.wait(max).await, Woken::Timeout);
         let took = begun.elapsed();
-        assert!(took >= max && took < max + Duration::from_millis(500), "{max:?} took {took:?}");
+        assert!(
+            took >= max && took < max + Duration::from_millis(500),
+            "{max:?} took {took:?}"
+        );
     }
     Ok(())
 }
@@ -147,7 +167,11 @@ async fn each_ring_goes_to_one_of_two_listeners(pair: Pair) -> Result<()> {
     }
     let jobs = [one.await?, two.await?].concat();
     assert_eq!(jobs.len(), JOBS, "none was heard twice");
-    assert_eq!(jobs.into_iter().collect::<BTreeSet<_>>().len(), JOBS, "all were heard");
+    assert_eq!(
+        jobs.into_iter().collect::<BTreeSet<_>>().len(),
+        JOBS,
+        "all were heard"
+    );
     Ok(())
 }
 
@@ -196,11 +220,25 @@ async fn held(lock: &Lock, store: StoreId, ttl: Duration) -> Guard {
 
 async fn a_lock_excludes_until_it_is_released(pair: Pair) -> Result<()> {
     let guard = held(&pair.here.lock(), store(1), LONG).await;
-    assert!(matches!(pair.there.lock().acquire(store(1), LONG).await, Acquired::Busy));
-    assert!(matches!(pair.here.lock().acquire(store(1), LONG).await, Acquired::Busy), "not even its own process");
+    assert!(matches!(
+        pair.there.lock().acquire(store(1), LONG).await,
+        Acquired::Busy
+    ));
+    assert!(
+        matches!(
+            pair.here.lock().acquire(store(1), LONG).await,
+            Acquired::Busy
+        ),
+        "not even its own process"
+    );
     assert!(guard.extend(LONG).await?);
     assert!(guard.release().await?);
-    assert!(held(&pair.there.lock(), store(1), LONG).await.release().await?);
+    assert!(
+        held(&pair.there.lock(), store(1), LONG)
+            .await
+            .release()
+            .await?
+    );
     Ok(())
 }
 
@@ -216,12 +254,24 @@ async fn a_lock_ends_with_its_time_and_its_owner_with_it(pair: Pair) -> Result<(
         }
     };
     // Redis counts in whole milliseconds.
-    assert!(begun.elapsed() + Duration::from_millis(2) >= BRIEF, "not before its time");
-    assert!(!late.extend(LONG).await?, "an expired owner cannot extend the lock of the next");
+    assert!(
+        begun.elapsed() + Duration::from_millis(2) >= BRIEF,
+        "not before its time"
+    );
+    assert!(
+        !late.extend(LONG).await?,
+        "an expired owner cannot extend the lock of the next"
+    );
     assert!(!late.release().await?, "nor release it");
-    assert!(matches!(pair.here.lock().acquire(store(1), LONG).await, Acquired::Busy));
+    assert!(matches!(
+        pair.here.lock().acquire(store(1), LONG).await,
+        Acquired::Busy
+    ));
     assert!(next.extend(LONG).await?);
-    assert!(!unwanted.extend(LONG).await?, "nor bring its own back to life");
+    assert!(
+        !unwanted.extend(LONG).await?,
+        "nor bring its own back to life"
+    );
     assert!(!unwanted.release().await?);
     Ok(())
 }
@@ -235,7 +285,10 @@ async fn an_extended_lock_outlives_its_first_time(pair: Pair) -> Result<()> {
         assert!(begun.elapsed() < LONG);
     }
     drop(witness);
-    assert!(matches!(pair.there.lock().acquire(store(1), LONG).await, Acquired::Busy));
+    assert!(matches!(
+        pair.there.lock().acquire(store(1), LONG).await,
+        Acquired::Busy
+    ));
     assert!(guard.release().await?);
     Ok(())
 }
@@ -259,6 +312,13 @@ async fn it_answers_pings_and_counts_rings(pair: Pair) -> Result<()> {
     clone.ring(Queue::SyncStore, "one");
     clone.ring(Queue::Callback, "two");
     assert!(pair.here.flush(LONG).await);
-    assert_eq!(pair.here.counters(), Counters { rings: 2, ring_failures: 0, reconnects: 0 });
+    assert_eq!(
+        pair.here.counters(),
+        Counters {
+            rings: 2,
+            ring_failures: 0,
+            reconnects: 0
+        }
+    );
     Ok(())
 }

@@ -18,7 +18,11 @@ async fn unavailable_soon(doorbell: &Doorbell) {
     let begun = Instant::now();
     let answer = doorbell.lock().acquire(STORE, RESUME).await;
     assert!(matches!(answer, Acquired::Unavailable(_)), "{answer:?}");
-    assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_millis(1_500),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(doorbell.ping().await.is_err());
 }
 
@@ -30,7 +34,13 @@ fn ring_is_quick(doorbell: &Doorbell, job: &str) {
 
 #[test]
 fn a_malformed_address_is_an_error_without_secrets() {
-    for url in ["", "redis:/", "http://127.0.0.1:6379", "redis://:hunter2@", "rediss://:hunter2@127.0.0.1:6379"] {
+    for url in [
+        "",
+        "redis:/",
+        "http://127.0.0.1:6379",
+        "redis://:hunter2@",
+        "rediss://:hunter2@127.0.0.1:6379",
+    ] {
         let error = Doorbell::connect(url, Settings::default()).expect_err(url);
         assert!(matches!(error, Error::Address(_)), "{url}: {error:?}");
         assert!(!format!("{:?}", anyhow::Error::from(error)).contains("hunter2"));
@@ -53,7 +63,10 @@ async fn it_starts_without_redis_and_finds_it_later() -> Result<()> {
     server.start().await?;
     resumes(&doorbell, &mut listener).await;
     doorbell.ping().await?;
-    assert!(matches!(doorbell.lock().acquire(STORE, RESUME).await, Acquired::Held(_)));
+    assert!(matches!(
+        doorbell.lock().acquire(STORE, RESUME).await,
+        Acquired::Held(_)
+    ));
     Ok(())
 }
 
@@ -63,7 +76,9 @@ async fn it_resumes_after_redis_was_killed_in_mid_wait() -> Result<()> {
     let doorbell = server.doorbell()?;
     let mut listener = doorbell.listener(Queue::SyncStore);
     resumes(&doorbell, &mut listener).await;
-    let Acquired::Held(guard) = doorbell.lock().acquire(STORE, RESUME).await else { panic!("the lock is free") };
+    let Acquired::Held(guard) = doorbell.lock().acquire(STORE, RESUME).await else {
+        panic!("the lock is free")
+    };
     assert_eq!(listener.wait(POLL).await, Woken::Timeout);
     for _ in 0..3 {
         let (woken, killed) = tokio::join!(listener.wait(POLL), async { server.kill() });
@@ -73,9 +88,16 @@ async fn it_resumes_after_redis_was_killed_in_mid_wait() -> Result<()> {
         unavailable_soon(&doorbell).await;
         server.start().await?;
         resumes(&doorbell, &mut listener).await;
-        assert!(!guard.extend(RESUME).await?, "the lock was forgotten with everything else");
+        assert!(
+            !guard.extend(RESUME).await?,
+            "the lock was forgotten with everything else"
+        );
     }
-    assert!(doorbell.counters().reconnects >= 3, "{:?}", doorbell.counters());
+    assert!(
+        doorbell.counters().reconnects >= 3,
+        "{:?}",
+        doorbell.counters()
+    );
     Ok(())
 }
 
@@ -84,7 +106,11 @@ async fn it_resumes_after_redis_forgot_everything() -> Result<()> {
     let server = Server::running().await?;
     let doorbell = server.doorbell()?;
     let mut listener = doorbell.listener(Queue::SyncStore);
-    for command in [&["FLUSHALL"][..], &["XGROUP", "DESTROY", "sync-store-queue", "workers"], &["SCRIPT", "FLUSH"]] {
+    for command in [
+        &["FLUSHALL"][..],
+        &["XGROUP", "DESTROY", "sync-store-queue", "workers"],
+        &["SCRIPT", "FLUSH"],
+    ] {
         resumes(&doorbell, &mut listener).await;
         let (_, done) = tokio::join!(listener.wait(POLL), server.ask(command));
         done?;
@@ -99,15 +125,31 @@ async fn it_resumes_after_all_clients_were_killed() -> Result<()> {
     let server = Server::running().await?;
     let doorbell = server.doorbell()?;
     let mut listener = doorbell.listener(Queue::SyncStore);
-    let Acquired::Held(guard) = doorbell.lock().acquire(STORE, Duration::from_secs(60)).await else { panic!("free") };
+    let Acquired::Held(guard) = doorbell
+        .lock()
+        .acquire(STORE, Duration::from_secs(60))
+        .await
+    else {
+        panic!("free")
+    };
     for _ in 0..5 {
         resumes(&doorbell, &mut listener).await;
-        let (_, killed) = tokio::join!(listener.wait(POLL), server.ask(&["CLIENT", "KILL", "TYPE", "normal"]));
+        let (_, killed) = tokio::join!(
+            listener.wait(POLL),
+            server.ask(&["CLIENT", "KILL", "TYPE", "normal"])
+        );
         killed?;
-        assert!(guard.extend(Duration::from_secs(60)).await?, "the first command after a drop is tried again");
+        assert!(
+            guard.extend(Duration::from_secs(60)).await?,
+            "the first command after a drop is tried again"
+        );
         resumes(&doorbell, &mut listener).await;
     }
-    assert_eq!(doorbell.counters().ring_failures, 0, "rings are tried again too");
+    assert_eq!(
+        doorbell.counters().ring_failures,
+        0,
+        "rings are tried again too"
+    );
     Ok(())
 }
 
@@ -129,7 +171,11 @@ async fn stall(command: &[&str], length: Duration) -> Result<()> {
             round += 1;
             let waited = Instant::now();
             listener.wait(POLL).await;
-            assert!(waited.elapsed() < POLL + Duration::from_millis(300), "{:?}", waited.elapsed());
+            assert!(
+                waited.elapsed() < POLL + Duration::from_millis(300),
+                "{:?}",
+                waited.elapsed()
+            );
         }
     };
     let (answer, ()) = tokio::join!(stalled, busy);
@@ -163,13 +209,19 @@ async fn it_sits_out_a_sleep_of_5_s() -> Result<()> {
 async fn a_silent_peer_holds_nobody_up() -> Result<()> {
     // It accepts connections, in its backlog, and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let doorbell = Doorbell::connect(&format!("redis://{}", silent.local_addr()?), Settings::default())?;
+    let doorbell = Doorbell::connect(
+        &format!("redis://{}", silent.local_addr()?),
+        Settings::default(),
+    )?;
     let mut listener = doorbell.listener(Queue::SyncStore);
     for job in 0..10_000 {
         ring_is_quick(&doorbell, &job.to_string());
     }
     let counters = doorbell.counters();
-    assert!(counters.ring_failures > 5_000, "the inbox is bounded: {counters:?}");
+    assert!(
+        counters.ring_failures > 5_000,
+        "the inbox is bounded: {counters:?}"
+    );
     let begun = Instant::now();
     assert_eq!(listener.wait(POLL).await, Woken::Timeout);
     assert!(begun.elapsed() < POLL + RING_BOUND);
@@ -200,14 +252,26 @@ async fn nothing_stays_in_redis_once_it_was_heard() -> Result<()> {
     let doorbell = server.doorbell()?;
     let mut listener = doorbell.listener(Queue::SyncStore);
     let id = StoreId(uuid_v4([3; 16]));
-    let Acquired::Held(guard) = doorbell.lock().acquire(id, RESUME).await else { panic!("the lock is free") };
+    let Acquired::Held(guard) = doorbell.lock().acquire(id, RESUME).await else {
+        panic!("the lock is free")
+    };
     let key = format!("lock:sync-store:{id}");
-    assert_eq!(server.ask(&["EXISTS", &key]).await?, redis::Value::Int(1), "the name that operators know");
+    assert_eq!(
+        server.ask(&["EXISTS", &key]).await?,
+        redis::Value::Int(1),
+        "the name that operators know"
+    );
     guard.release().await?;
     doorbell.ring(Queue::SyncStore, "store:1");
-    assert_eq!(listener.wait(RESUME).await, Woken::Rung(vec!["store:1".into()]));
+    assert_eq!(
+        listener.wait(RESUME).await,
+        Woken::Rung(vec!["store:1".into()])
+    );
     let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"]).await?)?;
     assert_eq!(keys, ["sync-store-queue"]);
-    assert_eq!(server.ask(&["XLEN", "sync-store-queue"]).await?, redis::Value::Int(0));
+    assert_eq!(
+        server.ask(&["XLEN", "sync-store-queue"]).await?,
+        redis::Value::Int(0)
+    );
     Ok(())
 }

@@ -22,7 +22,11 @@ impl Server {
     /// A server that has been given a port but does not run yet.
     pub(crate) fn stopped() -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { port, dir: tempfile::tempdir()?, child: None })
+        Ok(Self {
+            port,
+            dir: tempfile::tempdir()?,
+            child: None,
+        })
     }
 
     pub(crate) async fn running() -> Result<Self> {
@@ -33,17 +37,32 @@ impl Server {
 
     pub(crate) async fn start(&mut self) -> Result<()> {
         let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--enable-debug-command", "local"])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--enable-debug-command",
+                "local",
+            ])
             .args(["--port", &self.port.to_string()])
             .arg("--dir")
             .arg(self.dir.path())
             .stdout(Stdio::null())
             .spawn()
-            .context("these tests need `redis-server` in PATH (Debian: apt-get install redis-server)")?;
+            .context(
+                "these tests need `redis-server` in PATH (Debian: apt-get install redis-server)",
+            )?;
         self.child = Some(child);
         let begun = Instant::now();
         while self.ask(&["PING"]).await.is_err() {
-            ensure!(begun.elapsed() < Duration::from_secs(10), "redis-server did not come up on port {}", self.port);
+            ensure!(
+                begun.elapsed() < Duration::from_secs(10),
+                "redis-server did not come up on port {}",
+                self.port
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
@@ -69,9 +88,14 @@ impl Server {
     pub(crate) async fn ask(&self, words: &[&str]) -> Result<redis::Value> {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
         let mut command = redis::cmd(words[0]);
-        Ok(command.arg(&words[1..]).query_async(&mut connection).await?)
+        Ok(command
+            .arg(&words[1..])
+            .query_async(&mut connection)
+            .await?)
     }
 }
 
@@ -97,8 +121,15 @@ pub(crate) async fn heard(listener: &mut wharf_queue::Listener) -> Vec<String> {
 pub(crate) async fn resumes(doorbell: &Doorbell, listener: &mut wharf_queue::Listener) -> Duration {
     let begun = Instant::now();
     for round in 0.. {
-        assert!(begun.elapsed() < RESUME, "nothing heard for {RESUME:?}: {:?}", doorbell.counters());
-        doorbell.ring(Queue::SyncStore, &format!("again-{}-{round}", begun.elapsed().as_nanos()));
+        assert!(
+            begun.elapsed() < RESUME,
+            "nothing heard for {RESUME:?}: {:?}",
+            doorbell.counters()
+        );
+        doorbell.ring(
+            Queue::SyncStore,
+            &format!("again-{}-{round}", begun.elapsed().as_nanos()),
+        );
         if let Woken::Rung(_) = listener.wait(Duration::from_millis(100)).await {
             break;
         }

@@ -52,21 +52,32 @@ fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
 
 pub(crate) async fn fan_out(ledger: &Ledger, endpoints: &[EndpointId]) -> Result<usize> {
     let claimed = outbox::claim(&mut ledger.conn().await?, LEASE, 10, NOW).await?;
-    let ready: Vec<FanOut> = claimed.iter().map(|claimed| fan_out_of(claimed, endpoints)).collect();
+    let ready: Vec<FanOut> = claimed
+        .iter()
+        .map(|claimed| fan_out_of(claimed, endpoints))
+        .collect();
     let mut tx = ledger.store.begin().await?;
     let done = outbox::fan_out(&mut tx, &ready, NOW).await?;
     tx.commit().await?;
     Ok(done)
 }
 
-pub(crate) async fn claim(ledger: &Ledger, lanes: &[(EndpointId, i64)], now: Time) -> Result<Vec<Claimed>> {
+pub(crate) async fn claim(
+    ledger: &Ledger,
+    endpoint_queues: &[(EndpointId, i64)],
+    now: Time,
+) -> Result<Vec<Claimed>> {
     let mut tx = ledger.store.begin().await?;
-    let claimed = deliveries::claim(&mut tx, lanes, "w", LEASE, now).await?;
+    let claimed = deliveries::claim(&mut tx, endpoint_queues, "w", LEASE, now).await?;
     tx.commit().await?;
     Ok(claimed)
 }
 
-pub(crate) fn settled(claimed: &Claimed, state: DeliveryState, due_at: Option<Time>) -> SettledDelivery {
+pub(crate) fn settled(
+    claimed: &Claimed,
+    state: DeliveryState,
+    due_at: Option<Time>,
+) -> SettledDelivery {
     let failed = state != DeliveryState::Success;
     SettledDelivery {
         fence: claimed.fence,
@@ -84,7 +95,10 @@ pub(crate) fn settled(claimed: &Claimed, state: DeliveryState, due_at: Option<Ti
     }
 }
 
-pub(crate) async fn settle(ledger: &Ledger, settled: &[SettledDelivery]) -> Result<Vec<DeliveryId>> {
+pub(crate) async fn settle(
+    ledger: &Ledger,
+    settled: &[SettledDelivery],
+) -> Result<Vec<DeliveryId>> {
     let mut tx = ledger.store.begin().await?;
     let held = deliveries::settle(&mut tx, settled, NOW).await?;
     tx.commit().await?;
@@ -94,31 +108,73 @@ pub(crate) async fn settle(ledger: &Ledger, settled: &[SettledDelivery]) -> Resu
 async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let mut endpoints = [
-        ledger.endpoint("org", COMPLETED, "http://127.0.0.1/a").await?,
-        ledger.endpoint("org", COMPLETED, "http://127.0.0.1/b").await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/a")
+            .await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/b")
+            .await?,
     ];
     endpoints.sort();
-    ledger.endpoint("org", EventKind::SyncStarted, "http://127.0.0.1/a").await?;
-    ledger.endpoint("other", COMPLETED, "http://127.0.0.1/a").await?;
-    let listening = endpoints::listening(&mut ledger.conn().await?, &[("org", "sync.completed")]).await?;
-    assert_eq!(listening.iter().map(|l| l.id).collect::<Vec<_>>(), endpoints);
+    ledger
+        .endpoint("org", EventKind::SyncStarted, "http://127.0.0.1/a")
+        .await?;
+    ledger
+        .endpoint("other", COMPLETED, "http://127.0.0.1/a")
+        .await?;
+    let listening =
+        endpoints::listening(&mut ledger.conn().await?, &[("org", "sync.completed")]).await?;
+    assert_eq!(
+        listening.iter().map(|l| l.id).collect::<Vec<_>>(),
+        endpoints
+    );
 
     let event = emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &endpoints).await?, 1);
-    assert_eq!(fan_out(&ledger, &endpoints).await?, 0, "it is fanned out once");
-    let lanes = deliveries::lanes(&mut ledger.conn().await?, EndpointId(uuid::Uuid::nil()), 10, NOW).await?;
-    assert!(lanes.iter().all(|lane| lane.ready > 0 && lane.organization_id == "org"));
-    assert_eq!(lanes.iter().map(|lane| lane.endpoint_id).collect::<Vec<_>>(), endpoints);
-    let after = deliveries::lanes(&mut ledger.conn().await?, endpoints[0], 10, NOW).await?;
+    assert_eq!(
+        fan_out(&ledger, &endpoints).await?,
+        0,
+        "it is fanned out once"
+    );
+    let endpoint_queues = deliveries::endpoint_queues(
+        &mut ledger.conn().await?,
+        EndpointId(uuid::Uuid::nil()),
+        10,
+        NOW,
+    )
+    .await?;
+    assert!(
+        endpoint_queues
+            .iter()
+            .all(|endpoint_queue| endpoint_queue.ready > 0
+                && endpoint_queue.organization_id == "org")
+    );
+    assert_eq!(
+        endpoint_queues
+            .iter()
+            .map(|endpoint_queue| endpoint_queue.endpoint_id)
+            .collect::<Vec<_>>(),
+        endpoints
+    );
+    let after =
+        deliveries::endpoint_queues(&mut ledger.conn().await?, endpoints[0], 10, NOW).await?;
     assert_eq!(after.len(), 1);
 
     let claimed = claim(&ledger, &endpoints.map(|id| (id, 5)), NOW).await?;
     assert_eq!(claimed.len(), 2);
     let one = &claimed[0];
-    assert_eq!((one.event_id, one.attempts_before, one.event.as_str()), (event, 0, "sync.completed"));
+    assert_eq!(
+        (one.event_id, one.attempts_before, one.event.as_str()),
+        (event, 0, "sync.completed")
+    );
     assert_eq!(one.body, b"{\"body\":\xff}");
     assert_eq!(one.headers, [("x-shaped".to_owned(), "yes".to_owned())]);
-    assert!(claim(&ledger, &endpoints.map(|id| (id, 5)), NOW).await?.is_empty(), "leased");
+    assert!(
+        claim(&ledger, &endpoints.map(|id| (id, 5)), NOW)
+            .await?
+            .is_empty(),
+        "leased"
+    );
     Ok(())
 }
 
@@ -126,14 +182,18 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
 async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let mut endpoints = [
-        ledger.endpoint("org", COMPLETED, "http://127.0.0.1/a").await?,
-        ledger.endpoint("org", COMPLETED, "http://127.0.0.1/b").await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/a")
+            .await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/b")
+            .await?,
     ];
     endpoints.sort();
     emit(&ledger, "org").await?;
     fan_out(&ledger, &endpoints).await?;
-    let lanes = endpoints.map(|id| (id, 5));
-    let claimed = claim(&ledger, &lanes, NOW).await?;
+    let endpoint_queues = endpoints.map(|id| (id, 5));
+    let claimed = claim(&ledger, &endpoint_queues, NOW).await?;
     let retry = NOW + SECOND * 60;
     let held = settle(
         &ledger,
@@ -148,31 +208,59 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
         and next_retry_at is not null and last_error is not null";
     assert_eq!(number(&ledger.store, pending).await?, 1);
 
-    let again = claim(&ledger, &lanes, retry).await?;
+    let again = claim(&ledger, &endpoint_queues, retry).await?;
     assert_eq!(again.len(), 1, "only the one that failed");
-    assert_eq!((again[0].fence.id, again[0].attempts_before), (claimed[1].fence.id, 1));
+    assert_eq!(
+        (again[0].fence.id, again[0].attempts_before),
+        (claimed[1].fence.id, 1)
+    );
     settle(&ledger, &[settled(&again[0], DeliveryState::Failed, None)]).await?;
-    let failed =
-        "select count(*) from callback_outbox where status = 'failed' and attempt = 2 and next_retry_at is null";
+    let failed = "select count(*) from callback_outbox where status = 'failed' and attempt = 2 and next_retry_at is null";
     assert_eq!(number(&ledger.store, failed).await?, 1);
-    assert_eq!(number(&ledger.store, "select count(*) from callback_attempts").await?, 3);
+    assert_eq!(
+        number(&ledger.store, "select count(*) from callback_attempts").await?,
+        3
+    );
     Ok(())
 }
 
 async fn a_stale_sender_settles_nothing(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
-    let endpoint = ledger.endpoint("org", COMPLETED, "http://127.0.0.1/a").await?;
+    let endpoint = ledger
+        .endpoint("org", COMPLETED, "http://127.0.0.1/a")
+        .await?;
     emit(&ledger, "org").await?;
     fan_out(&ledger, &[endpoint]).await?;
     let stale = claim(&ledger, &[(endpoint, 1)], NOW).await?.remove(0);
-    let taken = claim(&ledger, &[(endpoint, 1)], NOW + LEASE).await?.remove(0);
+    let taken = claim(&ledger, &[(endpoint, 1)], NOW + LEASE)
+        .await?
+        .remove(0);
     assert_eq!(taken.fence.id, stale.fence.id);
-    assert!(settle(&ledger, &[settled(&stale, DeliveryState::Failed, None)]).await?.is_empty());
-    assert_eq!(number(&ledger.store, "select count(*) from callback_attempts").await?, 0);
-    assert!(deliveries::renew(&mut ledger.conn().await?, &[stale.fence], NOW).await?.is_empty());
+    assert!(
+        settle(&ledger, &[settled(&stale, DeliveryState::Failed, None)])
+            .await?
+            .is_empty()
+    );
+    assert_eq!(
+        number(&ledger.store, "select count(*) from callback_attempts").await?,
+        0
+    );
+    assert!(
+        deliveries::renew(&mut ledger.conn().await?, &[stale.fence], NOW)
+            .await?
+            .is_empty()
+    );
     deliveries::give_back(&mut ledger.conn().await?, &[stale.fence], NOW).await?;
-    assert!(claim(&ledger, &[(endpoint, 1)], NOW + LEASE).await?.is_empty(), "still the other's");
-    assert_eq!(settle(&ledger, &[settled(&taken, DeliveryState::Success, None)]).await?, [taken.fence.id]);
+    assert!(
+        claim(&ledger, &[(endpoint, 1)], NOW + LEASE)
+            .await?
+            .is_empty(),
+        "still the other's"
+    );
+    assert_eq!(
+        settle(&ledger, &[settled(&taken, DeliveryState::Success, None)]).await?,
+        [taken.fence.id]
+    );
     let done = "select count(*) from callback_outbox where status = 'success'";
     assert_eq!(number(&ledger.store, done).await?, 1);
     Ok(())
@@ -187,15 +275,23 @@ async fn a_row_put_in_by_hand_is_an_event_like_any_other(backend: Backend) -> Re
     };
     let mut conn = ledger.conn().await?;
     let row = format!("('org', {id}, 'sync.completed', '{{\"receipt\":\"R5\"}}')");
-    conn.run_raw(&format!("insert into callback_outbox (organization_id, store_id, event, payload) values {row}"))
-        .await?;
+    conn.run_raw(&format!(
+        "insert into callback_outbox (organization_id, store_id, event, payload) values {row}"
+    ))
+    .await?;
     let far = NOW + Duration::from_secs(86_400 * 365 * 100);
     let claimed = outbox::claim(&mut conn, LEASE, 10, far).await?;
     assert_eq!(claimed[0].event.data, r#"{"receipt":"R5"}"#);
-    let later = FanOut { again: Some((far + SECOND, "later\0".into())), ..fan_out_of(&claimed[0], &[]) };
+    let later = FanOut {
+        again: Some((far + SECOND, "later\0".into())),
+        ..fan_out_of(&claimed[0], &[])
+    };
     outbox::fan_out(&mut conn, &[later], far).await?;
     assert!(outbox::claim(&mut conn, LEASE, 10, far).await?.is_empty());
-    assert_eq!(outbox::claim(&mut conn, LEASE, 10, far + SECOND).await?[0].attempt, 2);
+    assert_eq!(
+        outbox::claim(&mut conn, LEASE, 10, far + SECOND).await?[0].attempt,
+        2
+    );
     Ok(())
 }
 
@@ -203,26 +299,53 @@ async fn an_event_that_nobody_wants_is_done(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &[]).await?, 1);
-    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'success'").await?, 1);
+    assert_eq!(
+        number(
+            &ledger.store,
+            "select count(*) from callback_outbox where status = 'success'"
+        )
+        .await?,
+        1
+    );
     Ok(())
 }
 
 async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
-    for url in ["http://b.example/", "http://a.example/", "http://B.example/"] {
+    for url in [
+        "http://b.example/",
+        "http://a.example/",
+        "http://B.example/",
+    ] {
         ledger.endpoint("org", COMPLETED, url).await?;
         ledger.endpoint("org", EventKind::SyncStarted, url).await?;
     }
     let mut conn = ledger.conn().await?;
     let listed = endpoints::list(&mut conn, &organization_id("org")).await?;
-    let shown: Vec<_> = listed.iter().map(|e| format!("{} {}", e.event, e.target_url)).collect();
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|e| format!("{} {}", e.event, e.target_url))
+        .collect();
     let mut sorted = shown.clone();
     sorted.sort();
     assert_eq!((shown.len(), &shown), (6, &sorted));
     let gone = |_, health| (health, Some("gone".to_owned()));
-    assert_eq!(endpoints::nurse(&mut conn, [listed[0].id], gone, NOW).await?, [(listed[0].id, "gone".to_owned())]);
-    assert!(endpoints::nurse(&mut conn, [listed[0].id], gone, NOW).await?.is_empty(), "it is disabled already");
-    assert_eq!(endpoints::listening(&mut conn, &[("org", COMPLETED.as_str())]).await?.len(), 2);
+    assert_eq!(
+        endpoints::nurse(&mut conn, [listed[0].id], gone, NOW).await?,
+        [(listed[0].id, "gone".to_owned())]
+    );
+    assert!(
+        endpoints::nurse(&mut conn, [listed[0].id], gone, NOW)
+            .await?
+            .is_empty(),
+        "it is disabled already"
+    );
+    assert_eq!(
+        endpoints::listening(&mut conn, &[("org", COMPLETED.as_str())])
+            .await?
+            .len(),
+        2
+    );
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use wharf_domain::{
-    AccessToken, Amount, Answer, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId, LogId,
-    MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId, StoreName, SyncToken, TargetUrl, Time,
-    next_state, uuid_v4, uuid_v7,
+    AccessToken, Amount, Answer, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId,
+    LogId, MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId, StoreName,
+    SyncToken, TargetUrl, Time, next_state, uuid_v4, uuid_v7,
 };
-use wharf_store::{Conn, EncryptionKey, Store, StoreSettings, endpoints, logs::NewLog, stores};
+use wharf_store::{Conn, EncryptionKey, Ledger, LedgerSettings, endpoints, logs::NewLog, stores};
 use wharf_tests::{Backend, Database};
 
 /// When tests happen, unless they say otherwise.
@@ -18,7 +18,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Ledger {
-    pub(crate) store: Store,
+    pub(crate) store: Ledger,
     url: String,
     _place: Place,
 }
@@ -38,12 +38,21 @@ impl Ledger {
             }
             Backend::Postgres => {
                 let database = Database::create().await?;
-                (database.url().to_owned(), Place::Server { _database: database })
+                (
+                    database.url().to_owned(),
+                    Place::Server {
+                        _database: database,
+                    },
+                )
             }
         };
-        let store = Store::open(&StoreSettings::new(&url)).await?;
+        let store = Ledger::open(&LedgerSettings::new(&url)).await?;
         store.migrate().await?;
-        Ok(Self { store, url, _place: place })
+        Ok(Self {
+            store,
+            url,
+            _place: place,
+        })
     }
 
     /// `sqlite:PATH` or `postgres://...`.
@@ -56,7 +65,11 @@ impl Ledger {
     }
 
     /// Registers a store and answers its ids.
-    pub(crate) async fn register(&self, organization: &str, external: &str) -> Result<(StoreId, SyncToken)> {
+    pub(crate) async fn register(
+        &self,
+        organization: &str,
+        external: &str,
+    ) -> Result<(StoreId, SyncToken)> {
         let mut conn = self.conn().await?;
         register_as(&mut conn, organization, external, "token").await
     }
@@ -69,7 +82,12 @@ impl Ledger {
         Ok(results)
     }
 
-    pub(crate) async fn endpoint(&self, organization: &str, event: EventKind, url: &str) -> Result<EndpointId> {
+    pub(crate) async fn endpoint(
+        &self,
+        organization: &str,
+        event: EventKind,
+        url: &str,
+    ) -> Result<EndpointId> {
         let new = endpoints::NewEndpoint {
             id: EndpointId(random_v7()),
             organization_id: &organization_id(organization),
@@ -80,7 +98,11 @@ impl Ledger {
             secret: &EndpointSecret::from_random([7; 32]),
             nonce: [3; 24],
         };
-        Ok(endpoints::register(&mut self.conn().await?, &key(), &new, NOW).await?.id)
+        Ok(
+            endpoints::register(&mut self.conn().await?, &key(), &new, NOW)
+                .await?
+                .id,
+        )
     }
 }
 
@@ -146,7 +168,7 @@ pub(crate) fn judged(store_id: StoreId, receipt: &str, answer: Answer, at: Time)
 }
 
 /// A number that a query answers, read with the tool of each database.
-pub(crate) async fn number(store: &Store, sql: &str) -> Result<i64> {
+pub(crate) async fn number(store: &Ledger, sql: &str) -> Result<i64> {
     let mut conn = store.read().await?;
     conn.number_raw(sql).await.with_context(|| sql.to_owned())
 }

@@ -18,7 +18,11 @@ async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
         anyhow::Ok(jobs::enqueue(&mut conn, [store], NOW).await?)
     }))
     .await?;
-    assert_eq!(queued.iter().flatten().count(), 1, "queued once, whoever asks");
+    assert_eq!(
+        queued.iter().flatten().count(),
+        1,
+        "queued once, whoever asks"
+    );
     let claimed = try_join_all((0..8).map(|worker| {
         let ledger = &ledger;
         async move {
@@ -27,7 +31,11 @@ async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
         }
     }))
     .await?;
-    assert_eq!(claimed.iter().flatten().count(), 1, "claimed once, whoever tries");
+    assert_eq!(
+        claimed.iter().flatten().count(),
+        1,
+        "claimed once, whoever tries"
+    );
     Ok(())
 }
 
@@ -37,11 +45,24 @@ async fn work_that_arrives_during_a_run_makes_it_run_again(backend: Backend) -> 
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
     let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
-    assert!(jobs::enqueue(&mut conn, [store], NOW).await?.is_empty(), "running: marked, not queued");
-    assert!(jobs::finish(&mut conn, job.fence, false, NOW).await?, "queued again");
+    assert!(
+        jobs::enqueue(&mut conn, [store], NOW).await?.is_empty(),
+        "running: marked, not queued"
+    );
+    assert!(
+        jobs::finish(&mut conn, job.fence, false, NOW).await?,
+        "queued again"
+    );
     let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
-    assert!(!jobs::finish(&mut conn, job.fence, false, NOW).await?, "idle");
-    assert!(jobs::claim(&mut conn, "w", LEASE, 1, NOW + LEASE * 10).await?.is_empty());
+    assert!(
+        !jobs::finish(&mut conn, job.fence, false, NOW).await?,
+        "idle"
+    );
+    assert!(
+        jobs::claim(&mut conn, "w", LEASE, 1, NOW + LEASE * 10)
+            .await?
+            .is_empty()
+    );
     assert_eq!(jobs::enqueue(&mut conn, [store], NOW).await?, [store]);
     Ok(())
 }
@@ -51,18 +72,33 @@ async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
-    let stale = jobs::claim(&mut conn, "slow", LEASE, 1, NOW).await?.remove(0).fence;
+    let stale = jobs::claim(&mut conn, "slow", LEASE, 1, NOW)
+        .await?
+        .remove(0)
+        .fence;
     jobs::renew(&mut conn, stale, NOW + LEASE + SECOND).await?;
-    assert!(jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE).await?.is_empty(), "the lease was prolonged");
-    let taken = jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE + SECOND).await?.remove(0);
+    assert!(
+        jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE)
+            .await?
+            .is_empty(),
+        "the lease was prolonged"
+    );
+    let taken = jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE + SECOND)
+        .await?
+        .remove(0);
     assert!(taken.fence.number > stale.number);
     assert_eq!(taken.attempt, 2);
 
     let later = NOW + LEASE * 2;
-    let lost = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::FenceLost)));
+    let lost =
+        |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::FenceLost)));
     lost(jobs::renew(&mut conn, stale, later).await);
     lost(jobs::start_run(&mut conn, stale, RunId(random_v7()), later).await);
-    lost(jobs::hold(&mut conn, stale, SyncCounts::default(), later, later).await.map(drop));
+    lost(
+        jobs::hold(&mut conn, stale, SyncCounts::default(), later, later)
+            .await
+            .map(drop),
+    );
     lost(jobs::finish(&mut conn, stale, false, later).await.map(drop));
     lost(jobs::give_back(&mut conn, stale, GiveBack::Shutdown, later, later).await);
     jobs::renew(&mut conn, taken.fence, later).await?;
@@ -78,16 +114,38 @@ async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
     assert_eq!(job.run, None);
     let id = RunId(random_v7());
     jobs::start_run(&mut conn, job.fence, id, NOW).await?;
-    let chunk = SyncCounts { processed: 4, success: 1, failed: 2, rate_limited: 1 };
+    let chunk = SyncCounts {
+        processed: 4,
+        success: 1,
+        failed: 2,
+        rate_limited: 1,
+    };
     jobs::hold(&mut conn, job.fence, chunk, NOW + LEASE, NOW).await?;
-    let next = jobs::claim(&mut conn, "w2", LEASE, 1, NOW + LEASE).await?.remove(0);
+    let next = jobs::claim(&mut conn, "w2", LEASE, 1, NOW + LEASE)
+        .await?
+        .remove(0);
     let run = next.run.expect("the run in progress");
     assert_eq!((run.id, run.started_at, run.counts), (id, NOW, chunk));
     let sums = jobs::hold(&mut conn, next.fence, chunk, NOW + LEASE * 2, NOW).await?;
-    assert_eq!(sums, SyncCounts { processed: 8, success: 2, failed: 4, rate_limited: 2 });
+    assert_eq!(
+        sums,
+        SyncCounts {
+            processed: 8,
+            success: 2,
+            failed: 4,
+            rate_limited: 2
+        }
+    );
     assert!(!jobs::finish(&mut conn, next.fence, false, NOW).await?);
     jobs::enqueue(&mut conn, [store], NOW).await?;
-    assert_eq!(jobs::claim(&mut conn, "w3", LEASE, 1, NOW).await?.remove(0).run, None, "a finished run is over");
+    assert_eq!(
+        jobs::claim(&mut conn, "w3", LEASE, 1, NOW)
+            .await?
+            .remove(0)
+            .run,
+        None,
+        "a finished run is over"
+    );
     Ok(())
 }
 
@@ -98,13 +156,29 @@ async fn a_failed_job_comes_back(backend: Backend) -> Result<()> {
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
     let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
-    jobs::give_back(&mut conn, job.fence, GiveBack::Failed("a\0b"), NOW + SECOND, NOW).await?;
+    jobs::give_back(
+        &mut conn,
+        job.fence,
+        GiveBack::Failed("a\0b"),
+        NOW + SECOND,
+        NOW,
+    )
+    .await?;
     assert!(jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.is_empty());
     assert_eq!(jobs::due(&mut conn, 10, NOW + SECOND).await?, [store]);
-    let again = jobs::claim(&mut conn, "w", LEASE, 1, NOW + SECOND).await?.remove(0);
+    let again = jobs::claim(&mut conn, "w", LEASE, 1, NOW + SECOND)
+        .await?
+        .remove(0);
     assert_eq!(again.attempt, 2);
     jobs::give_back(&mut conn, again.fence, GiveBack::Shutdown, NOW, NOW).await?;
-    assert_eq!(jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0).attempt, 2, "a shutdown is no attempt");
+    assert_eq!(
+        jobs::claim(&mut conn, "w", LEASE, 1, NOW)
+            .await?
+            .remove(0)
+            .attempt,
+        2,
+        "a shutdown is no attempt"
+    );
     Ok(())
 }
 
@@ -113,7 +187,11 @@ async fn the_scheduler_walks_every_store_once(backend: Backend) -> Result<()> {
     let mut with_work = Vec::new();
     for n in 0..25 {
         let (store, _) = ledger.register("org", &format!("shop-{n}")).await?;
-        let answer = if n % 5 == 0 { Answer::Refused("no".into()) } else { accepted() };
+        let answer = if n % 5 == 0 {
+            Answer::Refused("no".into())
+        } else {
+            accepted()
+        };
         if n % 5 == 0 {
             with_work.push(store);
         }

@@ -25,7 +25,11 @@ async fn imports_count_once_under_contention(backend: Backend) -> Result<()> {
             let mut batch = Vec::new();
             for receipt in 0..20 {
                 for (store, _) in registered {
-                    let answer = if receipt % 2 == 0 { accepted() } else { Answer::RateLimited(None) };
+                    let answer = if receipt % 2 == 0 {
+                        accepted()
+                    } else {
+                        Answer::RateLimited(None)
+                    };
                     batch.push(judged(*store, &format!("r-{receipt}"), answer, NOW));
                 }
             }
@@ -42,25 +46,44 @@ async fn imports_count_once_under_contention(backend: Backend) -> Result<()> {
     let results = try_join_all(writers).await?;
     assert!(results.iter().all(|result| result == &results[0]));
     for (_, token) in &registered {
-        let report = stores::report(&mut ledger.conn().await?, *token).await?.expect("a report");
-        assert_eq!((report.imported_orders, report.rate_limited_count), (10, 10));
+        let report = stores::report(&mut ledger.conn().await?, *token)
+            .await?
+            .expect("a report");
+        assert_eq!(
+            (report.imported_orders, report.rate_limited_count),
+            (10, 10)
+        );
         assert_eq!(report.sync_status, SyncStatus::Partial);
     }
-    assert_eq!(number(&ledger.store, "select count(*) from sync_logs").await?, 100);
+    assert_eq!(
+        number(&ledger.store, "select count(*) from sync_logs").await?,
+        100
+    );
     Ok(())
 }
 
 async fn the_first_result_stands(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let (store, token) = ledger.register("org", "shop").await?;
-    let first = ledger.record(&[judged(store, "r", accepted(), NOW)]).await?;
-    let ImportResult::Imported(order) = &first[0] else { panic!("{first:?}") };
-    assert_eq!((order.amount.to_string(), order.imported_at), ("99.90".to_owned(), NOW));
+    let first = ledger
+        .record(&[judged(store, "r", accepted(), NOW)])
+        .await?;
+    let ImportResult::Imported(order) = &first[0] else {
+        panic!("{first:?}")
+    };
+    assert_eq!(
+        (order.amount.to_string(), order.imported_at),
+        ("99.90".to_owned(), NOW)
+    );
     // In one batch with another receipt, twice in the same batch, with another answer: the first one stands.
     let refused = || judged(store, "r", Answer::Refused("no".into()), NOW);
-    let again = ledger.record(&[refused(), judged(store, "s", accepted(), NOW), refused()]).await?;
+    let again = ledger
+        .record(&[refused(), judged(store, "s", accepted(), NOW), refused()])
+        .await?;
     assert_eq!((&again[0], &again[2]), (&first[0], &first[0]));
-    let (_, known) = logs::look_up(&mut ledger.conn().await?, token, &Receipt::parse("r")?).await?.expect("a store");
+    let (_, known) = logs::look_up(&mut ledger.conn().await?, token, &Receipt::parse("r")?)
+        .await?
+        .expect("a store");
     assert_eq!(known.as_ref(), Some(&first[0]));
     Ok(())
 }
@@ -79,9 +102,17 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
         .await?;
     let mut conn = ledger.conn().await?;
     let due = logs::due(&mut conn, store, at(10), 10).await?;
-    assert_eq!(due.iter().map(|log| log.receipt.as_str()).collect::<Vec<_>>(), ["early", "late"]);
+    assert_eq!(
+        due.iter()
+            .map(|log| log.receipt.as_str())
+            .collect::<Vec<_>>(),
+        ["early", "late"]
+    );
     assert_eq!(logs::due(&mut conn, store, at(1), 10).await?.len(), 1);
-    assert!(logs::has_due(&mut conn, store, at(10)).await? && !logs::has_due(&mut conn, store, NOW).await?);
+    assert!(
+        logs::has_due(&mut conn, store, at(10)).await?
+            && !logs::has_due(&mut conn, store, NOW).await?
+    );
     drop(conn);
 
     let settled = |answer: Answer| SettledLog {
@@ -95,9 +126,17 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
     assert_eq!(status, SyncStatus::Partial);
     // The same chunk once more, as after a crash between commit and answer, with another verdict: nothing changes.
     let mut tx = ledger.store.begin().await?;
-    logs::settle(&mut tx, store, &[settled(Answer::RateLimited(None))], at(21)).await?;
+    logs::settle(
+        &mut tx,
+        store,
+        &[settled(Answer::RateLimited(None))],
+        at(21),
+    )
+    .await?;
     tx.commit().await?;
-    let report = stores::report(&mut ledger.conn().await?, token).await?.expect("a report");
+    let report = stores::report(&mut ledger.conn().await?, token)
+        .await?
+        .expect("a report");
     assert_eq!((report.imported_orders, report.rate_limited_count), (2, 1));
     assert_eq!(report.last_sync_at, Some(at(21)));
     Ok(())
@@ -107,14 +146,19 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
 async fn a_retry_time_moved_by_hand_counts(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
-    ledger.record(&[judged(store, "RL15", Answer::RateLimited(None), NOW)]).await?;
+    ledger
+        .record(&[judged(store, "RL15", Answer::RateLimited(None), NOW)])
+        .await?;
     let mut conn = ledger.conn().await?;
     assert!(!logs::has_due(&mut conn, store, NOW).await?);
     let past = match backend {
         Backend::Postgres => "timestamptz '2020-01-01'",
         Backend::Embedded => "0",
     };
-    conn.run_raw(&format!("update sync_logs set next_retry_at = {past} where receipt = 'RL15'")).await?;
+    conn.run_raw(&format!(
+        "update sync_logs set next_retry_at = {past} where receipt = 'RL15'"
+    ))
+    .await?;
     let due = logs::due(&mut conn, store, NOW, 10).await?;
     assert_eq!((due[0].status, due[0].attempt), (LogStatus::RateLimited, 1));
     // A log put in by hand with nothing but store and receipt is due since its creation.
@@ -122,15 +166,30 @@ async fn a_retry_time_moved_by_hand_counts(backend: Backend) -> Result<()> {
         Backend::Postgres => format!("'{store}'"),
         Backend::Embedded => format!("x'{}'", store.0.simple()),
     };
-    conn.run_raw(&format!("insert into sync_logs (store_id, receipt) values ({id}, 'by-hand')")).await?;
-    assert_eq!(logs::due(&mut conn, store, NOW + Duration::from_secs(86_400 * 365 * 100), 10).await?.len(), 2);
+    conn.run_raw(&format!(
+        "insert into sync_logs (store_id, receipt) values ({id}, 'by-hand')"
+    ))
+    .await?;
+    assert_eq!(
+        logs::due(
+            &mut conn,
+            store,
+            NOW + Duration::from_secs(86_400 * 365 * 100),
+            10
+        )
+        .await?
+        .len(),
+        2
+    );
     Ok(())
 }
 
 async fn what_a_plugin_said_may_hold_nul(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
-    let results = ledger.record(&[judged(store, "r", Answer::Refused("a\0b".into()), NOW)]).await?;
+    let results = ledger
+        .record(&[judged(store, "r", Answer::Refused("a\0b".into()), NOW)])
+        .await?;
     assert_eq!(results, [ImportResult::InvalidReceipt]);
     Ok(())
 }

@@ -19,8 +19,16 @@ fn run_cases<S: Strategy>(step: S, run: impl AsyncFn(Vec<S::Value>) -> Result<()
 where
     S::Value: Clone + std::fmt::Debug,
 {
-    let cases = if std::env::var_os("WHARF_TEST_LONG").is_some() { 1_000 } else { 24 };
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let cases = if std::env::var_os("WHARF_TEST_LONG").is_some() {
+        1_000
+    } else {
+        24
+    };
+    let mut runner = TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let steps = (proptest::collection::vec(step, 1..60), Just(()));
     let result = runner.run(&steps, |(steps, ())| {
         let handle = tokio::runtime::Handle::current();

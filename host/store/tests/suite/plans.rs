@@ -33,7 +33,10 @@ const PLANS: &[(&str, Reads)] = &[
     ("outbox::CLAIM", Index("callback_outbox_due")),
     ("outbox::COUNT_DUE", IndexOnly("callback_outbox_due")),
     ("outbox::FORGET", Index("callback_outbox_finished")),
-    ("deliveries::LANES", IndexOnly("callback_deliveries_due")),
+    (
+        "deliveries::ENDPOINT_QUEUES",
+        IndexOnly("callback_deliveries_due"),
+    ),
     ("deliveries::CLAIM", Index("callback_deliveries_due")),
     ("deliveries::COUNT_DUE", Index("callback_deliveries_due")),
     ("queues::SYNC", IndexOnly("sync_jobs_due")),
@@ -42,7 +45,11 @@ const PLANS: &[(&str, Reads)] = &[
 ];
 
 async fn fill_tables(ledger: &Ledger, backend: Backend) -> Result<()> {
-    let logs = if std::env::var_os("WHARF_TEST_LONG").is_some() { 10_000_000 } else { 200_000 };
+    let logs = if std::env::var_os("WHARF_TEST_LONG").is_some() {
+        10_000_000
+    } else {
+        200_000
+    };
     let mut first = None;
     for number in 0..STORES {
         let (store, _) = ledger.register("fill", &format!("shop-{number}")).await?;
@@ -56,8 +63,18 @@ async fn fill_tables(ledger: &Ledger, backend: Backend) -> Result<()> {
     for statement in settled_work(backend) {
         conn.run_raw(&statement).await?;
     }
-    for table in ["sync_jobs", "callback_outbox", "callback_deliveries", "webhook_endpoints", "stores"] {
-        let vacuum = if backend == Backend::Postgres { "vacuum analyze" } else { "analyze" };
+    for table in [
+        "sync_jobs",
+        "callback_outbox",
+        "callback_deliveries",
+        "webhook_endpoints",
+        "stores",
+    ] {
+        let vacuum = if backend == Backend::Postgres {
+            "vacuum analyze"
+        } else {
+            "analyze"
+        };
         conn.run_raw(&format!("{vacuum} {table}")).await?;
     }
     Ok(())
@@ -77,7 +94,11 @@ fn settled_work(backend: Backend) -> [String; 5] {
             "n * 1000000",
         ),
     };
-    let bytes = if backend == Backend::Postgres { "convert_to('s', 'UTF8')" } else { "x'00'" };
+    let bytes = if backend == Backend::Postgres {
+        "convert_to('s', 'UTF8')"
+    } else {
+        "x'00'"
+    };
     let due = format!("case when n % 400 = 0 then {at} end");
     let status = "case when n % 400 = 0 then 'pending' else 'success' end";
     [
@@ -110,25 +131,40 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
     let (text, nobody, late) = match backend {
         Backend::Postgres => {
             let late = jiff::Timestamp::from_microsecond(NOW.as_micros())?;
-            (sql.postgres, "'00000000-0000-0000-0000-000000000001'".to_owned(), format!("timestamptz '{late}'"))
+            (
+                sql.postgres,
+                "'00000000-0000-0000-0000-000000000001'".to_owned(),
+                format!("timestamptz '{late}'"),
+            )
         }
-        Backend::Embedded => {
-            (sql.sqlite, "x'00000000000000000000000000000001'".to_owned(), Time::as_micros(NOW).to_string())
-        }
+        Backend::Embedded => (
+            sql.sqlite,
+            "x'00000000000000000000000000000001'".to_owned(),
+            Time::as_micros(NOW).to_string(),
+        ),
     };
-    let (ids, number) = (r#"'[{"id":"00000000000000000000000000000001"}]'"#.to_owned(), "64".to_owned());
-    let early = if backend == Backend::Postgres { "timestamptz 'epoch'".to_owned() } else { "0".to_owned() };
+    let (ids, number) = (
+        r#"'[{"id":"00000000000000000000000000000001"}]'"#.to_owned(),
+        "64".to_owned(),
+    );
+    let early = if backend == Backend::Postgres {
+        "timestamptz 'epoch'".to_owned()
+    } else {
+        "0".to_owned()
+    };
     let values: Vec<String> = match name {
         "logs::DUE" => vec![nobody, late, number],
         "logs::HAS_DUE" => vec![nobody, late],
         "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
         "stores::RECENT" => vec![ids],
-        "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::FORGET" | "deliveries::COUNT_DUE" => vec![late, number],
+        "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::FORGET" | "deliveries::COUNT_DUE" => {
+            vec![late, number]
+        }
         "queues::SYNC" | "queues::EVENTS" => vec![late, number],
         "queues::DELIVERIES" => vec![late, number.clone(), number],
         "jobs::CLAIM" => vec![late.clone(), late, "'w'".into(), number],
         "outbox::CLAIM" => vec![late.clone(), late, number],
-        "deliveries::LANES" => vec![nobody, late, number],
+        "deliveries::ENDPOINT_QUEUES" => vec![nobody, late, number],
         "deliveries::CLAIM" => vec![nobody, late.clone(), late, "'w'".into(), number],
         _ => anyhow::bail!("no values for {name}"),
     };
@@ -142,23 +178,32 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
 async fn explain(url: &str, statement: &str) -> Result<String> {
     let lines: Vec<String> = if let Some(path) = url.strip_prefix("sqlite:") {
         let mut conn = SqliteConnection::connect(path).await?;
-        let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {statement}"))).fetch_all(&mut conn).await?;
+        let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {statement}")))
+            .fetch_all(&mut conn)
+            .await?;
         rows.iter().map(|row| row.get("detail")).collect()
     } else {
         let mut conn = PgConnection::connect(url).await?;
-        let rows = sqlx::query(AssertSqlSafe(format!("explain {statement}"))).fetch_all(&mut conn).await?;
+        let rows = sqlx::query(AssertSqlSafe(format!("explain {statement}")))
+            .fetch_all(&mut conn)
+            .await?;
         rows.iter().map(|row| row.get(0)).collect()
     };
     Ok(lines.join("\n"))
 }
 
 fn reads(plan: &str, reads: Reads, backend: Backend) -> bool {
-    let says = |words: &[&str]| plan.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    let says = |words: &[&str]| {
+        plan.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
     match (reads, backend) {
         (Index(index), Backend::Postgres) => {
             says(&["Scan using", &format!("{index} ")]) || says(&["Bitmap Index Scan", index])
         }
-        (IndexOnly(index), Backend::Postgres) => says(&["Index Only Scan using", &format!("{index} ")]),
+        (IndexOnly(index), Backend::Postgres) => {
+            says(&["Index Only Scan using", &format!("{index} ")])
+        }
         // SQLite does not say of every partial index that it covers a query.
         (Index(index) | IndexOnly(index), Backend::Embedded) => says(&["USING", "INDEX", index]),
     }
@@ -171,13 +216,24 @@ async fn due_work_is_found_by_partial_indexes(backend: Backend) -> Result<()> {
         let found = statements().find(|(full, _)| full.ends_with(name));
         let (_, sql) = found.with_context(|| format!("{name} is no statement"))?;
         let statement = with_values(name, sql, backend)?;
-        let plan = explain(ledger.url(), &statement).await.with_context(|| statement.clone())?;
+        let plan = explain(ledger.url(), &statement)
+            .await
+            .with_context(|| statement.clone())?;
         println!("{name}\n{plan}\n");
-        ensure!(reads(&plan, *expected, backend), "{name}: {statement}\n{plan}");
-        let walks_all = ["sync_logs", "callback_outbox", "callback_deliveries"].iter().any(|table| {
-            plan.contains(&format!("Seq Scan on {table}")) || plan.lines().any(|line| line == format!("SCAN {table}"))
-        });
-        ensure!(!walks_all, "{name} walks over a whole table: {statement}\n{plan}");
+        ensure!(
+            reads(&plan, *expected, backend),
+            "{name}: {statement}\n{plan}"
+        );
+        let walks_all = ["sync_logs", "callback_outbox", "callback_deliveries"]
+            .iter()
+            .any(|table| {
+                plan.contains(&format!("Seq Scan on {table}"))
+                    || plan.lines().any(|line| line == format!("SCAN {table}"))
+            });
+        ensure!(
+            !walks_all,
+            "{name} walks over a whole table: {statement}\n{plan}"
+        );
     }
     Ok(())
 }

@@ -6,16 +6,27 @@ use crate::fixture::{Ledger, NOW, SECOND, number};
 
 async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
-    let endpoint = ledger.endpoint("org", wharf_domain::EventKind::SyncFailed, "http://127.0.0.1/").await?;
+    let endpoint = ledger
+        .endpoint(
+            "org",
+            wharf_domain::EventKind::SyncFailed,
+            "http://127.0.0.1/",
+        )
+        .await?;
     let (endpoint, id, time) = match backend {
         Backend::Postgres => (
             format!("cast('{endpoint}' as uuid)"),
             "cast(lpad(cast(n as text), 32, '0') as uuid)",
-            format!("timestamptz 'epoch' + {} * interval '1 microsecond'", NOW.as_micros()),
+            format!(
+                "timestamptz 'epoch' + {} * interval '1 microsecond'",
+                NOW.as_micros()
+            ),
         ),
-        Backend::Embedded => {
-            (format!("x'{}'", endpoint.0.simple()), "unhex(printf('%032d', n))", NOW.as_micros().to_string())
-        }
+        Backend::Embedded => (
+            format!("x'{}'", endpoint.0.simple()),
+            "unhex(printf('%032d', n))",
+            NOW.as_micros().to_string(),
+        ),
     };
     // Five were delivered, two are dead letters, one is still on its way.
     let numbers = "(with recursive s (n) as (select 1 union all select n + 1 from s where n < 8) select n from s) s";
@@ -40,12 +51,29 @@ async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backe
     ] {
         conn.run_raw(&statement).await?;
     }
-    assert_eq!(outbox::forget(&mut conn, NOW, 100).await?, 0, "none was finished before");
-    assert_eq!(outbox::forget(&mut conn, NOW + SECOND, 4).await?, 4, "a batch at a time");
+    assert_eq!(
+        outbox::forget(&mut conn, NOW, 100).await?,
+        0,
+        "none was finished before"
+    );
+    assert_eq!(
+        outbox::forget(&mut conn, NOW + SECOND, 4).await?,
+        4,
+        "a batch at a time"
+    );
     assert_eq!(outbox::forget(&mut conn, NOW + SECOND, 4).await?, 3);
     assert_eq!(outbox::forget(&mut conn, NOW + SECOND, 4).await?, 0);
-    for table in ["callback_outbox", "callback_messages", "callback_deliveries", "callback_attempts"] {
-        assert_eq!(number(&ledger.store, &format!("select count(*) from {table}")).await?, 1, "{table}");
+    for table in [
+        "callback_outbox",
+        "callback_messages",
+        "callback_deliveries",
+        "callback_attempts",
+    ] {
+        assert_eq!(
+            number(&ledger.store, &format!("select count(*) from {table}")).await?,
+            1,
+            "{table}"
+        );
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ async fn prepares_every_statement(backend: Backend) {
     let mut conn = ledger.conn().await.expect("a connection");
     let mut names = Vec::new();
     for (name, sql) in wharf_store::statements() {
-        conn.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error}\n{sql:?}"));
+        conn.prepare(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}\n{sql:?}"));
         names.push(name);
     }
     assert!(names.len() > 25, "{names:?}");
@@ -19,18 +21,35 @@ async fn prepares_every_statement(backend: Backend) {
 
 async fn migrates_twice_and_from_many_processes(backend: Backend) {
     let ledger = Ledger::open(backend).await.expect("a ledger");
-    try_join_all((0..4).map(|_| ledger.store.migrate())).await.expect("migrations that are safe to repeat");
+    try_join_all((0..4).map(|_| ledger.store.migrate()))
+        .await
+        .expect("migrations that are safe to repeat");
 }
 
 async fn registers_once_per_key(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let registered = try_join_all((0..32).map(|n| {
         let store = ledger.store.clone();
-        async move { register_as(&mut store.write().await?, "org", "shop", &format!("token-{n}")).await }
+        async move {
+            register_as(
+                &mut store.write().await?,
+                "org",
+                "shop",
+                &format!("token-{n}"),
+            )
+            .await
+        }
     }))
     .await?;
-    assert!(registered.iter().all(|ids| ids.0 == registered[0].0 && ids.1.0 == registered[0].1.0));
-    assert_eq!(number(&ledger.store, "select count(*) from stores").await?, 1);
+    assert!(
+        registered
+            .iter()
+            .all(|ids| ids.0 == registered[0].0 && ids.1.0 == registered[0].1.0)
+    );
+    assert_eq!(
+        number(&ledger.store, "select count(*) from stores").await?,
+        1
+    );
     // Parts of a key that only look the same when they are joined are different keys.
     let other = ledger.register("or", "gshop").await?;
     assert_ne!(other.0, registered[0].0);
@@ -40,7 +59,11 @@ async fn registers_once_per_key(backend: Backend) -> Result<()> {
 async fn keeps_the_longest_names(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     // Random so that the database cannot compress them below its index limit.
-    let long = || (0..255).map(|_| char::from_u32(fastrand::u32(0x10000..0x20000)).unwrap_or('x')).collect::<String>();
+    let long = || {
+        (0..255)
+            .map(|_| char::from_u32(fastrand::u32(0x10000..0x20000)).unwrap_or('x'))
+            .collect::<String>()
+    };
     let (organization, external) = (long(), long());
     let first = ledger.register(&organization, &external).await?;
     let again = ledger.register(&organization, &external).await?;
@@ -65,11 +88,22 @@ async fn a_new_store_reports_pending(backend: Backend) -> Result<()> {
     let (_, token) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     let report = stores::report(&mut conn, token).await?.expect("a report");
-    assert_eq!((report.sync_status, report.imported_orders, report.rate_limited_count), (SyncStatus::Pending, 0, 0));
+    assert_eq!(
+        (
+            report.sync_status,
+            report.imported_orders,
+            report.rate_limited_count
+        ),
+        (SyncStatus::Pending, 0, 0)
+    );
     assert_eq!(report.last_sync_at, None);
     let stranger = SyncToken(random_v4());
     assert!(stores::report(&mut conn, stranger).await?.is_none());
-    assert!(logs::look_up(&mut conn, stranger, &Receipt::parse("r")?).await?.is_none());
+    assert!(
+        logs::look_up(&mut conn, stranger, &Receipt::parse("r")?)
+            .await?
+            .is_none()
+    );
     Ok(())
 }
 

@@ -27,16 +27,29 @@ async fn steps_are_kept_once_and_told_newest_first(backend: Backend) -> Result<(
         from: Some("staged".into()),
         ..step("etsy", NOW + SECOND, "active")
     };
-    let steps = [staged.clone(), step("amazon", NOW, "staged"), active.clone()];
+    let steps = [
+        staged.clone(),
+        step("amazon", NOW, "staged"),
+        active.clone(),
+    ];
     transitions::record(&mut conn, &steps).await?;
     transitions::record(&mut conn, &steps).await?;
     transitions::record(&mut conn, &[]).await?;
-    assert_eq!(transitions::newest(&mut conn, "etsy", 10).await?, [active.clone(), staged]);
+    assert_eq!(
+        transitions::newest(&mut conn, "etsy", 10).await?,
+        [active.clone(), staged]
+    );
     assert_eq!(transitions::newest(&mut conn, "etsy", 1).await?, [active]);
     assert_eq!(transitions::newest(&mut conn, "shopify", 10).await?, []);
-    let nul = PluginTransition { reason: "a\0b".into(), ..step("nul", NOW, "refused") };
+    let nul = PluginTransition {
+        reason: "a\0b".into(),
+        ..step("nul", NOW, "refused")
+    };
     transitions::record(&mut conn, &[nul]).await?;
-    assert_eq!(transitions::newest(&mut conn, "nul", 1).await?[0].reason, "a\u{fffd}b");
+    assert_eq!(
+        transitions::newest(&mut conn, "nul", 1).await?[0].reason,
+        "a\u{fffd}b"
+    );
     Ok(())
 }
 

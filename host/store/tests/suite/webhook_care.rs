@@ -1,10 +1,12 @@
 //! Looking after endpoints: secrets, pace, circuit, and a second chance for deliveries.
 
 use anyhow::{Context, Result};
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EndpointSecret, EventKind, Health, Time};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, EndpointSecret, EventKind, Health, Time,
+};
 use wharf_store::{
     StoreError,
-    deliveries::{self, Lane},
+    deliveries::{self, EndpointQueue},
     endpoints::{self, Endpoint},
     history::{self, Scope},
     outbox::{self, Extra, Message, NewDelivery},
@@ -21,21 +23,37 @@ const URL: &str = "http://127.0.0.1/a";
 const NIL: uuid::Uuid = uuid::Uuid::nil();
 
 async fn get(ledger: &Ledger, id: EndpointId) -> Result<Endpoint> {
-    endpoints::get(&mut ledger.conn().await?, &organization_id("org"), id).await?.context("the endpoint")
+    endpoints::get(&mut ledger.conn().await?, &organization_id("org"), id)
+        .await?
+        .context("the endpoint")
 }
 
 async fn change(ledger: &Ledger, id: EndpointId, change: impl FnOnce(&mut Endpoint)) -> Result<()> {
     let mut tx = ledger.store.begin().await?;
-    let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id).await?.context("the endpoint")?;
+    let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id)
+        .await?
+        .context("the endpoint")?;
     let secrets = endpoint.secrets(&key())?;
     change(&mut endpoint);
-    endpoints::save(&mut tx, &key(), &endpoint, &secrets, [random(), random()], NOW).await?;
+    endpoints::save(
+        &mut tx,
+        &key(),
+        &endpoint,
+        &secrets,
+        [random(), random()],
+        NOW,
+    )
+    .await?;
     Ok(tx.commit().await?)
 }
 
-async fn lane(ledger: &Ledger, now: Time) -> Result<Lane> {
-    let lanes = deliveries::lanes(&mut ledger.conn().await?, EndpointId(NIL), 10, now).await?;
-    lanes.into_iter().next().context("a lane")
+async fn endpoint_queue(ledger: &Ledger, now: Time) -> Result<EndpointQueue> {
+    let endpoint_queues =
+        deliveries::endpoint_queues(&mut ledger.conn().await?, EndpointId(NIL), 10, now).await?;
+    endpoint_queues
+        .into_iter()
+        .next()
+        .context("a endpoint_queue")
 }
 
 /// An endpoint with so many deliveries due.
@@ -51,35 +69,73 @@ async fn busy_endpoint(ledger: &Ledger, events: usize) -> Result<EndpointId> {
 async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let id = ledger.endpoint("org", COMPLETED, URL).await?;
-    let other = ledger.endpoint("org", COMPLETED, "http://127.0.0.1/b").await?;
+    let other = ledger
+        .endpoint("org", COMPLETED, "http://127.0.0.1/b")
+        .await?;
     let new = EndpointSecret::from_random([8; 32]);
     let mut tx = ledger.store.begin().await?;
-    let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id).await?.context("the endpoint")?;
-    let secrets = endpoint.secrets(&key())?.rotated(new.clone(), NOW + SECOND, NOW);
+    let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id)
+        .await?
+        .context("the endpoint")?;
+    let secrets = endpoint
+        .secrets(&key())?
+        .rotated(new.clone(), NOW + SECOND, NOW);
     endpoint.target_url = "http://127.0.0.1/c".into();
     endpoint.rate_per_minute = Some(60);
     endpoint.is_active = false;
     endpoint.disabled_reason = Some("because\0".into());
-    endpoints::save(&mut tx, &key(), &endpoint, &secrets, [random(), random()], NOW + SECOND).await?;
+    endpoints::save(
+        &mut tx,
+        &key(),
+        &endpoint,
+        &secrets,
+        [random(), random()],
+        NOW + SECOND,
+    )
+    .await?;
     tx.commit().await?;
 
     let moved = get(&ledger, id).await?;
-    assert_eq!((moved.target_url.as_str(), moved.rate_per_minute), ("http://127.0.0.1/c", Some(60)));
-    assert_eq!((moved.is_active, moved.disabled_reason.as_deref()), (false, Some("because\u{fffd}")));
+    assert_eq!(
+        (moved.target_url.as_str(), moved.rate_per_minute),
+        ("http://127.0.0.1/c", Some(60))
+    );
+    assert_eq!(
+        (moved.is_active, moved.disabled_reason.as_deref()),
+        (false, Some("because\u{fffd}"))
+    );
     assert_eq!((moved.created_at, moved.updated_at), (NOW, NOW + SECOND));
     let secrets = moved.secrets(&key())?;
     assert_eq!(secrets.current().expose(), new.expose());
     assert_eq!(secrets.overlaps(NOW).collect::<Vec<_>>(), [NOW + SECOND]);
 
     let mut tx = ledger.store.begin().await?;
-    let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), other).await?.context("the other")?;
+    let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), other)
+        .await?
+        .context("the other")?;
     endpoint.target_url = "http://127.0.0.1/c".into();
     let secrets = endpoint.secrets(&key())?;
-    let saved = endpoints::save(&mut tx, &key(), &endpoint, &secrets, [random(), random()], NOW).await;
+    let saved = endpoints::save(
+        &mut tx,
+        &key(),
+        &endpoint,
+        &secrets,
+        [random(), random()],
+        NOW,
+    )
+    .await;
     assert!(matches!(saved, Err(StoreError::Taken(_))), "{saved:?}");
     drop(tx);
-    assert_ne!(ledger.endpoint("org", COMPLETED, URL).await?, id, "the old URL is free again");
-    assert!(endpoints::get(&mut ledger.conn().await?, &organization_id("another"), id).await?.is_none());
+    assert_ne!(
+        ledger.endpoint("org", COMPLETED, URL).await?,
+        id,
+        "the old URL is free again"
+    );
+    assert!(
+        endpoints::get(&mut ledger.conn().await?, &organization_id("another"), id)
+            .await?
+            .is_none()
+    );
     Ok(())
 }
 
@@ -87,10 +143,17 @@ async fn a_pace_holds_for_all_workers(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let id = busy_endpoint(&ledger, 8).await?;
     change(&ledger, id, |endpoint| endpoint.rate_per_minute = Some(60)).await?;
-    assert_eq!(lane(&ledger, NOW).await?.ready, 3, "a burst of two seconds and one");
+    assert_eq!(
+        endpoint_queue(&ledger, NOW).await?.ready,
+        3,
+        "a burst of two seconds and one"
+    );
     assert_eq!(claim(&ledger, &[(id, 8)], NOW).await?.len(), 3);
-    assert!(claim(&ledger, &[(id, 8)], NOW).await?.is_empty(), "another worker's share is used up as well");
-    assert_eq!(lane(&ledger, NOW).await?.ready, 0);
+    assert!(
+        claim(&ledger, &[(id, 8)], NOW).await?.is_empty(),
+        "another worker's share is used up as well"
+    );
+    assert_eq!(endpoint_queue(&ledger, NOW).await?.ready, 0);
     assert_eq!(claim(&ledger, &[(id, 8)], NOW + SECOND).await?.len(), 1);
     change(&ledger, id, |endpoint| endpoint.rate_per_minute = None).await?;
     assert_eq!(claim(&ledger, &[(id, 8)], NOW + SECOND).await?.len(), 4);
@@ -100,12 +163,21 @@ async fn a_pace_holds_for_all_workers(backend: Backend) -> Result<()> {
 async fn an_open_circuit_closes_the_lane(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let id = busy_endpoint(&ledger, 1).await?;
-    let sick = Health { failures: 12, failing_since: Some(NOW), pauses: 2, paused_until: Some(NOW + SECOND) };
-    assert!(endpoints::nurse(&mut ledger.conn().await?, [id], |_, _| (sick, None), NOW).await?.is_empty());
+    let sick = Health {
+        failures: 12,
+        failing_since: Some(NOW),
+        pauses: 2,
+        paused_until: Some(NOW + SECOND),
+    };
+    assert!(
+        endpoints::nurse(&mut ledger.conn().await?, [id], |_, _| (sick, None), NOW)
+            .await?
+            .is_empty()
+    );
     assert_eq!(get(&ledger, id).await?.health, sick);
-    let shut = lane(&ledger, NOW).await?;
+    let shut = endpoint_queue(&ledger, NOW).await?;
     assert_eq!((shut.ready, shut.probing), (0, true));
-    let probing = lane(&ledger, NOW + SECOND).await?;
+    let probing = endpoint_queue(&ledger, NOW + SECOND).await?;
     assert!(probing.ready > 0 && probing.probing);
     assert!(claim(&ledger, &[(id, 1)], NOW + SECOND).await?[0].endpoint_is_failing);
     let well = |_, health: Health| (health.after(true, 0, NOW), None);
@@ -118,44 +190,116 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
     let ledger = Ledger::open(backend).await?;
     let id = busy_endpoint(&ledger, 3).await?;
     let claimed = claim(&ledger, &[(id, 3)], NOW).await?;
-    let dead: Vec<_> = claimed.iter().map(|one| settled(one, DeliveryState::Failed, None)).collect();
+    let dead: Vec<_> = claimed
+        .iter()
+        .map(|one| settled(one, DeliveryState::Failed, None))
+        .collect();
     settle(&ledger, &dead).await?;
     let org = organization_id("org");
     let mut conn = ledger.store.read().await?;
     let first = history::page(&mut conn, &org, Scope::DeadLetters, None, 2).await?;
     let rest = history::page(&mut conn, &org, Scope::DeadLetters, Some(first[1].id), 2).await?;
-    let ids: Vec<_> = first.iter().chain(&rest).map(|delivery| delivery.id).collect();
-    assert!(ids.len() == 3 && ids.is_sorted_by(|a, b| a > b), "newest first: {ids:?}");
+    let ids: Vec<_> = first
+        .iter()
+        .chain(&rest)
+        .map(|delivery| delivery.id)
+        .collect();
+    assert!(
+        ids.len() == 3 && ids.is_sorted_by(|a, b| a > b),
+        "newest first: {ids:?}"
+    );
     let attempt = &rest[0].attempts[0];
-    assert_eq!((attempt.number, attempt.http_status, attempt.latency_us), (1, Some(500), 5_000));
+    assert_eq!(
+        (attempt.number, attempt.http_status, attempt.latency_us),
+        (1, Some(500), 5_000)
+    );
     assert_eq!(attempt.response.as_deref(), Some("a\u{fffd}b"));
     let of_endpoint = Scope::Endpoint(id, Some(DeliveryState::Success));
-    assert!(history::page(&mut conn, &org, of_endpoint, None, 9).await?.is_empty());
+    assert!(
+        history::page(&mut conn, &org, of_endpoint, None, 9)
+            .await?
+            .is_empty()
+    );
     let of_event = Scope::Event(claimed[0].event_id);
-    assert_eq!(history::page(&mut conn, &org, of_event, None, 9).await?.len(), 1);
-    assert!(history::page(&mut conn, &organization_id("x"), of_event, None, 9).await?.is_empty());
+    assert_eq!(
+        history::page(&mut conn, &org, of_event, None, 9)
+            .await?
+            .len(),
+        1
+    );
+    assert!(
+        history::page(&mut conn, &organization_id("x"), of_event, None, 9)
+            .await?
+            .is_empty()
+    );
 
-    let which = DeadLetters { organization: &org, endpoint: Some(id), since: NOW };
+    let which = DeadLetters {
+        organization: &org,
+        endpoint: Some(id),
+        since: NOW,
+    };
     assert_eq!(resend::count_dead(&mut conn, which).await?, 3);
-    assert_eq!(resend::count_dead(&mut conn, DeadLetters { since: NOW + SECOND, ..which }).await?, 0);
-    let letters = resend::dead(&mut conn, DeadLetters { endpoint: None, ..which }, DeliveryId(NIL), 2).await?;
-    let due: Vec<_> = letters.iter().map(|(id, event)| (*id, *event, NOW + SECOND)).collect();
+    assert_eq!(
+        resend::count_dead(
+            &mut conn,
+            DeadLetters {
+                since: NOW + SECOND,
+                ..which
+            }
+        )
+        .await?,
+        0
+    );
+    let letters = resend::dead(
+        &mut conn,
+        DeadLetters {
+            endpoint: None,
+            ..which
+        },
+        DeliveryId(NIL),
+        2,
+    )
+    .await?;
+    let due: Vec<_> = letters
+        .iter()
+        .map(|(id, event)| (*id, *event, NOW + SECOND))
+        .collect();
     let mut tx = ledger.store.begin().await?;
     assert_eq!(resend::revive(&mut tx, &due, NOW).await?, 2);
-    assert_eq!(resend::revive(&mut tx, &due, NOW).await?, 0, "no longer dead");
+    assert_eq!(
+        resend::revive(&mut tx, &due, NOW).await?,
+        0,
+        "no longer dead"
+    );
     tx.commit().await?;
     let pending = "select count(*) from callback_outbox where status = 'pending' and next_retry_at is not null";
     assert_eq!(number(&ledger.store, pending).await?, 2);
-    assert!(claim(&ledger, &[(id, 3)], NOW).await?.is_empty(), "not due yet");
+    assert!(
+        claim(&ledger, &[(id, 3)], NOW).await?.is_empty(),
+        "not due yet"
+    );
     let again = claim(&ledger, &[(id, 3)], NOW + SECOND).await?;
-    assert_eq!((again.len(), again[0].attempts_before, again[0].schedule_base), (2, 1, 1));
+    assert_eq!(
+        (
+            again.len(),
+            again[0].attempts_before,
+            again[0].schedule_base
+        ),
+        (2, 1, 1)
+    );
     assert_eq!(again[0].body, claimed[0].body);
 
     let mut tx = ledger.store.begin().await?;
     let held = &again[0];
-    assert!(!resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?, "it is being sent");
+    assert!(
+        !resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?,
+        "it is being sent"
+    );
     let last = &rest[0];
-    let other = claimed.iter().find(|one| !again.iter().any(|a| a.fence.id == one.fence.id)).context("the third")?;
+    let other = claimed
+        .iter()
+        .find(|one| !again.iter().any(|a| a.fence.id == one.fence.id))
+        .context("the third")?;
     assert!(resend::resend(&mut tx, &org, other.fence.id, other.event_id, NOW).await?);
     tx.commit().await?;
     assert!(history::get(&mut conn, &org, last.id).await?.is_some());
@@ -169,13 +313,24 @@ async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<(
     let late = ledger.endpoint("org", COMPLETED, URL).await?;
     ledger.endpoint("org", EventKind::SyncStarted, URL).await?;
     let org = organization_id("org");
-    let which = Missed { organization: &org, event: COMPLETED.as_str(), endpoint: late };
+    let which = Missed {
+        organization: &org,
+        event: COMPLETED.as_str(),
+        endpoint: late,
+    };
     let mut conn = ledger.store.read().await?;
     assert_eq!(resend::count_missed(&mut conn, which, NOW).await?, 1);
-    assert_eq!(resend::count_missed(&mut conn, which, NOW + SECOND).await?, 0);
+    assert_eq!(
+        resend::count_missed(&mut conn, which, NOW + SECOND).await?,
+        0
+    );
     let missed = resend::missed(&mut conn, which, EventCursor::at(NOW), 9).await?;
     assert_eq!((missed.len(), missed[0].id), (1, event));
-    assert!(resend::missed(&mut conn, which, EventCursor::behind(&missed[0]), 9).await?.is_empty());
+    assert!(
+        resend::missed(&mut conn, which, EventCursor::behind(&missed[0]), 9)
+            .await?
+            .is_empty()
+    );
     let extra = || Extra {
         event_id: event,
         organization_id: org.clone(),
@@ -186,22 +341,40 @@ async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<(
             headers: Vec::new(),
             body: b"{}".to_vec(),
         }),
-        delivery: NewDelivery { id: DeliveryId(random_v7()), endpoint_id: late, shaper: "standard".into(), dead: None },
+        delivery: NewDelivery {
+            id: DeliveryId(random_v7()),
+            endpoint_id: late,
+            shaper: "standard".into(),
+            dead: None,
+        },
         due_at: NOW,
     };
     let mut tx = ledger.store.begin().await?;
     outbox::deliver(&mut tx, &[extra()], NOW).await?;
     outbox::deliver(&mut tx, &[extra()], NOW).await?;
     tx.commit().await?;
-    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'pending'").await?, 1);
-    assert_eq!(claim(&ledger, &[(late, 9)], NOW).await?.len(), 1, "one delivery for one endpoint");
+    assert_eq!(
+        number(
+            &ledger.store,
+            "select count(*) from callback_outbox where status = 'pending'"
+        )
+        .await?,
+        1
+    );
+    assert_eq!(
+        claim(&ledger, &[(late, 9)], NOW).await?.len(),
+        1,
+        "one delivery for one endpoint"
+    );
     Ok(())
 }
 
 async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<()> {
     let ledger = Ledger::open(backend).await?;
     let id = busy_endpoint(&ledger, 3).await?;
-    let other = ledger.endpoint("org", COMPLETED, "http://127.0.0.1/b").await?;
+    let other = ledger
+        .endpoint("org", COMPLETED, "http://127.0.0.1/b")
+        .await?;
     emit(&ledger, "org").await?;
     fan_out(&ledger, &[id, other]).await?;
     let claimed = claim(&ledger, &[(id, 1)], NOW).await?;
@@ -212,9 +385,27 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
     }
     assert!(endpoints::delete(&mut ledger.conn().await?, &organization_id("org"), id).await?);
     assert!(!endpoints::delete(&mut ledger.conn().await?, &organization_id("org"), id).await?);
-    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'success'").await?, 3);
-    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'pending'").await?, 1);
-    let late = settle(&ledger, &[settled(&claimed[0], DeliveryState::Success, None)]).await?;
+    assert_eq!(
+        number(
+            &ledger.store,
+            "select count(*) from callback_outbox where status = 'success'"
+        )
+        .await?,
+        3
+    );
+    assert_eq!(
+        number(
+            &ledger.store,
+            "select count(*) from callback_outbox where status = 'pending'"
+        )
+        .await?,
+        1
+    );
+    let late = settle(
+        &ledger,
+        &[settled(&claimed[0], DeliveryState::Success, None)],
+    )
+    .await?;
     assert!(late.is_empty(), "an answer that comes after the end");
 
     // Deleted between the look at who listens and the fan-out: the others' deliveries are made all the same.
@@ -222,8 +413,22 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
     assert_eq!(fan_out(&ledger, &[id, other]).await?, 1);
     emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &[id]).await?, 1);
-    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'success'").await?, 4);
-    assert_eq!(number(&ledger.store, "select count(*) from callback_outbox where status = 'pending'").await?, 2);
+    assert_eq!(
+        number(
+            &ledger.store,
+            "select count(*) from callback_outbox where status = 'success'"
+        )
+        .await?,
+        4
+    );
+    assert_eq!(
+        number(
+            &ledger.store,
+            "select count(*) from callback_outbox where status = 'pending'"
+        )
+        .await?,
+        2
+    );
     Ok(())
 }
 

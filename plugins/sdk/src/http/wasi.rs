@@ -4,8 +4,8 @@ use wasip2::{
     http::{
         outgoing_handler,
         types::{
-            ErrorCode, Fields, IncomingBody, IncomingResponse, Method as WasiMethod, OutgoingBody, OutgoingRequest,
-            RequestOptions, Scheme,
+            ErrorCode, Fields, IncomingBody, IncomingResponse, Method as WasiMethod, OutgoingBody,
+            OutgoingRequest, RequestOptions, Scheme,
         },
     },
     io::streams::StreamError,
@@ -15,7 +15,9 @@ use super::{Error, MAX_BODY_BYTES, Method, Request, Response, split};
 
 pub(super) fn send(request: &Request) -> Result<Response, Error> {
     let outgoing = head(request)?;
-    let body = outgoing.body().map_err(|()| Error::Failed("a request has one body".into()))?;
+    let body = outgoing
+        .body()
+        .map_err(|()| Error::Failed("a request has one body".into()))?;
     let answer = outgoing_handler::handle(outgoing, Some(options(request)?)).map_err(error)?;
     if write(&body, &request.body) {
         OutgoingBody::finish(body, None).map_err(error)?;
@@ -29,8 +31,11 @@ pub(super) fn send(request: &Request) -> Result<Response, Error> {
 }
 
 fn head(request: &Request) -> Result<OutgoingRequest, Error> {
-    let headers: Vec<_> =
-        request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+    let headers: Vec<_> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
+        .collect();
     let fields = Fields::from_list(&headers).map_err(|why| Error::Invalid(why.to_string()))?;
     let (scheme, authority, path) = split(&request.url)?;
     let outgoing = OutgoingRequest::new(fields);
@@ -38,8 +43,16 @@ fn head(request: &Request) -> Result<OutgoingRequest, Error> {
         Method::Get => WasiMethod::Get,
         Method::Post => WasiMethod::Post,
     };
-    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let scheme = if scheme == "https" {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
     outgoing
         .set_method(&method)
         .and_then(|()| outgoing.set_scheme(Some(&scheme)))
@@ -62,20 +75,35 @@ fn options(request: &Request) -> Result<RequestOptions, Error> {
 
 /// Whether the body could be written. If not, the answer's error says why.
 fn write(body: &OutgoingBody, bytes: &[u8]) -> bool {
-    let Ok(mut stream) = body.write() else { return false };
-    stream.write_all(bytes).and_then(|()| Write::flush(&mut stream)).is_ok()
+    let Ok(mut stream) = body.write() else {
+        return false;
+    };
+    stream
+        .write_all(bytes)
+        .and_then(|()| Write::flush(&mut stream))
+        .is_ok()
 }
 
 fn read(response: &IncomingResponse) -> Result<Response, Error> {
     let headers = response.headers().entries();
-    let headers =
-        headers.into_iter().filter_map(|(name, value)| Some((name, String::from_utf8(value).ok()?))).collect();
-    let body = response.consume().map_err(|()| Error::Failed("the answer has no body".into()))?;
-    Ok(Response { status: response.status(), headers, body: read_body(&body)? })
+    let headers = headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, String::from_utf8(value).ok()?)))
+        .collect();
+    let body = response
+        .consume()
+        .map_err(|()| Error::Failed("the answer has no body".into()))?;
+    Ok(Response {
+        status: response.status(),
+        headers,
+        body: read_body(&body)?,
+    })
 }
 
 fn read_body(body: &IncomingBody) -> Result<Vec<u8>, Error> {
-    let stream = body.stream().map_err(|()| Error::Failed("the answer has no body".into()))?;
+    let stream = body
+        .stream()
+        .map_err(|()| Error::Failed("the answer has no body".into()))?;
     let mut bytes = Vec::new();
     loop {
         match stream.blocking_read(64 * 1024) {

@@ -92,7 +92,13 @@ impl Fault {
             Source::Bytes(change) => change(compiled("etsy")),
             Source::WrongVectors => {
                 let vectors = vec![WRONG_VECTORS.to_owned()];
-                wharf_pack::pack(&compiled("etsy"), &PackFacts { vectors, ..PackFacts::default() })
+                wharf_pack::pack(
+                    &compiled("etsy"),
+                    &PackFacts {
+                        vectors,
+                        ..PackFacts::default()
+                    },
+                )
             }
         }
     }
@@ -105,10 +111,21 @@ impl Fault {
 pub fn stamped(mut component: Vec<u8>, stamp: &str) -> Vec<u8> {
     const PLACE: usize = 128;
     const MARK: &[u8] = b"wharf-stamp:";
-    let is_place = |bytes: &[u8]| bytes.starts_with(MARK) && bytes[MARK.len()..].iter().all(|byte| *byte == b' ');
-    let mut places = component.windows(PLACE).enumerate().filter(|(_, bytes)| is_place(bytes)).map(|(at, _)| at);
-    let at = places.next().expect("the component has a place for a stamp");
-    assert!(places.next().is_none(), "the component has one place for a stamp");
+    let is_place = |bytes: &[u8]| {
+        bytes.starts_with(MARK) && bytes[MARK.len()..].iter().all(|byte| *byte == b' ')
+    };
+    let mut places = component
+        .windows(PLACE)
+        .enumerate()
+        .filter(|(_, bytes)| is_place(bytes))
+        .map(|(at, _)| at);
+    let at = places
+        .next()
+        .expect("the component has a place for a stamp");
+    assert!(
+        places.next().is_none(),
+        "the component has one place for a stamp"
+    );
     let text = &mut component[at..at + PLACE][MARK.len()..];
     text[..stamp.len()].copy_from_slice(stamp.as_bytes());
     component

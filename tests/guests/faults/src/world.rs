@@ -16,14 +16,31 @@ pub struct World {
 
 impl World {
     /// The contract as it is.
-    pub(crate) const CONTRACT: Self = Self { besides: "", change: ("", ""), world: "" };
+    pub(crate) const CONTRACT: Self = Self {
+        besides: "",
+        change: ("", ""),
+        world: "",
+    };
 
     pub(crate) fn component(&self) -> Vec<u8> {
         let (from, to) = self.change;
         assert!(CONTRACT.contains(from), "the contract has {from:?}");
-        let changed = if from.is_empty() { CONTRACT.to_owned() } else { CONTRACT.replace(from, to) };
-        let name = if self.world.is_empty() { "marketplace-adapter" } else { "faulty" };
-        component(self.besides, &format!("{changed}\n{}", self.world), name, None)
+        let changed = if from.is_empty() {
+            CONTRACT.to_owned()
+        } else {
+            CONTRACT.replace(from, to)
+        };
+        let name = if self.world.is_empty() {
+            "marketplace-adapter"
+        } else {
+            "faulty"
+        };
+        component(
+            self.besides,
+            &format!("{changed}\n{}", self.world),
+            name,
+            None,
+        )
     }
 }
 
@@ -37,13 +54,23 @@ pub(crate) fn adapter_from_text(text: &str) -> Vec<u8> {
 fn component(besides: &str, wit: &str, world: &str, module: Option<Vec<u8>>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     if !besides.is_empty() {
-        resolve.push_str("besides.wit", besides).expect("a package in WIT");
+        resolve
+            .push_str("besides.wit", besides)
+            .expect("a package in WIT");
     }
-    let package = resolve.push_str("plugin.wit", wit).expect("a package in WIT");
-    let world = resolve.select_world(&[package], Some(world)).expect("a world of the package");
-    let mut module =
-        module.unwrap_or_else(|| dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync)));
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("a world that can be embedded");
-    let encoder = ComponentEncoder::default().module(&module).expect("a module of the world");
+    let package = resolve
+        .push_str("plugin.wit", wit)
+        .expect("a package in WIT");
+    let world = resolve
+        .select_world(&[package], Some(world))
+        .expect("a world of the package");
+    let mut module = module.unwrap_or_else(|| {
+        dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync))
+    });
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("a world that can be embedded");
+    let encoder = ComponentEncoder::default()
+        .module(&module)
+        .expect("a module of the world");
     encoder.validate(true).encode().expect("a component")
 }

@@ -9,7 +9,8 @@ use wharf_engine::{Engine, EngineSettings, OperationError};
 fn compiled(name: &str) -> Vec<u8> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/wasm32-wasip2/plugin");
     let file = built.join(name.replace('-', "_")).with_extension("wasm");
-    std::fs::read(&file).unwrap_or_else(|_| panic!("{name} is not built: run `cargo xtask plugins --guests` first"))
+    std::fs::read(&file)
+        .unwrap_or_else(|_| panic!("{name} is not built: run `cargo xtask plugins --guests` first"))
 }
 
 #[test]
@@ -24,18 +25,29 @@ async fn every_fault_is_stopped_at_its_stage_with_its_reason() {
     let engine = Engine::start(EngineSettings::in_memory()).expect("an engine");
     let mut wrong = Vec::new();
     for fault in FAULTS {
-        match engine.upload("faulty", fault.build(compiled), Some(LIMITS), "test").await {
+        match engine
+            .upload("faulty", fault.build(compiled), Some(LIMITS), "test")
+            .await
+        {
             Ok(_) => wrong.push(format!("{}: it was let in", fault.name)),
             Err(OperationError::Refused(refusal)) => {
-                let told = refusal.cause.to_lowercase().contains(fault.reason) && !refusal.fix.is_empty();
+                let told =
+                    refusal.cause.to_lowercase().contains(fault.reason) && !refusal.fix.is_empty();
                 if refusal.stage.to_string() != fault.stage.word() || !told {
-                    wrong.push(format!("{} (to be stopped at {:?}): {refusal}", fault.name, fault.stage));
+                    wrong.push(format!(
+                        "{} (to be stopped at {:?}): {refusal}",
+                        fault.name, fault.stage
+                    ));
                 }
             }
             Err(other) => wrong.push(format!("{}: {other}", fault.name)),
         }
         let serving = (engine.marketplaces(), engine.shapers());
-        assert!(serving.0.is_empty() && serving.1.is_empty(), "{} serves: {serving:?}", fault.name);
+        assert!(
+            serving.0.is_empty() && serving.1.is_empty(),
+            "{} serves: {serving:?}",
+            fault.name
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -15,7 +15,8 @@ struct Hostile;
 
 impl Adapter for Hostile {
     fn manifest() -> Manifest {
-        let manifest = Manifest::new("hostile", "Hostile", env!("CARGO_PKG_VERSION")).reads_config("granted");
+        let manifest =
+            Manifest::new("hostile", "Hostile", env!("CARGO_PKG_VERSION")).reads_config("granted");
         match misdeeds::at_describe() {
             Some(what) => misdescribe(what, manifest),
             None => manifest,
@@ -45,7 +46,9 @@ fn misdescribe(what: &str, mut manifest: Manifest) -> Manifest {
         ("key", text) => return manifest.reads_config(text),
         ("origin", text) => return manifest.wants_origin(text),
         ("many-origins", _) => {
-            manifest.wanted_origins = (0..10_000).map(|n| format!("https://{n}.example.com")).collect();
+            manifest.wanted_origins = (0..10_000)
+                .map(|n| format!("https://{n}.example.com"))
+                .collect();
         }
         ("giant", _) => manifest.display_name = "x".repeat(16 << 20),
         ("random", _) => manifest.display_name = misdeeds::random_text(),
@@ -66,7 +69,11 @@ fn answer(field: &str, text: &str, mut order: Order) -> Result<Verdict, Fault> {
         "currency" => order.currency = text,
         "time" => order.imported_at = text,
         "reason" => return Ok(Verdict::Rejected(text)),
-        "config" => return Ok(Verdict::Rejected(config::get(&text).unwrap_or_else(|| "not granted".into()))),
+        "config" => {
+            return Ok(Verdict::Rejected(
+                config::get(&text).unwrap_or_else(|| "not granted".into()),
+            ));
+        }
         "fault" => return Err(fault(&text)),
         _ => {}
     }

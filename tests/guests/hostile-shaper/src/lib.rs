@@ -10,12 +10,13 @@ struct Hostile;
 
 impl Shaper for Hostile {
     fn manifest() -> Manifest {
-        let name = match misdeeds::at_describe().map(|what| what.split_once(':').unwrap_or((what, ""))) {
-            Some(("name", name)) => name,
-            Some(("trap", _)) => misdeeds::trap(),
-            Some(("spin", _)) => misdeeds::spin(),
-            _ => "hostile",
-        };
+        let name =
+            match misdeeds::at_describe().map(|what| what.split_once(':').unwrap_or((what, ""))) {
+                Some(("name", name)) => name,
+                Some(("trap", _)) => misdeeds::trap(),
+                Some(("spin", _)) => misdeeds::spin(),
+                _ => "hostile",
+            };
         Manifest::new(name, "Hostile", env!("CARGO_PKG_VERSION"))
     }
 
@@ -56,7 +57,9 @@ fn misbehave(name: &str) -> Message {
             json("{}")
         }
         "giant-output" => json(vec![b'x'; 2 << 20]),
-        "many-headers" => (0..10_000).fold(json("{}"), |message, n| message.header(&format!("x-{n}"), "1")),
+        "many-headers" => (0..10_000).fold(json("{}"), |message, n| {
+            message.header(&format!("x-{n}"), "1")
+        }),
         "header-injection" => json("{}").header("x-a", "1\r\nx-forged: 1"),
         "broken-text" => json("{}").header("x-a", &misdeeds::broken_text()),
         _ => json("{}"),

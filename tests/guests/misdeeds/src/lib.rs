@@ -103,7 +103,10 @@ pub fn look_around() -> String {
     let mut seen: Vec<String> = std::env::args().collect();
     seen.extend(std::env::vars().map(|(name, value)| format!("{name}={value}")));
     let mut input = String::new();
-    if std::io::stdin().read_line(&mut input).is_ok_and(|bytes| bytes > 0) {
+    if std::io::stdin()
+        .read_line(&mut input)
+        .is_ok_and(|bytes| bytes > 0)
+    {
         seen.push(input);
     }
     seen.join("\n")
@@ -117,7 +120,8 @@ pub fn random_text() -> String {
 /// The nanoseconds of the clock: another text each time.
 pub fn clock_text() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map(|time| time.as_nanos().to_string()).unwrap_or_default()
+    now.map(|time| time.as_nanos().to_string())
+        .unwrap_or_default()
 }
 
 /// A text that is no UTF-8, which the component's own types forbid.

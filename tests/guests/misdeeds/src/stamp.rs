@@ -15,7 +15,9 @@ fn stamp() -> Option<(&'static str, &'static str)> {
 
 /// The fault of `describe`, if that is when it shows.
 pub fn at_describe() -> Option<&'static str> {
-    stamp().filter(|(when, _)| *when == "describe").map(|(_, what)| what)
+    stamp()
+        .filter(|(when, _)| *when == "describe")
+        .map(|(_, what)| what)
 }
 
 /// The fault that shows for this text: a receipt or an organization's id.

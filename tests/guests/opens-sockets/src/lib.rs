@@ -11,7 +11,10 @@ impl Adapter for OpensSockets {
 
     fn validate(request: Request) -> Result<Verdict, Fault> {
         match std::net::TcpStream::connect(request.receipt) {
-            Ok(stream) => Ok(Verdict::Rejected(format!("connected to {:?}", stream.peer_addr()))),
+            Ok(stream) => Ok(Verdict::Rejected(format!(
+                "connected to {:?}",
+                stream.peer_addr()
+            ))),
             Err(error) => Err(Fault::Unavailable(error.to_string())),
         }
     }

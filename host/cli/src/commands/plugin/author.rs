@@ -55,7 +55,10 @@ impl FileArgs {
 
 /// A sandbox with nothing in it.
 pub(super) fn sandbox(compiling: CompileArgs) -> anyhow::Result<Engine> {
-    let settings = EngineSettings { compile_limit: compiling.plugin_compile_limit, ..EngineSettings::in_memory() };
+    let settings = EngineSettings {
+        compile_limit: compiling.plugin_compile_limit,
+        ..EngineSettings::in_memory()
+    };
     Ok(Engine::start(settings)?)
 }
 
@@ -90,13 +93,19 @@ pub(super) async fn check(args: CheckArgs, format: Format) -> anyhow::Result<()>
         }
         match format {
             Format::Text => output::line(&format!("{}\n{report}\n", file.display())),
-            Format::Json => reports.push(json!({"file": file, "passed": report.passed(), "report": report})),
+            Format::Json => {
+                reports.push(json!({"file": file, "passed": report.passed(), "report": report}))
+            }
         }
     }
     if format == Format::Json {
         output::json(&reports)?;
     }
-    if failed.is_empty() { Ok(()) } else { bail!("not fit to serve: {}", failed.join(", ")) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("not fit to serve: {}", failed.join(", "))
+    }
 }
 
 /// `wharf plugin bench`.
@@ -115,26 +124,59 @@ pub(super) struct BenchArgs {
 /// Measures calls of a component.
 pub(super) async fn bench(args: BenchArgs, format: Format) -> anyhow::Result<()> {
     let (component, grants) = args.component.read()?;
-    let report = sandbox(args.component.compiling)?.bench(component, grants.as_deref()).await?;
+    let report = sandbox(args.component.compiling)?
+        .bench(component, grants.as_deref())
+        .await?;
     match format {
         Format::Json => output::json(&report)?,
-        Format::Text => output::line(&format!("{} calls, a fresh instance each\n{}", report.calls, costs(&report))),
+        Format::Text => output::line(&format!(
+            "{} calls, a fresh instance each\n{}",
+            report.calls,
+            costs(&report)
+        )),
     }
     Ok(())
 }
 
 fn costs(report: &BenchReport) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["", "LEAST", "MEDIAN", "MOST", "LIMIT"]);
-    let row = |name: &str, Spread { least, median, most }: Spread, limit: String| {
-        [name.to_owned(), least.to_string(), median.to_string(), most.to_string(), limit]
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["", "LEAST", "MEDIAN", "MAX", "LIMIT"]);
+    let row = |name: &str,
+               Spread {
+                   least,
+                   median,
+                   most,
+               }: Spread,
+               limit: String| {
+        [
+            name.to_owned(),
+            least.to_string(),
+            median.to_string(),
+            most.to_string(),
+            limit,
+        ]
     };
     table.add_row(row("fuel", report.fuel, "-".into()));
-    table.add_row(row("time (us)", report.micros, format!("{} of CPU", report.limits.cpu.as_micros())));
+    table.add_row(row(
+        "time (us)",
+        report.micros,
+        format!("{} of CPU", report.limits.cpu.as_micros()),
+    ));
     let kib = |bytes: usize| bytes.div_ceil(1024).to_string();
     let peak = kib(report.peak_memory_bytes);
-    table.add_row(["memory (KiB)", "", "", &peak, &kib(report.limits.memory_bytes)]);
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table.add_row([
+        "memory (KiB)",
+        "",
+        "",
+        &peak,
+        &kib(report.limits.memory_bytes),
+    ]);
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
 }
 
@@ -168,8 +210,11 @@ pub(super) struct PackArgs {
 /// Packs a component.
 pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
     let package = package_facts(Path::new("Cargo.toml"))?;
-    let fact =
-        |given: &Option<String>, name: &str| given.clone().or_else(|| package.get(name)?.as_str().map(String::from));
+    let fact = |given: &Option<String>, name: &str| {
+        given
+            .clone()
+            .or_else(|| package.get(name)?.as_str().map(String::from))
+    };
     let facts = PackFacts {
         version: fact(&args.package_version, "version"),
         licenses: fact(&args.license, "license"),
@@ -181,7 +226,10 @@ pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
     let (files, size) = (facts.vectors.len(), packed.len().div_ceil(1024));
     let digest = Digest::of(&packed).short();
     let of = if files == 1 { "file" } else { "files" };
-    output::line(&format!("{}: {size} KiB, {files} {of} of vectors, digest {digest}", args.out.display()));
+    output::line(&format!(
+        "{}: {size} KiB, {files} {of} of vectors, digest {digest}",
+        args.out.display()
+    ));
     Ok(())
 }
 
@@ -191,7 +239,11 @@ fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
         return Ok(toml::Table::new());
     }
     let manifest: toml::Table = read_text(manifest)?.parse().context("Cargo.toml")?;
-    Ok(manifest.get("package").and_then(|package| package.as_table()).cloned().unwrap_or_default())
+    Ok(manifest
+        .get("package")
+        .and_then(|package| package.as_table())
+        .cloned()
+        .unwrap_or_default())
 }
 
 /// The texts of all files of vectors.
@@ -205,7 +257,10 @@ fn vectors(dir: Option<&Path>) -> Result<Vec<String>, UsageError> {
 
 /// Written beside its place and renamed, so that a host that watches the folder never reads half a file.
 fn write_beside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?.to_string_lossy();
+    let name = path
+        .file_name()
+        .with_context(|| format!("{} is no file", path.display()))?
+        .to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.new"));
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     written.with_context(|| format!("{} cannot be written", path.display()))

@@ -53,15 +53,19 @@ async fn of_file(args: &InspectArgs) -> anyhow::Result<Value> {
     let component = read(args.plugin.as_ref())?;
     let grants = args.grants.as_deref().map(read_text).transpose()?;
     let size = component.len();
-    let report = sandbox(args.compiling)?.check(component, grants.as_deref()).await;
+    let report = sandbox(args.compiling)?
+        .check(component, grants.as_deref())
+        .await;
     let state = match (&report.refusal, report.passed()) {
         (Some(_), _) => "refused",
         (None, true) => "conformant",
         (None, false) => "not conformant, see `wharf plugin check`",
     };
-    Ok(json!({"plugin": args.plugin, "size": size, "digest": report.digest, "state": state,
+    Ok(
+        json!({"plugin": args.plugin, "size": size, "digest": report.digest, "state": state,
         "kind": report.inspection.as_ref().map(|inspection| inspection.kind), "inspection": report.inspection,
-        "manifest": report.manifest, "limits": report.limits, "refusal": report.refusal, "grants": grants}))
+        "manifest": report.manifest, "limits": report.limits, "refusal": report.refusal, "grants": grants}),
+    )
 }
 
 fn show(plugin: &Value) {
@@ -74,7 +78,10 @@ fn show(plugin: &Value) {
         section(part, &plugin[part]);
     }
     if let Some(grants) = plugin["grants"].as_str() {
-        output::line(&format!("\ngrants\n  {}", grants.trim_end().replace('\n', "\n  ")));
+        output::line(&format!(
+            "\ngrants\n  {}",
+            grants.trim_end().replace('\n', "\n  ")
+        ));
     }
     let counters = &plugin["counters"];
     section(
@@ -87,9 +94,21 @@ fn show(plugin: &Value) {
                 .collect()
         }),
     );
-    rows("last faults", &counters["last_faults"], &["at", "blame", "fault"]);
-    rows("revisions", &plugin["revisions"], &["digest", "state", "reason"]);
-    rows("audit", &plugin["transitions"], &["at", "digest", "from", "to", "actor", "reason"]);
+    rows(
+        "last faults",
+        &counters["last_faults"],
+        &["at", "blame", "fault"],
+    );
+    rows(
+        "revisions",
+        &plugin["revisions"],
+        &["digest", "state", "reason"],
+    );
+    rows(
+        "audit",
+        &plugin["transitions"],
+        &["at", "digest", "from", "to", "actor", "reason"],
+    );
 }
 
 fn line(name: &str, value: &str) {
@@ -104,32 +123,50 @@ fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
-        }
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| format!("{name} {}", plain(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
         value => value.to_string(),
     }
 }
 
 fn section(name: &str, members: &Value) {
-    let Some(members) = members.as_object() else { return };
+    let Some(members) = members.as_object() else {
+        return;
+    };
     output::line(&format!("\n{name}"));
     for (name, value) in members.iter().filter(|(_, value)| !plain(value).is_empty()) {
-        let lines = value.as_array().map_or_else(|| vec![plain(value)], |list| list.iter().map(plain).collect());
-        output::line(&format!("  {name:<16}{}", lines.join(&format!("\n  {:16}", ""))));
+        let lines = value.as_array().map_or_else(
+            || vec![plain(value)],
+            |list| list.iter().map(plain).collect(),
+        );
+        output::line(&format!(
+            "  {name:<16}{}",
+            lines.join(&format!("\n  {:16}", ""))
+        ));
     }
 }
 
 fn rows(name: &str, rows: &Value, columns: &[&str]) {
-    let Some(rows) = rows.as_array().filter(|rows| !rows.is_empty()) else { return };
+    let Some(rows) = rows.as_array().filter(|rows| !rows.is_empty()) else {
+        return;
+    };
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(columns.iter().map(|column| column.to_uppercase()));
     for row in rows {
-        table.add_row(columns.iter().map(|column| match (*column, plain(&row[*column])) {
-            ("digest", digest) => digest.chars().take(12).collect(),
-            (_, text) => text,
-        }));
+        table.add_row(
+            columns
+                .iter()
+                .map(|column| match (*column, plain(&row[*column])) {
+                    ("digest", digest) => digest.chars().take(12).collect(),
+                    (_, text) => text,
+                }),
+        );
     }
     output::line(&format!("\n{name}\n{table}"));
 }

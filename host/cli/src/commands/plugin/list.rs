@@ -26,37 +26,61 @@ pub(super) struct ListArgs {
 
 /// Shows every plugin.
 pub(super) async fn run(args: ListArgs, format: Format) -> anyhow::Result<()> {
-    let listed = if args.host.url.is_some() { Remote::new(&args.host)?.list().await? } else { of_folder(&args)? };
+    let listed = if args.host.url.is_some() {
+        Remote::new(&args.host)?.list().await?
+    } else {
+        of_folder(&args)?
+    };
     if format == Format::Json {
         return Ok(output::json(&listed["plugins"])?);
     }
     if let Some(problem) = listed["folder_problem"].as_str() {
         output::complain(problem);
     }
-    output::line(&table(listed["plugins"].as_array().map(Vec::as_slice).unwrap_or_default()).to_string());
+    output::line(
+        &table(
+            listed["plugins"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default(),
+        )
+        .to_string(),
+    );
     Ok(())
 }
 
 /// Without state: a look must not change what a host beside it serves.
 fn of_folder(args: &ListArgs) -> anyhow::Result<Value> {
-    let settings = EngineSettings { state_dir: None, ..wiring::engine_settings(&args.host.data, &args.plugins) };
+    let settings = EngineSettings {
+        state_dir: None,
+        ..wiring::engine_settings(&args.host.data, &args.plugins)
+    };
     let engine = Engine::start(settings)?;
     Ok(json!({"plugins": engine.plugins(), "folder_problem": engine.folder_problem()}))
 }
 
 fn table(plugins: &[Value]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["PLUGIN", "KIND", "SERVES", "VERSION", "SIZE", "DIGEST", "STATE"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header([
+        "PLUGIN", "KIND", "SERVES", "VERSION", "SIZE", "DIGEST", "STATE",
+    ]);
     for plugin in plugins {
-        let size = plugin["size"].as_u64().map(|bytes| format!("{} KiB", bytes.div_ceil(1024)));
+        let size = plugin["size"]
+            .as_u64()
+            .map(|bytes| format!("{} KiB", bytes.div_ceil(1024)));
         table.add_row([
             text(&plugin["plugin"]),
             text(&plugin["kind"]),
             text(&plugin["serves"]),
             text(&plugin["version"]),
             size.as_deref().unwrap_or("-"),
-            plugin["digest"].as_str().and_then(|digest| digest.get(..12)).unwrap_or("-"),
+            plugin["digest"]
+                .as_str()
+                .and_then(|digest| digest.get(..12))
+                .unwrap_or("-"),
             &state(plugin),
         ]);
     }
@@ -66,8 +90,14 @@ fn table(plugins: &[Value]) -> Table {
 /// Where a plugin stands, in words.
 pub(super) fn state(plugin: &Value) -> String {
     let refusal = &plugin["refusal"];
-    match (plugin["state"].as_str(), refusal["cause"].as_str(), plugin["reason"].as_str()) {
-        (Some("refused"), Some(cause), _) => format!("refused at {}: {cause}", text(&refusal["stage"])),
+    match (
+        plugin["state"].as_str(),
+        refusal["cause"].as_str(),
+        plugin["reason"].as_str(),
+    ) {
+        (Some("refused"), Some(cause), _) => {
+            format!("refused at {}: {cause}", text(&refusal["stage"]))
+        }
         (Some("needs-approval"), Some(cause), _) => format!("needs approval: {cause}"),
         (Some("out-of-service"), _, Some(reason)) => reason.to_owned(),
         (state, _, _) => state.unwrap_or("-").to_owned(),
@@ -82,9 +112,18 @@ mod tests {
     fn every_state_has_words() {
         for (plugin, words) in [
             (json!({"state": "active"}), "active"),
-            (json!({"state": "refused", "refusal": {"stage": "verify", "cause": "no"}}), "refused at verify: no"),
-            (json!({"state": "needs-approval", "refusal": {"cause": "it asks"}}), "needs approval: it asks"),
-            (json!({"state": "out-of-service", "reason": "disabled: later"}), "disabled: later"),
+            (
+                json!({"state": "refused", "refusal": {"stage": "verify", "cause": "no"}}),
+                "refused at verify: no",
+            ),
+            (
+                json!({"state": "needs-approval", "refusal": {"cause": "it asks"}}),
+                "needs approval: it asks",
+            ),
+            (
+                json!({"state": "out-of-service", "reason": "disabled: later"}),
+                "disabled: later",
+            ),
             (json!({}), "-"),
         ] {
             assert_eq!(state(&plugin), words);

@@ -59,7 +59,11 @@ enum PluginCommand {
 impl PluginArgs {
     /// An author who runs a plugin wants to read what it logs.
     pub(crate) fn default_level(&self) -> Level {
-        if matches!(self.command, PluginCommand::Run(_)) { Level::Info } else { Level::Warn }
+        if matches!(self.command, PluginCommand::Run(_)) {
+            Level::Info
+        } else {
+            Level::Warn
+        }
     }
 }
 

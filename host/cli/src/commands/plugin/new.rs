@@ -36,7 +36,7 @@ enum Kind {
     Shaper,
 }
 
-const LONGEST_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// The SDK as it stands in this repository. A test compares the list with the folder.
 macro_rules! sdk {
@@ -83,23 +83,41 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
 
 /// A name that Cargo, the contract and a host take alike.
 fn checked_name(name: &str) -> Result<&str, UsageError> {
-    let valid = name.len() <= LONGEST_NAME
+    let valid = name.len() <= MAX_NAME
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-')
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    let why = || format!("{name:?} is no name for a plugin: 1 to {LONGEST_NAME} of a-z, 0-9 and `-`, a letter first");
-    if valid { Ok(name) } else { Err(UsageError::new(why())) }
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let why = || {
+        format!(
+            "{name:?} is no name for a plugin: 1 to {MAX_NAME} of a-z, 0-9 and `-`, a letter first"
+        )
+    };
+    if valid {
+        Ok(name)
+    } else {
+        Err(UsageError::new(why()))
+    }
 }
 
 fn files(name: &str, kind: Kind) -> anyhow::Result<Vec<(String, String)>> {
-    let words: Vec<String> = name.split('-').filter(|word| !word.is_empty()).map(capitalized).collect();
+    let words: Vec<String> = name
+        .split('-')
+        .filter(|word| !word.is_empty())
+        .map(capitalized)
+        .collect();
     let (what, code, vectors) = match kind {
-        Kind::Adapter => {
-            ("The marketplace", include_str!("template/adapter.rs.txt"), include_str!("template/adapter-vectors.json"))
-        }
-        Kind::Shaper => {
-            ("The payload shaper", include_str!("template/shaper.rs.txt"), include_str!("template/shaper-vectors.json"))
-        }
+        Kind::Adapter => (
+            "The marketplace",
+            include_str!("template/adapter.rs.txt"),
+            include_str!("template/adapter-vectors.json"),
+        ),
+        Kind::Shaper => (
+            "The payload shaper",
+            include_str!("template/shaper.rs.txt"),
+            include_str!("template/shaper-vectors.json"),
+        ),
     };
     let filled = |template: &str| {
         template
@@ -111,23 +129,42 @@ fn files(name: &str, kind: Kind) -> anyhow::Result<Vec<(String, String)>> {
     };
     let mut files: Vec<(String, String)> = [
         ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
-        (".cargo/config.toml", include_str!("template/config.toml.txt")),
+        (
+            ".cargo/config.toml",
+            include_str!("template/config.toml.txt"),
+        ),
         (".gitignore", include_str!("template/gitignore.txt")),
         ("README.md", include_str!("template/README.md.txt")),
-        ("grants.example.toml", include_str!("template/grants.toml.txt")),
+        (
+            "grants.example.toml",
+            include_str!("template/grants.toml.txt"),
+        ),
         ("src/lib.rs", code),
         ("conformance/vectors.json", vectors),
     ]
     .map(|(file, template)| (file.to_owned(), filled(template)))
     .to_vec();
-    files.extend(SDK.iter().map(|(file, text)| (format!("vendor/wharf-plugin-sdk/{file}"), (*text).to_owned())));
-    files.push(("vendor/wharf-plugin-sdk/Cargo.toml".into(), standalone(SDK_MANIFEST, WORKSPACE_MANIFEST)?));
+    files.extend(SDK.iter().map(|(file, text)| {
+        (
+            format!("vendor/wharf-plugin-sdk/{file}"),
+            (*text).to_owned(),
+        )
+    }));
+    files.push((
+        "vendor/wharf-plugin-sdk/Cargo.toml".into(),
+        standalone(SDK_MANIFEST, WORKSPACE_MANIFEST)?,
+    ));
     Ok(files)
 }
 
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+    letters
+        .next()
+        .map(|first| first.to_ascii_uppercase())
+        .into_iter()
+        .chain(letters)
+        .collect()
 }
 
 /// A member's manifest with what it inherits from its workspace written out.
@@ -135,11 +172,21 @@ fn standalone(member: &str, workspace: &str) -> anyhow::Result<String> {
     let (mut member, workspace): (Table, Table) = (member.parse()?, workspace.parse()?);
     member.remove("lints");
     for part in ["package", "dependencies"] {
-        let shared = workspace["workspace"][part].as_table().with_context(|| format!("no shared {part}"))?;
-        let own = member[part].as_table_mut().with_context(|| format!("no {part}"))?;
+        let shared = workspace["workspace"][part]
+            .as_table()
+            .with_context(|| format!("no shared {part}"))?;
+        let own = member[part]
+            .as_table_mut()
+            .with_context(|| format!("no {part}"))?;
         for (key, value) in own.iter_mut() {
-            if value.get("workspace").is_some_and(|inherits| *inherits == Value::Boolean(true)) {
-                *value = shared.get(key).with_context(|| format!("the workspace shares no {key}"))?.clone();
+            if value
+                .get("workspace")
+                .is_some_and(|inherits| *inherits == Value::Boolean(true))
+            {
+                *value = shared
+                    .get(key)
+                    .with_context(|| format!("the workspace shares no {key}"))?
+                    .clone();
             }
         }
     }
@@ -165,14 +212,23 @@ mod tests {
                 if path.is_dir() {
                     walk(&path, root, found);
                 } else {
-                    found.insert(path.strip_prefix(root).expect("inside").display().to_string());
+                    found.insert(
+                        path.strip_prefix(root)
+                            .expect("inside")
+                            .display()
+                            .to_string(),
+                    );
                 }
             }
         }
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/sdk");
         let mut found = BTreeSet::new();
         walk(&sdk, &sdk, &mut found);
-        let listed = SDK.iter().map(|(file, _)| (*file).to_owned()).chain(["Cargo.toml".to_owned()]).collect();
+        let listed = SDK
+            .iter()
+            .map(|(file, _)| (*file).to_owned())
+            .chain(["Cargo.toml".to_owned()])
+            .collect();
         assert_eq!(found, listed, "list every file of plugins/sdk in SDK");
     }
 
@@ -180,7 +236,10 @@ mod tests {
     fn the_sdks_manifest_stands_alone() {
         let manifest = standalone(SDK_MANIFEST, WORKSPACE_MANIFEST).expect("a manifest");
         assert!(!manifest.contains("workspace"), "{manifest}");
-        assert!(manifest.contains("wit-bindgen") && manifest.contains("edition = \"2024\""), "{manifest}");
+        assert!(
+            manifest.contains("wit-bindgen") && manifest.contains("edition = \"2024\""),
+            "{manifest}"
+        );
     }
 
     #[test]
@@ -188,11 +247,20 @@ mod tests {
         for kind in [Kind::Adapter, Kind::Shaper] {
             for (file, text) in files("corner-shop", kind).expect("files") {
                 let of_sdk = file.starts_with("vendor");
-                for place in ["{{name}}", "{{file}}", "{{type}}", "{{display}}", "{{what}}"] {
+                for place in [
+                    "{{name}}",
+                    "{{file}}",
+                    "{{type}}",
+                    "{{display}}",
+                    "{{what}}",
+                ] {
                     assert!(of_sdk || !text.contains(place), "{file}: {place}");
                 }
                 if file == "src/lib.rs" {
-                    assert!(text.contains("struct CornerShop;") && text.contains("\"Corner Shop\""), "{text}");
+                    assert!(
+                        text.contains("struct CornerShop;") && text.contains("\"Corner Shop\""),
+                        "{text}"
+                    );
                 }
             }
         }
@@ -200,8 +268,21 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        assert!(["corner", "shop-24", "x"].iter().all(|name| checked_name(name).is_ok()));
-        for bad in ["", "Corner", "24shop", "-x", "x-", "x_y", "ä", &"x".repeat(65)] {
+        assert!(
+            ["corner", "shop-24", "x"]
+                .iter()
+                .all(|name| checked_name(name).is_ok())
+        );
+        for bad in [
+            "",
+            "Corner",
+            "24shop",
+            "-x",
+            "x-",
+            "x_y",
+            "ä",
+            &"x".repeat(65),
+        ] {
             assert!(checked_name(bad).is_err(), "{bad}");
         }
     }

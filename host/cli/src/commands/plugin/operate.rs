@@ -128,12 +128,15 @@ pub(super) async fn push(args: PushArgs, format: Format) -> anyhow::Result<()> {
         Some(name) => name.clone(),
         None => {
             let stem = args.file.file_stem().and_then(|stem| stem.to_str());
-            stem.context("the file has no name; give one with --name")?.to_owned()
+            stem.context("the file has no name; give one with --name")?
+                .to_owned()
         }
     };
     let component = read(&args.file)?;
     let grants = args.grants.as_deref().map(read_text).transpose()?;
-    let plugin = Remote::new(&args.host)?.push(&name, component, grants).await?;
+    let plugin = Remote::new(&args.host)?
+        .push(&name, component, grants)
+        .await?;
     show(&plugin, format)
 }
 
@@ -149,7 +152,9 @@ pub(super) async fn rollback(args: RollbackArgs, format: Format) -> anyhow::Resu
 
 /// Switches a plugin off.
 pub(super) async fn disable(args: DisableArgs, format: Format) -> anyhow::Result<()> {
-    args.plugin.change("disable", json!({"reason": args.reason}), format).await
+    args.plugin
+        .change("disable", json!({"reason": args.reason}), format)
+        .await
 }
 
 /// Switches a plugin on again.
@@ -159,7 +164,9 @@ pub(super) async fn enable(args: EnableArgs, format: Format) -> anyhow::Result<(
 
 /// Puts a revision aside.
 pub(super) async fn quarantine(args: QuarantineArgs, format: Format) -> anyhow::Result<()> {
-    args.revision.change("quarantine", args.reason.as_deref(), format).await
+    args.revision
+        .change("quarantine", args.reason.as_deref(), format)
+        .await
 }
 
 /// Lets a revision out of quarantine.
@@ -169,7 +176,9 @@ pub(super) async fn release(args: ReleaseArgs, format: Format) -> anyhow::Result
 
 impl NamedArgs {
     async fn change(&self, what: &str, body: Value, format: Format) -> anyhow::Result<()> {
-        let plugin = Remote::new(&self.host)?.change(&self.name, what, &body).await?;
+        let plugin = Remote::new(&self.host)?
+            .change(&self.name, what, &body)
+            .await?;
         show(&plugin, format)
     }
 }
@@ -182,7 +191,13 @@ impl RevisionArgs {
         } else {
             full_digest(&remote.inspect(&self.plugin.name).await?, &self.digest)?
         };
-        let plugin = remote.change(&self.plugin.name, what, &json!({"digest": digest, "reason": reason})).await?;
+        let plugin = remote
+            .change(
+                &self.plugin.name,
+                what,
+                &json!({"digest": digest, "reason": reason}),
+            )
+            .await?;
         show(&plugin, format)
     }
 }
@@ -194,7 +209,9 @@ fn full_digest(plugin: &Value, digits: &str) -> anyhow::Result<String> {
     }
     let digits = digits.to_ascii_lowercase();
     let revisions = plugin["revisions"].as_array().into_iter().flatten();
-    let mut found: Vec<&str> = revisions.filter_map(|revision| revision["digest"].as_str()).collect();
+    let mut found: Vec<&str> = revisions
+        .filter_map(|revision| revision["digest"].as_str())
+        .collect();
     found.retain(|digest| digest.starts_with(&digits));
     found.dedup();
     match found[..] {
@@ -211,10 +228,16 @@ fn show(plugin: &Value, format: Format) -> anyhow::Result<()> {
     }
     let is_out = plugin["state"] == "out-of-service";
     let serves = match (plugin["serves"].as_str(), plugin["digest"].as_str()) {
-        (Some(name), Some(digest)) if !is_out => format!(", serves {name} with revision {:.12}", digest),
+        (Some(name), Some(digest)) if !is_out => {
+            format!(", serves {name} with revision {:.12}", digest)
+        }
         _ => String::new(),
     };
-    output::line(&format!("{}: {}{serves}", text(&plugin["plugin"]), state(plugin)));
+    output::line(&format!(
+        "{}: {}{serves}",
+        text(&plugin["plugin"]),
+        state(plugin)
+    ));
     Ok(())
 }
 
@@ -227,8 +250,17 @@ mod tests {
         let (one, two) = ("aaaaaaaa".repeat(8), "aaaaaabb".repeat(8));
         let plugin = json!({"revisions": [{"digest": one}, {"digest": two}]});
         assert_eq!(full_digest(&plugin, "AAAAAABB").ok(), Some(two));
-        for (digits, why) in [("aaaaaa", "more than one"), ("bbbbbb", "knows no"), ("aaaaa", "at least")] {
-            assert!(full_digest(&plugin, digits).expect_err(digits).to_string().contains(why));
+        for (digits, why) in [
+            ("aaaaaa", "more than one"),
+            ("bbbbbb", "knows no"),
+            ("aaaaa", "at least"),
+        ] {
+            assert!(
+                full_digest(&plugin, digits)
+                    .expect_err(digits)
+                    .to_string()
+                    .contains(why)
+            );
         }
     }
 }

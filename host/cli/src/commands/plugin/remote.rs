@@ -36,7 +36,12 @@ impl Remote {
         Ok(Self {
             // A host on this machine is not to be reached through a proxy of the environment.
             client: Client::builder().no_proxy().build()?,
-            base_url: args.url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/').to_owned(),
+            base_url: args
+                .url
+                .as_deref()
+                .unwrap_or(DEFAULT_URL)
+                .trim_end_matches('/')
+                .to_owned(),
             token: args.token.of_client(&args.data)?,
         })
     }
@@ -52,32 +57,63 @@ impl Remote {
     }
 
     /// Does something with a plugin: `rollback`, `activate` and so on.
-    pub(super) async fn change(&self, plugin: &str, what: &str, body: &Value) -> anyhow::Result<Value> {
-        self.ask(self.request(Method::POST, &format!("{}/{what}", path(plugin))).json(body)).await
+    pub(super) async fn change(
+        &self,
+        plugin: &str,
+        what: &str,
+        body: &Value,
+    ) -> anyhow::Result<Value> {
+        self.ask(
+            self.request(Method::POST, &format!("{}/{what}", path(plugin)))
+                .json(body),
+        )
+        .await
     }
 
     /// Sends a component and perhaps its grants.
-    pub(super) async fn push(&self, plugin: &str, component: Vec<u8>, grants: Option<String>) -> anyhow::Result<Value> {
+    pub(super) async fn push(
+        &self,
+        plugin: &str,
+        component: Vec<u8>,
+        grants: Option<String>,
+    ) -> anyhow::Result<Value> {
         let form = Form::new(component, grants)?;
-        let request = self.request(Method::POST, &path(plugin)).header("content-type", form.content_type());
+        let request = self
+            .request(Method::POST, &path(plugin))
+            .header("content-type", form.content_type());
         self.ask(request.body(form.body)).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}/admin/plugins{path}", self.base_url));
+        let request = self
+            .client
+            .request(method, format!("{}/admin/plugins{path}", self.base_url));
         let user = std::env::var("USER").unwrap_or_default();
         let request = request.bearer_auth(self.token.expose_secret());
-        if user.is_ascii() && !user.is_empty() { request.header("x-wharf-actor", user) } else { request }
+        if user.is_ascii() && !user.is_empty() {
+            request.header("x-wharf-actor", user)
+        } else {
+            request
+        }
     }
 
     async fn ask(&self, request: RequestBuilder) -> anyhow::Result<Value> {
-        let unreachable = || format!("{} does not answer; is `wharf serve` running there?", self.base_url);
+        let unreachable = || {
+            format!(
+                "{} does not answer; is `wharf serve` running there?",
+                self.base_url
+            )
+        };
         let response = request.send().await.with_context(unreachable)?;
         let status = response.status();
         let text = response.text().await?;
         let answer: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         if !status.is_success() {
-            bail!("the host answered {}: {}", status.as_u16(), refusal(&answer));
+            bail!(
+                "the host answered {}: {}",
+                status.as_u16(),
+                refusal(&answer)
+            );
         }
         Ok(answer)
     }
@@ -89,10 +125,21 @@ fn path(plugin: &str) -> String {
 
 /// A refusal in lines for people.
 fn refusal(answer: &Value) -> String {
-    let Some(error) = answer["error"].as_str() else { return answer.to_string() };
-    let message = answer["message"].as_str().map(|message| format!(" ({message})")).unwrap_or_default();
+    let Some(error) = answer["error"].as_str() else {
+        return answer.to_string();
+    };
+    let message = answer["message"]
+        .as_str()
+        .map(|message| format!(" ({message})"))
+        .unwrap_or_default();
     let details = answer["details"].as_array().into_iter().flatten();
-    let line = |detail: &Value| format!("\n  {}: {}", text(&detail["path"]), text(&detail["message"]));
+    let line = |detail: &Value| {
+        format!(
+            "\n  {}: {}",
+            text(&detail["path"]),
+            text(&detail["message"])
+        )
+    };
     format!("{error}{message}{}", details.map(line).collect::<String>())
 }
 
@@ -119,7 +166,9 @@ impl Form {
         .into_bytes();
         body.extend(component);
         if let Some(grants) = grants {
-            let head = format!("\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"grants\"\r\n\r\n");
+            let head = format!(
+                "\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"grants\"\r\n\r\n"
+            );
             body.extend([head.as_bytes(), grants.as_bytes()].concat());
         }
         body.extend(format!("\r\n--{boundary}--\r\n").as_bytes());
@@ -146,7 +195,10 @@ mod tests {
     fn refusals_are_told_in_lines() {
         let answer = json!({"error": "Plugin refused", "message": "what served before goes on",
             "details": [{"path": "stage", "message": "verify"}]});
-        assert_eq!(refusal(&answer), "Plugin refused (what served before goes on)\n  stage: verify");
+        assert_eq!(
+            refusal(&answer),
+            "Plugin refused (what served before goes on)\n  stage: verify"
+        );
         assert_eq!(refusal(&json!("oops")), "\"oops\"");
     }
 }

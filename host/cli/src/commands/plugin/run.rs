@@ -5,7 +5,8 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wharf_domain::{
-    AccessToken, Answer, Clock, Currency, Event, ExternalStoreId, OrganizationId, Receipt, StoreId, SystemClock, Time,
+    AccessToken, Answer, Clock, Currency, Event, ExternalStoreId, OrganizationId, Receipt, StoreId,
+    SystemClock, Time,
 };
 use wharf_engine::{Kind, Message, ValidateRequest, inspect};
 
@@ -70,11 +71,15 @@ pub(super) async fn run(args: RunArgs, format: Format) -> anyhow::Result<()> {
     let engine = sandbox(args.component.compiling)?;
     match inspect(&component)?.kind {
         Kind::Adapter => {
-            let answer = engine.validate_once(component, grants.as_deref(), args.request()?).await??;
+            let answer = engine
+                .validate_once(component, grants.as_deref(), args.request()?)
+                .await??;
             show_answer(&answer, format)
         }
         Kind::Shaper => {
-            let message = engine.shape_once(component, grants.as_deref(), args.event()?).await??;
+            let message = engine
+                .shape_once(component, grants.as_deref(), args.event()?)
+                .await??;
             show_message(&message, format)
         }
     }
@@ -82,7 +87,11 @@ pub(super) async fn run(args: RunArgs, format: Format) -> anyhow::Result<()> {
 
 impl RunArgs {
     fn request(&self) -> anyhow::Result<ValidateRequest> {
-        let token = self.access_token.as_deref().map(AccessToken::parse).transpose();
+        let token = self
+            .access_token
+            .as_deref()
+            .map(AccessToken::parse)
+            .transpose();
         Ok(ValidateRequest {
             receipt: self.receipt.clone(),
             currency: self.currency,
@@ -134,7 +143,8 @@ impl EventFile {
             id: self.id.parse().context("id")?,
             kind: self.kind,
             at: Time::parse(&self.timestamp).context("timestamp: it is not RFC 3339")?,
-            organization_id: OrganizationId::parse(&self.organization_id).context("organization_id")?,
+            organization_id: OrganizationId::parse(&self.organization_id)
+                .context("organization_id")?,
             store_id: self.store_id.parse::<StoreId>().context("store_id")?,
             data: match self.data {
                 Value::String(text) => text,
@@ -147,17 +157,26 @@ impl EventFile {
 fn show_answer(answer: &Answer, format: Format) -> anyhow::Result<()> {
     let (text, value) = match answer {
         Answer::Accepted(order) => (
-            format!("accepted: order {}, {} {}, at {}", order.id, order.amount, order.currency, order.imported_at),
+            format!(
+                "accepted: order {}, {} {}, at {}",
+                order.id, order.amount, order.currency, order.imported_at
+            ),
             json!({"accepted": {"id": order.id, "amount": order.amount.to_string(),
                 "currency": order.currency.to_string(), "imported_at": order.imported_at.to_string()}}),
         ),
         Answer::Refused(reason) => (format!("rejected: {reason}"), json!({"rejected": reason})),
         Answer::RateLimited(wait) => {
             let seconds = wait.map(|wait| wait.as_secs());
-            let told = seconds.map_or_else(String::new, |seconds| format!(", ask again in {seconds} s"));
-            (format!("rate-limited{told}"), json!({"rate_limited": seconds}))
+            let told =
+                seconds.map_or_else(String::new, |seconds| format!(", ask again in {seconds} s"));
+            (
+                format!("rate-limited{told}"),
+                json!({"rate_limited": seconds}),
+            )
         }
-        Answer::Unavailable(reason) | Answer::Parked(reason) => bail!("the marketplace could not be asked: {reason}"),
+        Answer::Unavailable(reason) | Answer::Deferred(reason) => {
+            bail!("the marketplace could not be asked: {reason}")
+        }
     };
     match format {
         Format::Text => output::line(&text),
@@ -169,11 +188,15 @@ fn show_answer(answer: &Answer, format: Format) -> anyhow::Result<()> {
 fn show_message(message: &Message, format: Format) -> anyhow::Result<()> {
     let body = String::from_utf8_lossy(&message.body);
     if format == Format::Json {
-        let value = json!({"content_type": message.content_type, "headers": message.headers, "body": body});
+        let value =
+            json!({"content_type": message.content_type, "headers": message.headers, "body": body});
         return Ok(output::json(&value)?);
     }
     output::line(&format!("content-type: {}", message.content_type));
-    message.headers.iter().for_each(|(name, value)| output::line(&format!("{name}: {value}")));
+    message
+        .headers
+        .iter()
+        .for_each(|(name, value)| output::line(&format!("{name}: {value}")));
     output::line(&format!("\n{body}"));
     Ok(())
 }

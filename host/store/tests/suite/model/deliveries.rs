@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, StoreId, Time};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, StoreId, Time,
+};
 use wharf_store::{
     deliveries::{self, Attempt, SettledDelivery},
     outbox::{self, FanOut, Message, NewDelivery},
@@ -31,7 +33,11 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let states = prop_oneof![Just(DeliveryState::Success), Just(DeliveryState::Pending), Just(DeliveryState::Failed)];
+    let states = prop_oneof![
+        Just(DeliveryState::Success),
+        Just(DeliveryState::Pending),
+        Just(DeliveryState::Failed)
+    ];
     prop_oneof![
         Just(Step::Emit),
         (1..4_i64).prop_map(Step::ClaimEvents),
@@ -76,12 +82,30 @@ fn chosen<T: Clone>(all: &[T], choice: usize) -> Option<T> {
 }
 
 impl Model {
-    fn events_claimed(&mut self, claimed: Vec<outbox::Claimed>, limit: i64, now: Time) -> Result<()> {
-        let due = self.events.values().filter(|event| event.due_at.is_some_and(|at| at <= now)).count();
-        ensure!(claimed.len() == due.min(usize::try_from(limit)?), "{claimed:?} of {due} due");
+    fn events_claimed(
+        &mut self,
+        claimed: Vec<outbox::Claimed>,
+        limit: i64,
+        now: Time,
+    ) -> Result<()> {
+        let due = self
+            .events
+            .values()
+            .filter(|event| event.due_at.is_some_and(|at| at <= now))
+            .count();
+        ensure!(
+            claimed.len() == due.min(usize::try_from(limit)?),
+            "{claimed:?} of {due} due"
+        );
         for claim in claimed {
-            let event = self.events.get_mut(&claim.event.id).context("an unknown event")?;
-            ensure!(event.due_at.is_some_and(|at| at <= now), "not due: {claim:?}");
+            let event = self
+                .events
+                .get_mut(&claim.event.id)
+                .context("an unknown event")?;
+            ensure!(
+                event.due_at.is_some_and(|at| at <= now),
+                "not due: {claim:?}"
+            );
             (event.fence, event.due_at) = (event.fence + 1, Some(now + LEASE));
             ensure!(claim.fence == event.fence, "{claim:?} of {event:?}");
             self.event_claims.push(claim);
@@ -89,9 +113,14 @@ impl Model {
         Ok(())
     }
 
-    fn claimed(&mut self, claimed: Vec<deliveries::Claimed>, lanes: &[(EndpointId, i64)], now: Time) -> Result<()> {
+    fn claimed(
+        &mut self,
+        claimed: Vec<deliveries::Claimed>,
+        endpoint_queues: &[(EndpointId, i64)],
+        now: Time,
+    ) -> Result<()> {
         let mut expected = Vec::new();
-        for (endpoint, take) in lanes {
+        for (endpoint, take) in endpoint_queues {
             let mut due: Vec<_> = self
                 .deliveries
                 .iter()
@@ -99,17 +128,31 @@ impl Model {
                 .filter_map(|(id, delivery)| Some((delivery.due_at.filter(|at| *at <= now)?, *id)))
                 .collect();
             due.sort();
-            expected.extend(due.into_iter().take(usize::try_from(*take)?).map(|(_, id)| id));
+            expected.extend(
+                due.into_iter()
+                    .take(usize::try_from(*take)?)
+                    .map(|(_, id)| id),
+            );
         }
         let mut taken: Vec<_> = claimed.iter().map(|claim| claim.fence.id).collect();
         taken.sort();
         expected.sort();
         ensure!(taken == expected, "{taken:?} instead of {expected:?}");
         for claim in claimed {
-            let delivery = self.deliveries.get_mut(&claim.fence.id).context("an unknown delivery")?;
-            (delivery.fence, delivery.due_at, delivery.in_hand) = (delivery.fence + 1, Some(now + LEASE), true);
-            ensure!(claim.fence.number == delivery.fence, "{claim:?} of {delivery:?}");
-            ensure!(claim.attempts_before == delivery.attempt, "{claim:?} of {delivery:?}");
+            let delivery = self
+                .deliveries
+                .get_mut(&claim.fence.id)
+                .context("an unknown delivery")?;
+            (delivery.fence, delivery.due_at, delivery.in_hand) =
+                (delivery.fence + 1, Some(now + LEASE), true);
+            ensure!(
+                claim.fence.number == delivery.fence,
+                "{claim:?} of {delivery:?}"
+            );
+            ensure!(
+                claim.attempts_before == delivery.attempt,
+                "{claim:?} of {delivery:?}"
+            );
             self.claims.push(claim);
         }
         Ok(())
@@ -125,7 +168,11 @@ impl Model {
     fn statuses(&self) -> [i64; 3] {
         let mut counts = [0; 3];
         for (id, event) in &self.events {
-            let is_any = |state| self.deliveries.values().any(|d| d.event == *id && d.state == state);
+            let is_any = |state| {
+                self.deliveries
+                    .values()
+                    .any(|d| d.event == *id && d.state == state)
+            };
             let at = match () {
                 () if event.due_at.is_some() || is_any(DeliveryState::Pending) => 0,
                 () if is_any(DeliveryState::Failed) => 2,
@@ -185,7 +232,13 @@ impl Scene<'_> {
             Step::Emit => {
                 let event = event(self.store, now);
                 outbox::emit(&mut ledger.conn().await?, &event, None).await?;
-                self.model.events.insert(event.id, Outgoing { due_at: Some(now), fence: 0 });
+                self.model.events.insert(
+                    event.id,
+                    Outgoing {
+                        due_at: Some(now),
+                        fence: 0,
+                    },
+                );
             }
             Step::ClaimEvents(limit) => {
                 let claimed = outbox::claim(&mut ledger.conn().await?, LEASE, limit, now).await?;
@@ -193,38 +246,56 @@ impl Scene<'_> {
             }
             Step::FanOut(choice) => self.fan_out(choice).await?,
             Step::Claim(first, second) => {
-                let lanes = [(self.endpoints[0], first), (self.endpoints[1], second)];
+                let endpoint_queues = [(self.endpoints[0], first), (self.endpoints[1], second)];
                 let mut tx = ledger.store.begin().await?;
-                let claimed = deliveries::claim(&mut tx, &lanes, "w", LEASE, now).await?;
+                let claimed = deliveries::claim(&mut tx, &endpoint_queues, "w", LEASE, now).await?;
                 tx.commit().await?;
-                self.model.claimed(claimed, &lanes, now)?;
+                self.model.claimed(claimed, &endpoint_queues, now)?;
             }
             Step::Tick(seconds) => self.now = now + Duration::from_secs(seconds),
             Step::Renew(choice) => {
-                let Some(claim) = chosen(&self.model.claims, choice) else { return Ok(()) };
-                let kept = deliveries::renew(&mut ledger.conn().await?, &[claim.fence], now + LEASE).await?;
+                let Some(claim) = chosen(&self.model.claims, choice) else {
+                    return Ok(());
+                };
+                let kept =
+                    deliveries::renew(&mut ledger.conn().await?, &[claim.fence], now + LEASE)
+                        .await?;
                 let held = self.model.held(&claim);
-                ensure!(kept.len() == usize::from(held.is_some()), "{kept:?} of {held:?}");
-                held.into_iter().for_each(|delivery| delivery.due_at = Some(now + LEASE));
+                ensure!(
+                    kept.len() == usize::from(held.is_some()),
+                    "{kept:?} of {held:?}"
+                );
+                held.into_iter()
+                    .for_each(|delivery| delivery.due_at = Some(now + LEASE));
             }
             Step::Settle(choice, state) => self.settle(choice, state).await?,
             Step::GiveBack(choice) => {
-                let Some(claim) = chosen(&self.model.claims, choice) else { return Ok(()) };
-                deliveries::give_back(&mut ledger.conn().await?, &[claim.fence], now + SECOND).await?;
+                let Some(claim) = chosen(&self.model.claims, choice) else {
+                    return Ok(());
+                };
+                deliveries::give_back(&mut ledger.conn().await?, &[claim.fence], now + SECOND)
+                    .await?;
                 let held = self.model.held(&claim);
-                held.into_iter().for_each(|d| (d.due_at, d.in_hand) = (Some(now + SECOND), false));
+                held.into_iter()
+                    .for_each(|d| (d.due_at, d.in_hand) = (Some(now + SECOND), false));
             }
         }
         Ok(())
     }
 
     async fn fan_out(&mut self, choice: usize) -> Result<()> {
-        let Some(claimed) = chosen(&self.model.event_claims, choice) else { return Ok(()) };
+        let Some(claimed) = chosen(&self.model.event_claims, choice) else {
+            return Ok(());
+        };
         let ready = fan_out_of(&claimed, &self.endpoints);
         let mut tx = self.ledger.store.begin().await?;
         let done = outbox::fan_out(&mut tx, std::slice::from_ref(&ready), self.now).await?;
         tx.commit().await?;
-        let event = self.model.events.get_mut(&claimed.event.id).context("an unknown event")?;
+        let event = self
+            .model
+            .events
+            .get_mut(&claimed.event.id)
+            .context("an unknown event")?;
         let holds = event.fence == claimed.fence && event.due_at.is_some();
         ensure!(done == usize::from(holds), "{done} of {event:?}");
         if holds {
@@ -248,10 +319,15 @@ impl Scene<'_> {
     async fn settle(&mut self, choice: usize, state: DeliveryState) -> Result<()> {
         // A live worker settles each claim once; a stale one may try at any time.
         let in_hand = |model: &mut Model, claim: &deliveries::Claimed| {
-            let newest = model.deliveries.get(&claim.fence.id).map(|delivery| delivery.fence);
+            let newest = model
+                .deliveries
+                .get(&claim.fence.id)
+                .map(|delivery| delivery.fence);
             model.held(claim).is_some() || newest != Some(claim.fence.number)
         };
-        let Some(claim) = chosen(&self.model.claims, choice) else { return Ok(()) };
+        let Some(claim) = chosen(&self.model.claims, choice) else {
+            return Ok(());
+        };
         if !in_hand(&mut self.model, &claim) {
             return Ok(());
         }
@@ -274,7 +350,10 @@ impl Scene<'_> {
         let kept = deliveries::settle(&mut tx, &[settled], self.now).await?;
         tx.commit().await?;
         let held = self.model.held(&claim);
-        ensure!(kept.len() == usize::from(held.is_some()), "{kept:?} of {held:?}");
+        ensure!(
+            kept.len() == usize::from(held.is_some()),
+            "{kept:?} of {held:?}"
+        );
         if let Some(delivery) = held {
             (delivery.state, delivery.due_at, delivery.in_hand) = (state, due_at, false);
             delivery.attempt += 1;
@@ -284,16 +363,34 @@ impl Scene<'_> {
     }
 
     async fn compare(&self) -> Result<()> {
-        for (status, expected) in ["pending", "success", "failed"].into_iter().zip(self.model.statuses()) {
+        for (status, expected) in ["pending", "success", "failed"]
+            .into_iter()
+            .zip(self.model.statuses())
+        {
             let sql = format!("select count(*) from callback_outbox where status = '{status}'");
             let stored = number(&self.ledger.store, &sql).await?;
-            ensure!(stored == expected, "{stored} events are {status} instead of {expected}");
+            ensure!(
+                stored == expected,
+                "{stored} events are {status} instead of {expected}"
+            );
         }
         let stored = number(&self.ledger.store, "select count(*) from callback_attempts").await?;
-        ensure!(stored == self.model.attempts, "{stored} attempts instead of {}", self.model.attempts);
-        let due = self.model.deliveries.values().filter(|d| d.due_at.is_some_and(|at| at <= self.now)).count();
+        ensure!(
+            stored == self.model.attempts,
+            "{stored} attempts instead of {}",
+            self.model.attempts
+        );
+        let due = self
+            .model
+            .deliveries
+            .values()
+            .filter(|d| d.due_at.is_some_and(|at| at <= self.now))
+            .count();
         let stored = deliveries::count_due(&mut self.ledger.conn().await?, 1_000, self.now).await?;
-        ensure!(stored == i64::try_from(due)?, "{stored} deliveries are due instead of {due}");
+        ensure!(
+            stored == i64::try_from(due)?,
+            "{stored} deliveries are due instead of {due}"
+        );
         Ok(())
     }
 }
@@ -306,11 +403,27 @@ pub(super) async fn deliveries_follow_the_model(backend: Backend) -> Result<()> 
         ledger.endpoint("org", KIND, "http://127.0.0.1/b").await?,
     ];
     run_cases(steps(), async |steps| {
-        ledger.conn().await?.run_raw("delete from callback_outbox").await?;
-        let mut scene = Scene { ledger: &ledger, store, endpoints, model: Model::default(), now: NOW };
+        ledger
+            .conn()
+            .await?
+            .run_raw("delete from callback_outbox")
+            .await?;
+        let mut scene = Scene {
+            ledger: &ledger,
+            store,
+            endpoints,
+            model: Model::default(),
+            now: NOW,
+        };
         for step in steps {
-            scene.apply(step).await.with_context(|| format!("{step:?}"))?;
-            scene.compare().await.with_context(|| format!("after {step:?}"))?;
+            scene
+                .apply(step)
+                .await
+                .with_context(|| format!("{step:?}"))?;
+            scene
+                .compare()
+                .await
+                .with_context(|| format!("after {step:?}"))?;
         }
         Ok(())
     })

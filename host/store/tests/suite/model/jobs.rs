@@ -73,7 +73,11 @@ impl Model {
     }
 
     fn due(&self, now: Time) -> Vec<StoreId> {
-        self.jobs.iter().filter(|(_, job)| Self::is_due(job, now)).map(|(id, _)| *id).collect()
+        self.jobs
+            .iter()
+            .filter(|(_, job)| Self::is_due(job, now))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn enqueue(&mut self, store: StoreId, now: Time) -> Vec<StoreId> {
@@ -94,20 +98,43 @@ impl Model {
     /// Whoever was due longest goes first; among equals either may.
     fn claimed(&mut self, claimed: &[jobs::Claimed], limit: i64, now: Time) -> Result<()> {
         let due = self.due(now);
-        ensure!(claimed.len() == due.len().min(usize::try_from(limit)?), "{claimed:?} of {due:?}");
+        ensure!(
+            claimed.len() == due.len().min(usize::try_from(limit)?),
+            "{claimed:?} of {due:?}"
+        );
         let due_at = |id: &StoreId| self.jobs.get(id).and_then(|job| job.due_at);
         let taken: Vec<_> = claimed.iter().map(|claim| claim.fence.store_id).collect();
         let latest = taken.iter().filter_map(due_at).max();
-        let passed_over = due.iter().filter(|id| !taken.contains(id)).filter_map(due_at).min();
-        ensure!(passed_over.is_none() || latest <= passed_over, "not the longest due: {claimed:?}");
+        let passed_over = due
+            .iter()
+            .filter(|id| !taken.contains(id))
+            .filter_map(due_at)
+            .min();
+        ensure!(
+            passed_over.is_none() || latest <= passed_over,
+            "not the longest due: {claimed:?}"
+        );
         for claim in claimed {
-            let job = self.jobs.get_mut(&claim.fence.store_id).context("an unknown job")?;
+            let job = self
+                .jobs
+                .get_mut(&claim.fence.store_id)
+                .context("an unknown job")?;
             ensure!(Self::is_due(job, now), "not due: {claim:?}");
-            (job.fence, job.attempt, job.state, job.dirty) = (job.fence + 1, job.attempt + 1, State::Running, false);
+            (job.fence, job.attempt, job.state, job.dirty) =
+                (job.fence + 1, job.attempt + 1, State::Running, false);
             job.due_at = Some(now + LEASE);
-            ensure!((claim.fence.number, claim.attempt) == (job.fence, job.attempt), "{claim:?} of {job:?}");
-            ensure!(claim.run.map(|run| (run.id, run.started_at)) == job.run, "{claim:?} of {job:?}");
-            ensure!(claim.run.is_none_or(|run| run.counts == job.sums), "{claim:?} of {job:?}");
+            ensure!(
+                (claim.fence.number, claim.attempt) == (job.fence, job.attempt),
+                "{claim:?} of {job:?}"
+            );
+            ensure!(
+                claim.run.map(|run| (run.id, run.started_at)) == job.run,
+                "{claim:?} of {job:?}"
+            );
+            ensure!(
+                claim.run.is_none_or(|run| run.counts == job.sums),
+                "{claim:?} of {job:?}"
+            );
             self.claims.push(claim.fence);
         }
         Ok(())
@@ -117,7 +144,10 @@ impl Model {
     fn hold(&mut self, choice: usize) -> Option<(Fence, Option<&mut Job>)> {
         let fence = *self.claims.get(choice.checked_rem(self.claims.len())?)?;
         let job = self.jobs.get_mut(&fence.store_id);
-        Some((fence, job.filter(|job| job.fence == fence.number && job.state == State::Running)))
+        Some((
+            fence,
+            job.filter(|job| job.fence == fence.number && job.state == State::Running),
+        ))
     }
 }
 
@@ -136,7 +166,13 @@ fn agree<T>(held: bool, result: Result<T, StoreError>) -> Result<Option<T>> {
     }
 }
 
-async fn apply(ledger: &Ledger, model: &mut Model, stores: &[StoreId], step: Step, now: &mut Time) -> Result<()> {
+async fn apply(
+    ledger: &Ledger,
+    model: &mut Model,
+    stores: &[StoreId],
+    step: Step,
+    now: &mut Time,
+) -> Result<()> {
     let mut conn = ledger.conn().await?;
     match step {
         Step::Enqueue(store) => {
@@ -149,22 +185,44 @@ async fn apply(ledger: &Ledger, model: &mut Model, stores: &[StoreId], step: Ste
         }
         Step::Tick(seconds) => *now = *now + Duration::from_secs(seconds),
         Step::Renew(choice) => {
-            let Some((fence, job)) = model.hold(choice) else { return Ok(()) };
-            agree(job.is_some(), jobs::renew(&mut conn, fence, *now + LEASE).await)?;
-            job.into_iter().for_each(|job| job.due_at = Some(*now + LEASE));
+            let Some((fence, job)) = model.hold(choice) else {
+                return Ok(());
+            };
+            agree(
+                job.is_some(),
+                jobs::renew(&mut conn, fence, *now + LEASE).await,
+            )?;
+            job.into_iter()
+                .for_each(|job| job.due_at = Some(*now + LEASE));
         }
         Step::StartRun(choice) => {
-            let Some((fence, job)) = model.hold(choice) else { return Ok(()) };
+            let Some((fence, job)) = model.hold(choice) else {
+                return Ok(());
+            };
             let id = RunId(random_v7());
-            agree(job.is_some(), jobs::start_run(&mut conn, fence, id, *now).await)?;
-            job.into_iter().for_each(|job| (job.run, job.sums) = (Some((id, *now)), SyncCounts::default()));
+            agree(
+                job.is_some(),
+                jobs::start_run(&mut conn, fence, id, *now).await,
+            )?;
+            job.into_iter()
+                .for_each(|job| (job.run, job.sums) = (Some((id, *now)), SyncCounts::default()));
         }
         Step::Write(choice) => {
-            let Some((fence, job)) = model.hold(choice) else { return Ok(()) };
+            let Some((fence, job)) = model.hold(choice) else {
+                return Ok(());
+            };
             drop(conn);
-            let chunk = SyncCounts { processed: 4, success: 1, failed: 2, rate_limited: 1 };
+            let chunk = SyncCounts {
+                processed: 4,
+                success: 1,
+                failed: 2,
+                rate_limited: 1,
+            };
             let mut tx = ledger.store.begin().await?;
-            let sums = agree(job.is_some(), jobs::hold(&mut tx, fence, chunk, *now + LEASE, *now).await)?;
+            let sums = agree(
+                job.is_some(),
+                jobs::hold(&mut tx, fence, chunk, *now + LEASE, *now).await,
+            )?;
             tx.commit().await?;
             if let Some(job) = job {
                 let add = |sum: &mut i64, more| *sum += more;
@@ -177,8 +235,13 @@ async fn apply(ledger: &Ledger, model: &mut Model, stores: &[StoreId], step: Ste
             }
         }
         Step::Finish(choice, more) => {
-            let Some((fence, job)) = model.hold(choice) else { return Ok(()) };
-            let again = agree(job.is_some(), jobs::finish(&mut conn, fence, more, *now).await)?;
+            let Some((fence, job)) = model.hold(choice) else {
+                return Ok(());
+            };
+            let again = agree(
+                job.is_some(),
+                jobs::finish(&mut conn, fence, more, *now).await,
+            )?;
             if let Some(job) = job {
                 let queued = job.dirty || more;
                 job.state = if queued { State::Queued } else { State::Idle };
@@ -188,9 +251,18 @@ async fn apply(ledger: &Ledger, model: &mut Model, stores: &[StoreId], step: Ste
             }
         }
         Step::GiveBack(choice, failed) => {
-            let Some((fence, job)) = model.hold(choice) else { return Ok(()) };
-            let why = if failed { GiveBack::Failed("no") } else { GiveBack::Shutdown };
-            agree(job.is_some(), jobs::give_back(&mut conn, fence, why, *now + SECOND, *now).await)?;
+            let Some((fence, job)) = model.hold(choice) else {
+                return Ok(());
+            };
+            let why = if failed {
+                GiveBack::Failed("no")
+            } else {
+                GiveBack::Shutdown
+            };
+            agree(
+                job.is_some(),
+                jobs::give_back(&mut conn, fence, why, *now + SECOND, *now).await,
+            )?;
             if let Some(job) = job {
                 (job.state, job.due_at) = (State::Queued, Some(*now + SECOND));
                 job.attempt -= i64::from(!failed);
@@ -207,10 +279,16 @@ pub(super) async fn jobs_follow_the_model(backend: Backend) -> Result<()> {
         stores.push(ledger.register("org", &format!("shop-{number}")).await?.0);
     }
     run_cases(steps(), async |steps| {
-        ledger.conn().await?.run_raw("delete from sync_jobs").await?;
+        ledger
+            .conn()
+            .await?
+            .run_raw("delete from sync_jobs")
+            .await?;
         let (mut model, mut now) = (Model::default(), NOW);
         for step in steps {
-            apply(&ledger, &mut model, &stores, step, &mut now).await.with_context(|| format!("{step:?}"))?;
+            apply(&ledger, &mut model, &stores, step, &mut now)
+                .await
+                .with_context(|| format!("{step:?}"))?;
             let mut due = jobs::due(&mut ledger.conn().await?, 100, now).await?;
             due.sort();
             ensure!(due == model.due(now), "due after {step:?}: {due:?}");
