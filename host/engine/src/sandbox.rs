@@ -56,8 +56,6 @@ pub(crate) fn engine(
         .epoch_interruption(true)
         .consume_fuel(metering.counts_fuel())
         .max_wasm_stack(WASM_STACK)
-        // One at a time and on one thread: large guests take up to 383 MB to compile.
-        .parallel_compilation(false)
         // The contract has no async functions, and their bookkeeping costs every call 3 us.
         .concurrency_support(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
