@@ -9,11 +9,11 @@ use wharf_store::{
 };
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{LEASE, Ledger, NOW, SECOND, number, organization_id, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, SECOND, number, organization_id, random_v7};
 
 pub(crate) const COMPLETED: EventKind = EventKind::SyncCompleted;
 
-pub(crate) async fn emit(ledger: &Ledger, organization: &str) -> Result<EventId> {
+pub(crate) async fn emit(ledger: &Fixture, organization: &str) -> Result<EventId> {
     let (store_id, _) = ledger.register(organization, "shop").await?;
     let event = Event {
         id: EventId(random_v7()),
@@ -50,7 +50,7 @@ fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
     }
 }
 
-pub(crate) async fn fan_out(ledger: &Ledger, endpoints: &[EndpointId]) -> Result<usize> {
+pub(crate) async fn fan_out(ledger: &Fixture, endpoints: &[EndpointId]) -> Result<usize> {
     let claimed = outbox::claim(&mut ledger.conn().await?, LEASE, 10, NOW).await?;
     let ready: Vec<FanOut> = claimed
         .iter()
@@ -63,7 +63,7 @@ pub(crate) async fn fan_out(ledger: &Ledger, endpoints: &[EndpointId]) -> Result
 }
 
 pub(crate) async fn claim(
-    ledger: &Ledger,
+    ledger: &Fixture,
     endpoint_queues: &[(EndpointId, i64)],
     now: Time,
 ) -> Result<Vec<Claimed>> {
@@ -96,7 +96,7 @@ pub(crate) fn settled(
 }
 
 pub(crate) async fn settle(
-    ledger: &Ledger,
+    ledger: &Fixture,
     settled: &[SettledDelivery],
 ) -> Result<Vec<DeliveryId>> {
     let mut tx = ledger.store.begin().await?;
@@ -106,7 +106,7 @@ pub(crate) async fn settle(
 }
 
 async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut endpoints = [
         ledger
             .endpoint("org", COMPLETED, "http://127.0.0.1/a")
@@ -180,7 +180,7 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
 
 /// A failing endpoint never makes another receive twice, and the event's row is the sum of its deliveries.
 async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut endpoints = [
         ledger
             .endpoint("org", COMPLETED, "http://127.0.0.1/a")
@@ -225,7 +225,7 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
 }
 
 async fn a_stale_sender_settles_nothing(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let endpoint = ledger
         .endpoint("org", COMPLETED, "http://127.0.0.1/a")
         .await?;
@@ -267,7 +267,7 @@ async fn a_stale_sender_settles_nothing(backend: Backend) -> Result<()> {
 }
 
 async fn a_row_put_in_by_hand_is_an_event_like_any_other(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let id = match backend {
         Backend::Postgres => format!("'{store}'"),
@@ -296,7 +296,7 @@ async fn a_row_put_in_by_hand_is_an_event_like_any_other(backend: Backend) -> Re
 }
 
 async fn an_event_that_nobody_wants_is_done(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &[]).await?, 1);
     assert_eq!(
@@ -311,7 +311,7 @@ async fn an_event_that_nobody_wants_is_done(backend: Backend) -> Result<()> {
 }
 
 async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     for url in [
         "http://b.example/",
         "http://a.example/",

@@ -17,7 +17,7 @@ pub(crate) const NOW: Time = Time::from_micros(1_790_000_000_000_000);
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-pub(crate) struct Ledger {
+pub(crate) struct Fixture {
     pub(crate) store: Ledger,
     url: String,
     _place: Place,
@@ -28,7 +28,7 @@ enum Place {
     Server { _database: Database },
 }
 
-impl Ledger {
+impl Fixture {
     pub(crate) async fn open(backend: Backend) -> Result<Self> {
         let (url, place) = match backend {
             Backend::Embedded => {

@@ -8,10 +8,10 @@ use wharf_store::{
 };
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{LEASE, Ledger, NOW, SECOND, accepted, judged, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, SECOND, accepted, judged, random_v7};
 
 async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let queued = try_join_all((0..8).map(|_| async {
         let mut conn = ledger.conn().await?;
@@ -40,7 +40,7 @@ async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
 }
 
 async fn work_that_arrives_during_a_run_makes_it_run_again(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
@@ -68,7 +68,7 @@ async fn work_that_arrives_during_a_run_makes_it_run_again(backend: Backend) -> 
 }
 
 async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
@@ -106,7 +106,7 @@ async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
 }
 
 async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
@@ -151,7 +151,7 @@ async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
 
 /// In the original a failed job blocked its store for ever.
 async fn a_failed_job_comes_back(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
@@ -183,7 +183,7 @@ async fn a_failed_job_comes_back(backend: Backend) -> Result<()> {
 }
 
 async fn the_scheduler_walks_every_store_once(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut with_work = Vec::new();
     for n in 0..25 {
         let (store, _) = ledger.register("org", &format!("shop-{n}")).await?;

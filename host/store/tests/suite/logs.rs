@@ -9,12 +9,12 @@ use wharf_store::{
 };
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Ledger, NOW, SECOND, accepted, judged, number};
+use crate::fixture::{Fixture, NOW, SECOND, accepted, judged, number};
 
 /// Many writers, the same receipts of the same stores in different orders: every receipt counts once, everybody is
 /// told the same, nobody deadlocks.
 async fn imports_count_once_under_contention(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut registered = Vec::new();
     for n in 0..5 {
         registered.push(ledger.register("org", &format!("shop-{n}")).await?);
@@ -63,7 +63,7 @@ async fn imports_count_once_under_contention(backend: Backend) -> Result<()> {
 }
 
 async fn the_first_result_stands(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, token) = ledger.register("org", "shop").await?;
     let first = ledger
         .record(&[judged(store, "r", accepted(), NOW)])
@@ -89,7 +89,7 @@ async fn the_first_result_stands(backend: Backend) -> Result<()> {
 }
 
 async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, token) = ledger.register("org", "shop").await?;
     let at = |seconds: u32| NOW + SECOND * seconds;
     ledger
@@ -144,7 +144,7 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
 
 /// Step 3 of the original's manual test for Task 4: moving `next_retry_at` by SQL makes a log due.
 async fn a_retry_time_moved_by_hand_counts(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     ledger
         .record(&[judged(store, "RL15", Answer::RateLimited(None), NOW)])
@@ -185,7 +185,7 @@ async fn a_retry_time_moved_by_hand_counts(backend: Backend) -> Result<()> {
 }
 
 async fn what_a_plugin_said_may_hold_nul(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let results = ledger
         .record(&[judged(store, "r", Answer::Refused("a\0b".into()), NOW)])

@@ -7,7 +7,7 @@ use wharf_domain::Time;
 use wharf_store::{Sql, fill, statements};
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Ledger, NOW};
+use crate::fixture::{Fixture, NOW};
 
 const STORES: i64 = 50;
 const SET: i64 = 100_000;
@@ -44,7 +44,7 @@ const PLANS: &[(&str, Reads)] = &[
     ("queues::DELIVERIES", IndexOnly("callback_deliveries_due")),
 ];
 
-async fn fill_tables(ledger: &Ledger, backend: Backend) -> Result<()> {
+async fn fill_tables(ledger: &Fixture, backend: Backend) -> Result<()> {
     let logs = if std::env::var_os("WHARF_TEST_LONG").is_some() {
         10_000_000
     } else {
@@ -210,7 +210,7 @@ fn reads(plan: &str, reads: Reads, backend: Backend) -> bool {
 }
 
 async fn due_work_is_found_by_partial_indexes(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     fill_tables(&ledger, backend).await?;
     for (name, expected) in PLANS {
         let found = statements().find(|(full, _)| full.ends_with(name));

@@ -2,10 +2,10 @@ use anyhow::Result;
 use wharf_store::outbox;
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Ledger, NOW, SECOND, number};
+use crate::fixture::{Fixture, NOW, SECOND, number};
 
 async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let endpoint = ledger
         .endpoint(
             "org",

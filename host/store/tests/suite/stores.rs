@@ -4,10 +4,10 @@ use wharf_domain::{Receipt, SyncStatus, SyncToken};
 use wharf_store::{EncryptionKey, logs, stores};
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Ledger, key, number, random_v4, register_as};
+use crate::fixture::{Fixture, key, number, random_v4, register_as};
 
 async fn prepares_every_statement(backend: Backend) {
-    let ledger = Ledger::open(backend).await.expect("a ledger");
+    let ledger = Fixture::open(backend).await.expect("a ledger");
     let mut conn = ledger.conn().await.expect("a connection");
     let mut names = Vec::new();
     for (name, sql) in wharf_store::statements() {
@@ -20,14 +20,14 @@ async fn prepares_every_statement(backend: Backend) {
 }
 
 async fn migrates_twice_and_from_many_processes(backend: Backend) {
-    let ledger = Ledger::open(backend).await.expect("a ledger");
+    let ledger = Fixture::open(backend).await.expect("a ledger");
     try_join_all((0..4).map(|_| ledger.store.migrate()))
         .await
         .expect("migrations that are safe to repeat");
 }
 
 async fn registers_once_per_key(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let registered = try_join_all((0..32).map(|n| {
         let store = ledger.store.clone();
         async move {
@@ -57,7 +57,7 @@ async fn registers_once_per_key(backend: Backend) -> Result<()> {
 }
 
 async fn keeps_the_longest_names(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     // Random so that the database cannot compress them below its index limit.
     let long = || {
         (0..255)
@@ -72,7 +72,7 @@ async fn keeps_the_longest_names(backend: Backend) -> Result<()> {
 }
 
 async fn access_tokens_are_encrypted_and_replaced(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut conn = ledger.conn().await?;
     let (id, _) = register_as(&mut conn, "org", "shop", "first-secret").await?;
     register_as(&mut conn, "org", "shop", "second-secret").await?;
@@ -84,7 +84,7 @@ async fn access_tokens_are_encrypted_and_replaced(backend: Backend) -> Result<()
 }
 
 async fn a_new_store_reports_pending(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (_, token) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     let report = stores::report(&mut conn, token).await?.expect("a report");

@@ -3,7 +3,7 @@ use wharf_domain::{Time, uuid_v7};
 use wharf_store::transitions::{self, PluginTransition};
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Ledger, NOW, SECOND, random};
+use crate::fixture::{Fixture, NOW, SECOND, random};
 
 fn step(plugin: &str, at: Time, to: &str) -> PluginTransition {
     PluginTransition {
@@ -19,7 +19,7 @@ fn step(plugin: &str, at: Time, to: &str) -> PluginTransition {
 }
 
 async fn steps_are_kept_once_and_told_newest_first(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut conn = ledger.conn().await?;
     let staged = step("etsy", NOW, "staged");
     let active = PluginTransition {

@@ -16,19 +16,23 @@ use wharf_tests::{Backend, on_every_backend};
 
 use crate::{
     callbacks::{COMPLETED, claim, emit, fan_out, settle, settled},
-    fixture::{Ledger, NOW, SECOND, key, number, organization_id, random, random_v7},
+    fixture::{Fixture, NOW, SECOND, key, number, organization_id, random, random_v7},
 };
 
 const URL: &str = "http://127.0.0.1/a";
 const NIL: uuid::Uuid = uuid::Uuid::nil();
 
-async fn get(ledger: &Ledger, id: EndpointId) -> Result<Endpoint> {
+async fn get(ledger: &Fixture, id: EndpointId) -> Result<Endpoint> {
     endpoints::get(&mut ledger.conn().await?, &organization_id("org"), id)
         .await?
         .context("the endpoint")
 }
 
-async fn change(ledger: &Ledger, id: EndpointId, change: impl FnOnce(&mut Endpoint)) -> Result<()> {
+async fn change(
+    ledger: &Fixture,
+    id: EndpointId,
+    change: impl FnOnce(&mut Endpoint),
+) -> Result<()> {
     let mut tx = ledger.store.begin().await?;
     let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id)
         .await?
@@ -47,7 +51,7 @@ async fn change(ledger: &Ledger, id: EndpointId, change: impl FnOnce(&mut Endpoi
     Ok(tx.commit().await?)
 }
 
-async fn endpoint_queue(ledger: &Ledger, now: Time) -> Result<EndpointQueue> {
+async fn endpoint_queue(ledger: &Fixture, now: Time) -> Result<EndpointQueue> {
     let endpoint_queues =
         deliveries::endpoint_queues(&mut ledger.conn().await?, EndpointId(NIL), 10, now).await?;
     endpoint_queues
@@ -57,7 +61,7 @@ async fn endpoint_queue(ledger: &Ledger, now: Time) -> Result<EndpointQueue> {
 }
 
 /// An endpoint with so many deliveries due.
-async fn busy_endpoint(ledger: &Ledger, events: usize) -> Result<EndpointId> {
+async fn busy_endpoint(ledger: &Fixture, events: usize) -> Result<EndpointId> {
     let endpoint = ledger.endpoint("org", COMPLETED, URL).await?;
     for _ in 0..events {
         emit(ledger, "org").await?;
@@ -67,7 +71,7 @@ async fn busy_endpoint(ledger: &Ledger, events: usize) -> Result<EndpointId> {
 }
 
 async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let id = ledger.endpoint("org", COMPLETED, URL).await?;
     let other = ledger
         .endpoint("org", COMPLETED, "http://127.0.0.1/b")
@@ -140,7 +144,7 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
 }
 
 async fn a_pace_holds_for_all_workers(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 8).await?;
     change(&ledger, id, |endpoint| endpoint.rate_per_minute = Some(60)).await?;
     assert_eq!(
@@ -161,7 +165,7 @@ async fn a_pace_holds_for_all_workers(backend: Backend) -> Result<()> {
 }
 
 async fn an_open_circuit_closes_the_lane(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 1).await?;
     let sick = Health {
         failures: 12,
@@ -187,7 +191,7 @@ async fn an_open_circuit_closes_the_lane(backend: Backend) -> Result<()> {
 }
 
 async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 3).await?;
     let claimed = claim(&ledger, &[(id, 3)], NOW).await?;
     let dead: Vec<_> = claimed
@@ -307,7 +311,7 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
 }
 
 async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let event = emit(&ledger, "org").await?;
     fan_out(&ledger, &[]).await?;
     let late = ledger.endpoint("org", COMPLETED, URL).await?;
@@ -370,7 +374,7 @@ async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<(
 }
 
 async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 3).await?;
     let other = ledger
         .endpoint("org", COMPLETED, "http://127.0.0.1/b")

@@ -14,7 +14,7 @@ use wharf_store::{
 use wharf_tests::Backend;
 
 use super::run_cases;
-use crate::fixture::{LEASE, Ledger, NOW, SECOND, number, organization_id, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, SECOND, number, organization_id, random_v7};
 
 const KIND: EventKind = EventKind::SyncCompleted;
 const RETRY: Duration = Duration::from_secs(60);
@@ -218,7 +218,7 @@ fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
 }
 
 struct Scene<'a> {
-    ledger: &'a Ledger,
+    ledger: &'a Fixture,
     store: StoreId,
     endpoints: [EndpointId; 2],
     model: Model,
@@ -396,7 +396,7 @@ impl Scene<'_> {
 }
 
 pub(super) async fn deliveries_follow_the_model(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let endpoints = [
         ledger.endpoint("org", KIND, "http://127.0.0.1/a").await?,

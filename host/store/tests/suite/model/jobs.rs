@@ -12,7 +12,7 @@ use wharf_store::{
 use wharf_tests::Backend;
 
 use super::run_cases;
-use crate::fixture::{LEASE, Ledger, NOW, SECOND, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, SECOND, random_v7};
 
 const STORES: usize = 3;
 
@@ -167,7 +167,7 @@ fn agree<T>(held: bool, result: Result<T, StoreError>) -> Result<Option<T>> {
 }
 
 async fn apply(
-    ledger: &Ledger,
+    ledger: &Fixture,
     model: &mut Model,
     stores: &[StoreId],
     step: Step,
@@ -273,7 +273,7 @@ async fn apply(
 }
 
 pub(super) async fn jobs_follow_the_model(backend: Backend) -> Result<()> {
-    let ledger = Ledger::open(backend).await?;
+    let ledger = Fixture::open(backend).await?;
     let mut stores = Vec::new();
     for number in 0..STORES {
         stores.push(ledger.register("org", &format!("shop-{number}")).await?.0);
