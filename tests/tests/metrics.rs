@@ -220,7 +220,7 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
 
     assert_eq!(scrape.value("wharf_database_up", &[]), 1.0);
     for endpoint_queue in ["sync", "fan_out", "deliveries"] {
-        let at = &[("endpoint_queue", endpoint_queue)];
+        let at = &[("lane", endpoint_queue)];
         until(host.base_url(), "wharf_queue_depth", at, 0.0).await?;
         assert_eq!(scrape.value("wharf_stale_writes_refused_total", at), 0.0);
     }
@@ -433,22 +433,16 @@ async fn queues_have_depth_and_age(backend: Backend) -> Result<()> {
     let scrape = until(
         host.base_url(),
         "wharf_queue_depth",
-        &[("endpoint_queue", "fan_out")],
+        &[("lane", "fan_out")],
         3.0,
     )
     .await?;
     let age = |scrape: &Scrape, endpoint_queue| {
-        scrape.value(
-            "wharf_queue_oldest_seconds",
-            &[("endpoint_queue", endpoint_queue)],
-        )
+        scrape.value("wharf_queue_oldest_seconds", &[("lane", endpoint_queue)])
     };
+    assert_eq!(scrape.value("wharf_queue_depth", &[("lane", "sync")]), 1.0);
     assert_eq!(
-        scrape.value("wharf_queue_depth", &[("endpoint_queue", "sync")]),
-        1.0
-    );
-    assert_eq!(
-        scrape.value("wharf_queue_depth", &[("endpoint_queue", "deliveries")]),
+        scrape.value("wharf_queue_depth", &[("lane", "deliveries")]),
         0.0
     );
     assert!(
@@ -479,7 +473,7 @@ async fn queues_have_depth_and_age(backend: Backend) -> Result<()> {
     let scrape = until(
         host.base_url(),
         "wharf_queue_depth",
-        &[("endpoint_queue", "deliveries")],
+        &[("lane", "deliveries")],
         2.0,
     )
     .await?;
@@ -519,7 +513,7 @@ async fn leases_are_counted_and_stale_writes_refused(backend: Backend) -> Result
     let ledger = Ledger::open(&site).await?;
     ledger.put_event("org-1", "sync.completed", "{}").await?;
     arrived.acquire().await?.forget();
-    let deliveries: &[(&str, &str)] = &[("endpoint_queue", "deliveries")];
+    let deliveries: &[(&str, &str)] = &[("lane", "deliveries")];
     let renewed = || async {
         let scrape = host.scrape().await.ok()?;
         (scrape.value("wharf_leases_renewed_total", deliveries) >= 1.0).then_some(scrape)
@@ -589,7 +583,7 @@ fn without_its_database_a_host_still_tells_the_rest() -> Result<()> {
         let scrape = until(host.base_url(), "wharf_database_up", &[], 0.0).await?;
         assert!(
             scrape
-                .value("wharf_queue_depth", &[("endpoint_queue", "sync")])
+                .value("wharf_queue_depth", &[("lane", "sync")])
                 .is_nan(),
             "unknown is not empty"
         );

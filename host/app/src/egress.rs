@@ -120,7 +120,7 @@ mod tests {
     use wharf_tests::{RawServer, read_request};
 
     use super::*;
-    use crate::send::causes;
+    use crate::callbacks::causes;
 
     #[test]
     fn literals_are_refused_in_every_spelling() {

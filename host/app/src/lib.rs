@@ -4,41 +4,39 @@
 //! Promises: no network or plugin call inside a transaction; every step of a worker may run twice; nothing that was
 //! answered with success is lost. Left out: HTTP serving (`wharf-api`) and settings (`wharf`).
 
-mod answer;
 mod callbacks;
 mod egress;
 mod entropy;
 mod error;
 mod import;
 mod marketplace;
-mod mending;
 mod metrics;
 mod plugins;
-mod retention;
-mod send;
+mod recovery;
 mod settings;
 mod stores;
 mod sync;
-mod threads;
 mod trace;
-mod turns;
 mod webhooks;
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use wharf_domain::Clock;
 use wharf_engine::Engine;
 use wharf_failpoint as failpoint;
 use wharf_queue::Doorbell;
 use wharf_store::Ledger;
 
+pub use callbacks::{CallbackScheduler, CallbackStep, CallbackWorker, Swept};
 pub use error::AppError;
 pub use marketplace::MockAnswer;
-pub use mending::{MAX_PER_PAGE, Page, Recovered, Redrive, Run};
 pub use metrics::Metrics;
 pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
+pub use recovery::{MAX_PER_PAGE, Page, Recovered, Redrive, Run};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
+pub use sync::{SyncPage, SyncScheduler, SyncStep, SyncWorker};
 pub use trace::{TARGET as TRACES, TRACEPARENT, continue_from};
 pub use webhooks::{
     Activity, Endpoint, EndpointChange, MAX_OVERLAP, SecretReport, TestSent, WebhookRegistration,
@@ -62,13 +60,22 @@ pub struct Parts {
     pub settings: AppSettings,
 }
 
-/// What one pass of a scheduler did.
+/// What a scheduler found and queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scheduled {
-    /// Stores looked at, or due events and deliveries found.
+    /// Stores looked at.
     pub scanned: u64,
-    /// Jobs that are queued now and were not before, or pieces of news rung out.
+    /// Jobs that are queued now and were not before.
     pub enqueued: u64,
+}
+
+/// The place of an actor that walks over rows page by page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// The next step goes on behind this page.
+    Unfinished,
+    /// This was the last page; the next step begins anew.
+    Complete,
 }
 
 /// The operations. Cheap to clone.
@@ -82,7 +89,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     settings: AppSettings,
     imports: import::Imports,
-    sender: send::Sender,
+    sender: callbacks::Sender,
     metrics: Metrics,
 }
 
@@ -99,7 +106,7 @@ impl App {
             clock,
             settings,
         } = parts;
-        let sender = send::Sender::new(&settings.callbacks)?;
+        let sender = callbacks::Sender::new(&settings.callbacks)?;
         let imports = import::Imports::start(ledger.clone());
         let metrics = Metrics::new();
         let inner = Arc::new(Inner {
@@ -119,6 +126,14 @@ impl App {
     /// Whether the database answers. Redis is never a reason to be unready: without it workers poll.
     pub async fn ready(&self) -> Result<(), AppError> {
         Ok(self.0.ledger.read().await?.ping().await?)
+    }
+
+    /// Waits as long as between two looks for work, or until `stop` is cancelled.
+    pub(crate) async fn pause(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(self.0.settings.poll) => {}
+        }
     }
 
     /// The plugins.

@@ -59,11 +59,6 @@ pub struct SyncRequested {
     pub newly_queued: bool,
 }
 
-/// The name of a store's job on the queue.
-pub(crate) fn job_id(store: StoreId) -> String {
-    format!("store:{store}")
-}
-
 impl App {
     /// Registers a store; one with the same organization, marketplace and external id is updated and keeps its ids.
     pub async fn register_store(

@@ -21,7 +21,7 @@ use wharf_store::{
 pub(crate) use self::scrape::gather;
 use self::{
     registry::{ByName, Counters, Registry},
-    scrape::{EndpointQueue, Readings},
+    scrape::{QueueGauges, Readings},
 };
 use crate::AppError;
 
@@ -108,7 +108,7 @@ pub struct Metrics {
     leases_renewed: Counters,
     leases_lost: Counters,
     stale_writes: Counters,
-    queues: [EndpointQueue; 3],
+    queues: [QueueGauges; 3],
     database_up: Gauge,
     readings: Readings,
 }
@@ -159,23 +159,15 @@ impl Metrics {
                 "reason",
                 &["exhausted", "gone", "not_sent", "unshaped"],
             ),
-            leases_renewed: registry.counters(
-                &c::LEASES_RENEWED,
-                "endpoint_queue",
-                &["sync", "deliveries"],
-            ),
-            leases_lost: registry.counters(
-                &c::LEASES_LOST,
-                "endpoint_queue",
-                &["sync", "deliveries"],
-            ),
+            leases_renewed: registry.counters(&c::LEASES_RENEWED, "lane", &["sync", "deliveries"]),
+            leases_lost: registry.counters(&c::LEASES_LOST, "lane", &["sync", "deliveries"]),
             stale_writes: registry.counters(
                 &c::STALE_WRITES,
-                "endpoint_queue",
+                "lane",
                 &["sync", "fan_out", "deliveries"],
             ),
             queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries]
-                .map(|endpoint_queue| EndpointQueue::new(&registry, endpoint_queue.as_str())),
+                .map(|leased| QueueGauges::new(&registry, leased.as_str())),
             database_up: registry.gauge(&c::DATABASE_UP, &[]),
             readings: Readings::default(),
             registry,
@@ -332,16 +324,14 @@ impl Metrics {
     }
 
     /// Leases were to be prolonged.
-    pub(crate) fn leases(&self, endpoint_queue: Leased, renewed: usize, lost: usize) {
-        self.leases_renewed
-            .add(endpoint_queue.as_str(), renewed as u64);
-        self.leases_lost.add(endpoint_queue.as_str(), lost as u64);
+    pub(crate) fn leases(&self, leased: Leased, renewed: usize, lost: usize) {
+        self.leases_renewed.add(leased.as_str(), renewed as u64);
+        self.leases_lost.add(leased.as_str(), lost as u64);
     }
 
     /// Results were not written because the fence had risen.
-    pub(crate) fn stale_writes(&self, endpoint_queue: Leased, number: usize) {
-        self.stale_writes
-            .add(endpoint_queue.as_str(), number as u64);
+    pub(crate) fn stale_writes(&self, leased: Leased, number: usize) {
+        self.stale_writes.add(leased.as_str(), number as u64);
     }
 }
 

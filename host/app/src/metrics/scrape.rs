@@ -23,22 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Readings(Mutex<Option<(Instant, Option<Backlogs>)>>);
 
 /// The gauges of one queue.
-pub(super) struct EndpointQueue {
+pub(super) struct QueueGauges {
     depth: Gauge,
     oldest: Gauge,
 }
 
-impl EndpointQueue {
-    pub(super) fn new(registry: &Registry, endpoint_queue: &str) -> Self {
+impl QueueGauges {
+    pub(super) fn new(registry: &Registry, queue: &str) -> Self {
         Self {
-            depth: registry.gauge(
-                &catalogue::QUEUE_DEPTH,
-                &[("endpoint_queue", endpoint_queue)],
-            ),
-            oldest: registry.gauge(
-                &catalogue::QUEUE_OLDEST,
-                &[("endpoint_queue", endpoint_queue)],
-            ),
+            depth: registry.gauge(&catalogue::QUEUE_DEPTH, &[("lane", queue)]),
+            oldest: registry.gauge(&catalogue::QUEUE_OLDEST, &[("lane", queue)]),
         }
     }
 
@@ -64,9 +58,9 @@ impl App {
             .database_up
             .set(if backlogs.is_some() { 1.0 } else { 0.0 });
         let now = self.0.clock.now();
-        let by_lane = backlogs.map(|all| [all.sync, all.events, all.deliveries]);
-        for (at, endpoint_queue) in metrics.queues.iter().enumerate() {
-            endpoint_queue.set(by_lane.map(|all| all[at]), now);
+        let by_queue = backlogs.map(|all| [all.sync, all.events, all.deliveries]);
+        for (at, queue) in metrics.queues.iter().enumerate() {
+            queue.set(by_queue.map(|all| all[at]), now);
         }
         for figures in self.0.ledger.pools() {
             let pool = ("pool", figures.pool);

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use wharf_app::{CallbackScheduler, Scheduled, Swept, SyncScheduler};
 
 use super::serve::{Role, serve_roles};
 use crate::{
@@ -57,10 +58,13 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
     args.settings.check()?;
     let host = wiring::open(&args.settings).await?;
     let passed = match args.kind {
-        Kind::Sync => host.app.schedule_syncs().await?,
+        Kind::Sync => SyncScheduler::new(&host.app).pass().await?,
         Kind::Callback => {
-            host.app.forget_finished().await?;
-            host.app.schedule_callbacks().await?
+            let Swept { due, .. } = CallbackScheduler::new(&host.app).step().await?;
+            Scheduled {
+                scanned: due,
+                enqueued: u64::from(due > 0),
+            }
         }
     };
     host.doorbell.flush(FLUSH).await;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use wharf_api::ApiSettings;
+use wharf_app::{CallbackScheduler, CallbackWorker, SyncScheduler, SyncWorker};
 
 use crate::{
     admin_token::AdminTokenArgs,
@@ -156,10 +157,10 @@ fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Ru
         running.spawn(async move {
             match role {
                 Role::Api => stop.cancelled().await,
-                Role::SyncWorker => app.run_sync_worker(stop).await,
-                Role::SyncScheduler => app.run_sync_scheduler(stop).await,
-                Role::CallbackWorker => app.run_callback_worker(stop).await,
-                Role::CallbackScheduler => app.run_callback_scheduler(stop).await,
+                Role::SyncWorker => SyncWorker::new(&app).run(stop).await,
+                Role::SyncScheduler => SyncScheduler::new(&app).run(stop).await,
+                Role::CallbackWorker => CallbackWorker::new(&app).run(stop).await,
+                Role::CallbackScheduler => CallbackScheduler::new(&app).run(stop).await,
             }
             Ok(())
         });

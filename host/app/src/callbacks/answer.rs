@@ -11,20 +11,20 @@ use wharf_domain::{SendOutcome, Time};
 use crate::failpoint;
 
 /// An answer's body is read up to here; a receiver that says more is not listened to.
-const READ_MOST: usize = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;
 /// Of it, this much is kept for the attempts log.
-const KEEP_MOST: usize = 16 * 1024;
+const MAX_KEPT: usize = 16 * 1024;
 
 /// What came of sending.
-pub(crate) struct Sent {
-    pub(crate) outcome: SendOutcome,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) error: Option<String>,
-    pub(crate) response: Option<String>,
+pub(super) struct Sent {
+    pub(super) outcome: SendOutcome,
+    pub(super) status: Option<StatusCode>,
+    pub(super) error: Option<String>,
+    pub(super) response: Option<String>,
 }
 
 impl Sent {
-    pub(crate) fn failed(why: String) -> Self {
+    pub(super) fn failed(why: String) -> Self {
         Self {
             outcome: SendOutcome::Failed { retry_after: None },
             status: None,
@@ -33,7 +33,7 @@ impl Sent {
         }
     }
 
-    pub(crate) fn hopeless(why: String) -> Self {
+    pub(super) fn hopeless(why: String) -> Self {
         Self {
             outcome: SendOutcome::Hopeless,
             ..Self::failed(why)
@@ -42,7 +42,7 @@ impl Sent {
 }
 
 /// The status line has decided: a body that breaks off or never ends changes nothing any more.
-pub(crate) async fn judge(response: Response, now: Time, deadline: Instant) -> Sent {
+pub(super) async fn judge(response: Response, now: Time, deadline: Instant) -> Sent {
     failpoint::pass("response.before");
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
@@ -72,8 +72,8 @@ async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String
     while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await
     {
         read += chunk.len();
-        kept.extend_from_slice(&chunk[..chunk.len().min(KEEP_MOST - kept.len())]);
-        if read >= READ_MOST {
+        kept.extend_from_slice(&chunk[..chunk.len().min(MAX_KEPT - kept.len())]);
+        if read >= MAX_READ {
             break;
         }
     }

@@ -16,13 +16,14 @@ use wharf_store::{
     deliveries::{Attempt, Claimed},
 };
 
+use super::{
+    answer::{Sent, judge},
+    threads::Threads,
+};
 use crate::{
     AppError, CallbackSettings,
-    answer::{Sent, judge},
     egress::{GuardedResolver, check_literal, client},
-    failpoint,
-    threads::Threads,
-    trace,
+    failpoint, trace,
 };
 
 /// How much later than a send's own limit its result is waited for, should the sending threads be too busy to keep it.

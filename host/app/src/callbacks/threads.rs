@@ -12,11 +12,11 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// A runtime of its own. Dropping it ends its tasks without waiting, wherever it is dropped.
-pub(crate) struct Threads(Option<Runtime>);
+pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
     /// One thread per processor, and never one alone, so that one busy task does not hold up all the others.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let runtime = Builder::new_multi_thread()
             .worker_threads(processors.max(2))
@@ -27,7 +27,7 @@ impl Threads {
     }
 
     /// Runs a future there. It ends early if the task is dropped.
-    pub(crate) fn spawn<T: Send + 'static>(
+    pub(super) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, JoinError>> {

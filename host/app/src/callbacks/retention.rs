@@ -1,0 +1,37 @@
+//! Purging: finished events leave the hot tables with their messages, deliveries and attempts, so that the tables stay
+//! as small as the work in hand. Logs stay: they make imports idempotent.
+
+use std::time::Duration;
+
+use tracing::info;
+use wharf_store::outbox;
+
+use crate::{App, AppError};
+
+/// How often old events are looked for.
+pub(super) const INTERVAL: Duration = Duration::from_secs(60);
+/// Events per transaction: each takes its messages, deliveries and attempts with it, and nobody should wait for it.
+const MAX_BATCH: i64 = 500;
+/// Batches per look. Two million events a day leave faster than they come, and the scheduler is soon back at its work.
+const MAX_BATCHES: usize = 20;
+
+/// Removes events that were finished longer ago than the retention, oldest first. Returns how many.
+pub(super) async fn purge(app: &App) -> Result<u64, AppError> {
+    let Some(retention) = app.0.settings.callbacks.retention else {
+        return Ok(0);
+    };
+    let before = app.0.clock.now() - retention;
+    let mut purged = 0;
+    for _ in 0..MAX_BATCHES {
+        let mut conn = app.0.ledger.write().await?;
+        let removed = outbox::forget(&mut conn, before, MAX_BATCH).await?;
+        purged += removed;
+        if removed < MAX_BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    if purged > 0 {
+        info!(events = purged, "finished events were forgotten");
+    }
+    Ok(purged)
+}

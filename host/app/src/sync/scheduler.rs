@@ -1,0 +1,126 @@
+//! The sync scheduler: finds stores with due logs and queues their jobs.
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use wharf_store::{
+    jobs,
+    stores::{self, Cursor},
+};
+
+use crate::{App, AppError, Scheduled, Walk, failpoint};
+
+/// Stores looked at per step. More would hold a connection for longer and save nothing.
+const MAX_STORES_PER_STEP: i64 = 500;
+/// Due jobs that one sweep rings for. Each ring wakes a worker, which then claims as many as it has room for.
+const MAX_RINGS_PER_SWEEP: i64 = 64;
+
+/// Queues jobs for stores with due logs. Any number may run.
+pub struct SyncScheduler {
+    app: App,
+    /// Where the walk over the stores stands.
+    cursor: Cursor,
+}
+
+/// What one step of the scheduler did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncPage {
+    /// Stores looked at, and jobs that are queued now and were not before.
+    pub scheduled: Scheduled,
+    /// The place in the walk over the stores.
+    pub walk: Walk,
+}
+
+impl SyncScheduler {
+    /// A scheduler that begins with the oldest store.
+    pub fn new(app: &App) -> Self {
+        Self {
+            app: app.clone(),
+            cursor: Cursor::START,
+        }
+    }
+
+    /// Looks at one page of stores and queues the jobs of those that have something due.
+    ///
+    /// The original looked at stores whose status is pending, failed or partial. A store can read success and still
+    /// have an older log to ask about again, so due logs decide here.
+    pub async fn step(&mut self) -> Result<SyncPage, AppError> {
+        let app = &self.app.0;
+        let now = app.clock.now();
+        let rested = now - app.settings.sync.rest;
+        let mut conn = app.ledger.write().await?;
+        let page = stores::page(&mut conn, self.cursor, now, rested, MAX_STORES_PER_STEP).await?;
+        let mut scheduled = Scheduled {
+            scanned: page.scanned as u64,
+            enqueued: 0,
+        };
+        if !page.due.is_empty() {
+            let queued = jobs::enqueue(&mut conn, page.due, now).await?;
+            scheduled.enqueued = queued.len() as u64;
+            queued
+                .into_iter()
+                .for_each(|store| self.app.ring_for(store));
+        }
+        let is_last = scheduled.scanned < MAX_STORES_PER_STEP.unsigned_abs();
+        let (cursor, walk) = if is_last {
+            (Cursor::START, Walk::Complete)
+        } else {
+            (page.next, Walk::Unfinished)
+        };
+        self.cursor = cursor;
+        Ok(SyncPage { scheduled, walk })
+    }
+
+    /// Steps until the walk over the stores is complete.
+    pub async fn pass(&mut self) -> Result<Scheduled, AppError> {
+        let mut sum = Scheduled::default();
+        loop {
+            let page = self.step().await?;
+            sum.scanned += page.scheduled.scanned;
+            sum.enqueued += page.scheduled.enqueued;
+            if page.walk == Walk::Complete {
+                break;
+            }
+        }
+        info!(
+            scannedStores = sum.scanned,
+            enqueuedJobs = sum.enqueued,
+            "scheduler_run"
+        );
+        Ok(sum)
+    }
+
+    /// Makes a pass every interval and a sweep every second. Returns when `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut passes = tokio::time::interval(self.app.0.settings.sync.interval);
+        let mut sweeps = tokio::time::interval(self.app.0.settings.poll);
+        // After a slow pass the next one comes an interval later, not at once.
+        passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let done = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = passes.tick() => self.pass().await.map(drop),
+                _ = sweeps.tick() => self.sweep().await,
+            };
+            if let Err(error) = done {
+                // A walk that broke off begins again with the oldest store.
+                self.cursor = Cursor::START;
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "scheduler_run failed; trying again"
+                );
+            }
+        }
+    }
+
+    /// Rings again for jobs that are due and not taken: news may be lost, work may not.
+    async fn sweep(&self) -> Result<(), AppError> {
+        failpoint::pass("sync.sweep.before");
+        let mut conn = self.app.0.ledger.read().await?;
+        let due = jobs::due(&mut conn, MAX_RINGS_PER_SWEEP, self.app.0.clock.now()).await?;
+        due.into_iter().for_each(|store| self.app.ring_for(store));
+        failpoint::pass("sync.sweep.after");
+        Ok(())
+    }
+}

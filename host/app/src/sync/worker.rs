@@ -1,0 +1,121 @@
+//! The sync worker: claims due jobs and works on several at a time.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span, warn};
+use wharf_queue::{Listener, Queue};
+use wharf_store::jobs::{self, Claimed};
+
+use super::job::Job;
+use crate::{App, AppError, failpoint};
+
+/// Works on due sync jobs. Any number may run, in any number of processes.
+pub struct SyncWorker {
+    app: App,
+    listener: Listener,
+    jobs: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+/// What one step of the worker did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncStep {
+    /// Claimed so many jobs and began to work on them.
+    Started(usize),
+    /// Claimed nothing, because as many jobs as allowed are in progress.
+    Full,
+    /// Found nothing due.
+    Idle,
+}
+
+impl SyncWorker {
+    /// A worker with no job in progress.
+    pub fn new(app: &App) -> Self {
+        Self {
+            app: app.clone(),
+            // Listens before the first look: work that is queued in between rings.
+            listener: app.0.doorbell.listener(Queue::SyncStore),
+            jobs: JoinSet::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Claims as many due jobs as there is room for and starts them. Does not wait for them.
+    pub async fn step(&mut self) -> Result<SyncStep, AppError> {
+        while self.jobs.try_join_next().is_some() {}
+        let free = self.free();
+        if free == 0 {
+            return Ok(SyncStep::Full);
+        }
+        let claimed = claim(&self.app, free).await?;
+        let started = claimed.len();
+        for job in claimed {
+            self.start(job);
+        }
+        Ok(if started == 0 {
+            SyncStep::Idle
+        } else {
+            SyncStep::Started(started)
+        })
+    }
+
+    /// Steps for ever, and waits for news where there is nothing to do. When `stop` is cancelled, jobs in progress give
+    /// back their leases; then it returns.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.stop = stop.clone();
+        while !stop.is_cancelled() {
+            match self.step().await {
+                Ok(SyncStep::Started(_)) => {}
+                Ok(SyncStep::Full | SyncStep::Idle) => self.wait(&stop).await,
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "jobs cannot be claimed; trying again"
+                    );
+                    self.app.pause(&stop).await;
+                }
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Waits until no job is in progress.
+    pub async fn finish(&mut self) {
+        while self.jobs.join_next().await.is_some() {}
+    }
+
+    fn free(&self) -> usize {
+        let most = self.app.0.settings.sync.concurrency;
+        most.saturating_sub(self.jobs.len())
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) {
+        let free = self.free();
+        // News is left to others while all places are taken: whoever hears it should be able to act on it.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(_) = self.jobs.join_next(), if free == 0 => {}
+            _ = self.listener.wait(self.app.0.settings.poll), if free > 0 => {}
+        }
+    }
+
+    fn start(&mut self, claimed: Claimed) {
+        let fence = claimed.fence;
+        let span = info_span!("sync_job", storeId = %fence.store_id, fence = fence.number);
+        let job = Job::new(&self.app, claimed, &self.stop);
+        self.jobs.spawn(job.work().instrument(span));
+    }
+}
+
+async fn claim(app: &App, most: usize) -> Result<Vec<Claimed>, AppError> {
+    let app = &app.0;
+    let mut conn = app.ledger.write().await?;
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    failpoint::pass("sync.claim.before");
+    let (worker, lease) = (&app.settings.worker_name, app.settings.lease);
+    let claimed = jobs::claim(&mut conn, worker, lease, limit, app.clock.now()).await?;
+    if !claimed.is_empty() {
+        failpoint::pass("sync.claim.after");
+    }
+    Ok(claimed)
+}
