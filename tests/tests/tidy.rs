@@ -70,7 +70,7 @@ fn a_heavy_library_has_one_room() {
             )
         })
         .collect();
-    assert_eq!(rooms.len(), 9, "{:?}", rooms.keys());
+    assert_eq!(rooms.len(), 10, "{:?}", rooms.keys());
     let users = |library: &str| -> Vec<&str> {
         let uses = |dependencies: &BTreeSet<String>| {
             dependencies
@@ -87,6 +87,7 @@ fn a_heavy_library_has_one_room() {
         ("sqlx", &["host/store"][..]),
         ("redis", &["host/queue"]),
         ("wasmtime", &["host/engine"]),
+        ("reqwest", &["host/egress"]),
     ] {
         assert_eq!(users(library), room, "{library}");
     }
@@ -105,14 +106,17 @@ fn a_heavy_library_has_one_room() {
             .collect()
     };
     assert_eq!(ours("host/domain"), [""; 0]);
-    for room in ["host/store", "host/queue"] {
+    for room in ["host/store", "host/queue", "host/egress"] {
         assert_eq!(ours(room), ["domain"], "{room}");
     }
-    assert_eq!(ours("host/engine"), ["domain", "failpoint", "pack"]);
+    assert_eq!(
+        ours("host/engine"),
+        ["domain", "egress", "failpoint", "pack"]
+    );
     assert!(ours("host/pack").is_empty() && ours("host/failpoint").is_empty());
     assert_eq!(
         ours("host/app"),
-        ["domain", "engine", "failpoint", "queue", "store"]
+        ["domain", "egress", "engine", "failpoint", "queue", "store"]
     );
     for io in ["tokio", "serde_json", "reqwest", "tracing"] {
         assert!(

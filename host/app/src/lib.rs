@@ -5,7 +5,6 @@
 //! answered with success is lost. Left out: HTTP serving (`wharf-api`) and settings (`wharf`).
 
 mod callbacks;
-mod egress;
 mod entropy;
 mod error;
 mod import;

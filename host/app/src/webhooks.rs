@@ -7,6 +7,7 @@ use wharf_domain::{
     DeliveryId, EndpointId, EndpointSecret, Event, EventId, EventKind, Health, OrganizationId,
     Secrets, ShaperName, StoreId, TargetUrl, Time,
 };
+use wharf_egress::Guard;
 use wharf_queue::Queue;
 use wharf_store::{
     endpoints,
@@ -17,7 +18,6 @@ use wharf_store::{
 use crate::{
     App, AppError,
     callbacks::Unshaped,
-    egress::check_target,
     entropy::{new_id, random},
     trace,
 };
@@ -169,8 +169,10 @@ impl App {
     }
 
     fn check_target(&self, url: &TargetUrl) -> Result<(), AppError> {
-        let policy = &self.0.settings.callbacks.addresses;
-        check_target(url.url(), policy).map_err(|why| AppError::TargetForbidden(why.to_string()))
+        let guard = Guard::for_webhooks(self.0.settings.callbacks.addresses.clone());
+        guard
+            .check_target(url.url())
+            .map_err(|why| AppError::TargetForbidden(why.to_string()))
     }
 
     /// The organization's endpoints, ordered by event, then URL.

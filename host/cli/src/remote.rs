@@ -3,8 +3,8 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method};
 use serde_json::Value;
+use wharf_egress::{Client, Method, operator_client};
 
 /// Which host, and on whose behalf.
 #[derive(Args, Clone, Debug)]
@@ -38,9 +38,8 @@ pub(crate) struct Remote {
 impl Remote {
     /// A host that is not asked anything yet.
     pub(crate) fn new(args: RemoteArgs) -> anyhow::Result<Self> {
-        // A host on this machine is not to be reached through a proxy of the environment.
         Ok(Self {
-            client: Client::builder().no_proxy().build()?,
+            client: operator_client()?,
             args,
         })
     }

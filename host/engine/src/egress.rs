@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,51 +12,24 @@ use base64::Engine as _;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use secrecy::ExposeSecret;
-use url::{Host, Url};
+use url::Url;
 use wasmtime_wasi_http::{Error, WasiBody};
 use wharf_domain::{AccessToken, AddressPolicy};
+use wharf_egress::{Forbidden, Guard, Resolver};
 
 use crate::grants::{Credential, Grants};
 use crate::{AdapterManifest, HttpLimits};
-
-/// Where names become addresses. The engine uses the machine's own way; tests bring theirs.
-pub trait Resolver: Send + Sync {
-    /// All addresses of a name.
-    fn resolve(
-        &self,
-        name: String,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
-}
-
-/// The machine's own name service.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemResolver;
-
-impl Resolver for SystemResolver {
-    fn resolve(
-        &self,
-        name: String,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
-        Box::pin(async move {
-            Ok(tokio::net::lookup_host((name, 0))
-                .await?
-                .map(|address| address.ip())
-                .collect())
-        })
-    }
-}
 
 /// What one revision may reach, and how.
 pub(crate) struct Egress {
     origins: BTreeSet<String>,
     credentials: BTreeMap<String, Credential>,
-    policy: AddressPolicy,
+    guard: Guard,
     limits: HttpLimits,
     resolver: Arc<dyn Resolver>,
     /// One pool of connections per revision, made when the first request is.
-    client: OnceLock<Result<reqwest::Client, String>>,
+    client: OnceLock<Result<wharf_egress::Client, String>>,
 }
 
 impl Egress {
@@ -83,9 +54,9 @@ impl Egress {
                 .into_iter()
                 .filter(|(name, _)| wanted(name))
                 .collect(),
-            policy: AddressPolicy {
+            guard: Guard::for_plugins(AddressPolicy {
                 allowed: grants.private_networks.clone(),
-            },
+            }),
             limits,
             resolver,
             client: OnceLock::new(),
@@ -138,14 +109,14 @@ impl Egress {
         Ok(collected.to_bytes())
     }
 
-    fn bounded(&self, body: reqwest::Body) -> WasiBody {
+    fn bounded(&self, body: wharf_egress::Body) -> WasiBody {
         let most = self.limits.body_bytes;
         let reason = move |error: Box<dyn StdError + Send + Sync>| {
             if error.is::<LengthLimitError>() {
                 return Error::HttpResponseBodySize(Some(most as u64));
             }
             error
-                .downcast::<reqwest::Error>()
+                .downcast::<wharf_egress::Error>()
                 .map_or(Error::HttpResponseIncomplete, |error| self::reason(&error))
         };
         Limited::new(body, most).map_err(reason).boxed_unsync()
@@ -161,16 +132,10 @@ impl Egress {
         {
             return Err(Error::HttpRequestDenied);
         }
-        // The client asks no resolver about a literal, in whatever spelling (`0x7f.1`, `2130706433`).
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            _ => None,
-        };
-        match literal {
-            Some(address) if !self.policy.permits(address) => Err(Error::DestinationIpProhibited),
-            _ => Ok(url),
-        }
+        self.guard
+            .check_literal(&url)
+            .map_err(|_| Error::DestinationIpProhibited)?;
+        Ok(url)
     }
 
     fn add_credentials(
@@ -193,19 +158,9 @@ impl Egress {
         Ok(())
     }
 
-    fn client(&self) -> Result<&reqwest::Client, Error> {
+    fn client(&self) -> Result<&wharf_egress::Client, Error> {
         let made = self.client.get_or_init(|| {
-            // The host installs the same one at its start; then this changes nothing.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .referer(false)
-                .dns_resolver(Arc::new(Guarded {
-                    policy: self.policy.clone(),
-                    resolver: self.resolver.clone(),
-                }))
-                .build()
+            wharf_egress::plugin_client(self.guard.clone(), self.resolver.clone())
                 .map_err(|error| error.to_string())
         });
         made.as_ref()
@@ -245,40 +200,11 @@ fn header(
     Ok((name, value))
 }
 
-/// The resolver with the address rule behind it. What it lets through is what the connection is made to, so a name that
-/// changes its address between a check and a use gains nothing.
-struct Guarded {
-    policy: AddressPolicy,
-    resolver: Arc<dyn Resolver>,
-}
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (policy, found) = (
-            self.policy.clone(),
-            self.resolver.resolve(name.as_str().to_owned()),
-        );
-        Box::pin(async move {
-            let found = found.await?;
-            if found.iter().any(|address| !policy.permits(*address)) {
-                return Err(Prohibited.into());
-            }
-            let addresses: Addrs =
-                Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(addresses)
-        })
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the name leads to an address that is not allowed")]
-struct Prohibited;
-
 /// What the guest is told of a failed exchange.
-fn reason(error: &reqwest::Error) -> Error {
+fn reason(error: &wharf_egress::Error) -> Error {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(cause) = source {
-        if cause.is::<Prohibited>() {
+        if cause.is::<Forbidden>() {
             return Error::DestinationIpProhibited;
         }
         if let Some(io) = cause.downcast_ref::<io::Error>() {

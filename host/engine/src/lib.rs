@@ -44,7 +44,6 @@ pub use author::{BenchReport, CheckReport, Spread, pack};
 pub use conformance::{Conformance, Failure, Law, LawReport};
 pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};
 pub use digest::Digest;
-pub use egress::{Resolver, SystemResolver};
 pub use engine::Engine;
 pub use fault::{Blame, Called, EngineError, Fault, OperationError};
 pub use grants::{Credential, GrantedLimits, Grants, Secret, StoreSecret};
@@ -54,4 +53,5 @@ pub use report::{
     Counters, FaultReport, Manifest, PluginReport, PluginState, Refusal, RevisionReport, Stage,
 };
 pub use settings::{EngineSettings, HttpLimits, Limits};
+pub use wharf_egress::{Resolver, SystemResolver};
 pub use wharf_pack::{PackFacts, vectors};

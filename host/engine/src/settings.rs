@@ -3,7 +3,9 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{Kind, Resolver, SystemResolver};
+use wharf_egress::{Resolver, SystemResolver};
+
+use crate::Kind;
 
 const MIB: usize = 1024 * 1024;
 const KIB: usize = 1024;

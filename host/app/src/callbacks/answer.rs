@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{
+use wharf_domain::{SendOutcome, Time};
+use wharf_egress::{
     Response, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
-use wharf_domain::{SendOutcome, Time};
 
 use crate::failpoint;
 
@@ -92,7 +92,7 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
+    use wharf_egress::header::HeaderValue;
 
     use super::*;
 

@@ -34,9 +34,6 @@ pub use self::{
     scheduler::{CallbackScheduler, Swept},
     worker::{CallbackStep, CallbackWorker},
 };
-// The suite of the address rule reads the causes of refused connections.
-#[cfg(test)]
-pub(crate) use self::send::causes;
 pub(crate) use self::{send::Sender, shape::Unshaped};
 
 /// Rows of one claim or one settling: beyond it a transaction grows longer and not more efficient.

@@ -1,16 +1,13 @@
 //! Sending one delivery: sign, post, hear the answer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use reqwest::{
-    Client, Url,
+use secrecy::{ExposeSecret, SecretString};
+use wharf_domain::{SendOutcome, TargetUrl, Time, seed_signature};
+use wharf_egress::{
+    Client, Guard, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use secrecy::{ExposeSecret, SecretString};
-use wharf_domain::{AddressPolicy, SendOutcome, TargetUrl, Time, seed_signature};
 use wharf_store::{
     EncryptionKey,
     deliveries::{Attempt, Claimed},
@@ -20,11 +17,7 @@ use super::{
     answer::{Sent, judge},
     threads::Threads,
 };
-use crate::{
-    AppError, CallbackSettings,
-    egress::{GuardedResolver, check_literal, client},
-    failpoint, trace,
-};
+use crate::{AppError, CallbackSettings, failpoint, trace};
 
 /// How much later than a send's own limit its result is waited for, should the sending threads be too busy to keep it.
 const BACKSTOP: Duration = Duration::from_secs(1);
@@ -32,7 +25,7 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 /// What webhooks are sent with.
 pub(crate) struct Sender {
     client: Client,
-    addresses: Arc<AddressPolicy>,
+    guard: Guard,
     webhook_secret: Option<SecretString>,
     timeout: Duration,
     threads: Threads,
@@ -47,17 +40,14 @@ struct Post {
 
 impl Sender {
     pub(crate) fn new(settings: &CallbackSettings) -> Result<Self, AppError> {
-        let addresses = Arc::new(settings.addresses.clone());
-        let client = client(
-            GuardedResolver::system(Arc::clone(&addresses)),
-            settings.per_endpoint,
-        );
-        let client = client.map_err(AppError::internal)?;
+        let guard = Guard::for_webhooks(settings.addresses.clone());
+        let client = wharf_egress::webhook_client(guard.clone(), settings.per_endpoint)
+            .map_err(AppError::internal)?;
         let threads = Threads::start().map_err(AppError::internal)?;
         let webhook_secret = settings.webhook_secret.clone();
         Ok(Self {
             client,
-            addresses,
+            guard,
             webhook_secret,
             timeout: settings.timeout,
             threads,
@@ -93,7 +83,9 @@ impl Sender {
         // Parsed again: a row may have been put in by hand.
         let url = TargetUrl::parse(&claimed.target_url)
             .map_err(|why| format!("the endpoint's URL {why}"))?;
-        check_literal(url.url(), &self.addresses).map_err(|forbidden| forbidden.to_string())?;
+        self.guard
+            .check_literal(url.url())
+            .map_err(|forbidden| forbidden.to_string())?;
         let headers = self.headers(claimed, key, now)?;
         Ok(Post {
             url: url.url().clone(),
@@ -170,7 +162,7 @@ impl Sender {
 }
 
 /// Why sending failed. The outermost error says only that it did, and to which URL, which the endpoint tells as well.
-pub(crate) fn causes(error: &reqwest::Error) -> String {
+fn causes(error: &wharf_egress::Error) -> String {
     let Some(first) = std::error::Error::source(error) else {
         return error.to_string();
     };

@@ -1,10 +1,10 @@
 use anyhow::{Context, ensure};
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use wharf_domain::EventKind;
+use wharf_egress::{Client, Method, StatusCode, operator_client};
 
 use crate::output::{self, Format};
 
@@ -111,7 +111,7 @@ struct Flow {
 /// Walks through the API; what a step answers is carried to the next.
 pub(crate) async fn run(args: FlowArgs, format: Format) -> anyhow::Result<()> {
     // A host on this machine is not to be reached through a proxy of the environment.
-    let client = Client::builder().no_proxy().build()?;
+    let client = operator_client()?;
     let base_url = args.base_url.trim_end_matches('/').to_owned();
     let mut flow = Flow {
         client,

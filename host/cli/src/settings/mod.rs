@@ -119,7 +119,7 @@ impl DatabaseArgs {
             return Ok(());
         };
         match (self.deployment(), url.split_once("://")) {
-            (Deployment::Shared, _) if reqwest::Url::parse(url).is_err() => {
+            (Deployment::Shared, _) if wharf_egress::Url::parse(url).is_err() => {
                 refuse("is not a valid postgres:// URL")
             }
             (Deployment::Embedded, Some((scheme, _))) if scheme != "sqlite" => {

@@ -104,7 +104,7 @@ pub(super) fn networks(text: &str) -> Result<AddressPolicy, String> {
 /// Whether a text names a Redis server.
 pub(super) fn is_redis_url(text: &str) -> bool {
     const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+unix", "unix"];
-    reqwest::Url::parse(text).is_ok_and(|url| SCHEMES.contains(&url.scheme()))
+    wharf_egress::Url::parse(text).is_ok_and(|url| SCHEMES.contains(&url.scheme()))
 }
 
 #[cfg(test)]

@@ -118,9 +118,9 @@ impl Drop for Service {
     }
 }
 
-fn client() -> reqwest::Client {
+fn client() -> wharf_egress::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    wharf_egress::Client::builder()
         .no_proxy()
         .build()
         .expect("a client")

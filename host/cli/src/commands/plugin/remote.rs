@@ -3,9 +3,9 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use wharf_egress::{Client, Method, RequestBuilder, operator_client};
 
 use crate::{admin_token::AdminTokenArgs, settings::DataArgs};
 
@@ -34,8 +34,7 @@ impl Remote {
     pub(super) fn new(args: &HostArgs) -> anyhow::Result<Self> {
         args.token.check()?;
         Ok(Self {
-            // A host on this machine is not to be reached through a proxy of the environment.
-            client: Client::builder().no_proxy().build()?,
+            client: operator_client()?,
             base_url: args
                 .url
                 .as_deref()

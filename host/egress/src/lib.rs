@@ -1,0 +1,19 @@
+//! Outbound HTTP: the only crate that makes HTTP clients.
+//!
+//! It promises that a guarded client never connects to an address that its [`Guard`] forbids, follows no redirect (the
+//! new place would be judged by nobody), and uses no proxy of the environment (the proxy would resolve the name
+//! instead). It leaves out limits of time and size: its users know what an exchange is for.
+
+mod client;
+mod guard;
+mod resolver;
+
+pub use client::{operator_client, plugin_client, webhook_client};
+pub use guard::{Forbidden, Guard};
+pub use resolver::{Resolver, SystemResolver};
+
+// The client's types, so that no other crate depends on `reqwest` and makes a client of its own.
+pub use reqwest::{Body, Client, Error, Method, RequestBuilder, Response, StatusCode, Url, header};
+
+#[cfg(test)]
+mod tests;
