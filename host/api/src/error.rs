@@ -1,8 +1,10 @@
+//! Refusals: every error of the API, its HTTP answer and its line in the log. No other file maps errors to HTTP.
+
 use std::{error::Error, time::Duration};
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode as Status, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -93,128 +95,105 @@ pub(crate) struct Refusal {
     details: Vec<Detail>,
 }
 
-/// How soon a client may repeat a request that met a passing trouble of ours.
+/// Status, `error` and `message`.
+type Answer = (Status, &'static str, Option<&'static str>);
+
+/// `error` of every request with wrong fields or an unreadable body.
+const INVALID: &str = "Validation error";
+
+fn too_large(limit: &'static str) -> Answer {
+    (Status::PAYLOAD_TOO_LARGE, "Payload too large", Some(limit))
+}
+
+fn unsupported(advice: &'static str) -> Answer {
+    let error = "Unsupported media type";
+    (Status::UNSUPPORTED_MEDIA_TYPE, error, Some(advice))
+}
+
+fn internal(error: &'static str) -> Answer {
+    (Status::INTERNAL_SERVER_ERROR, error, None)
+}
+
+fn unavailable(why: &'static str) -> Answer {
+    let error = "Service unavailable";
+    (Status::SERVICE_UNAVAILABLE, error, Some(why))
+}
+
+fn app_answer(error: &AppError) -> Answer {
+    let not_found = |error| (Status::NOT_FOUND, error, None);
+    let conflict = |error, advice| (Status::CONFLICT, error, Some(advice));
+    match error {
+        AppError::StoreNotFound => not_found("Store not found"),
+        AppError::EndpointNotFound => not_found("Webhook not found"),
+        AppError::DeliveryNotFound => not_found("Delivery not found"),
+        AppError::EndpointTaken => {
+            conflict("Webhook exists", "another one has this event and targetUrl")
+        }
+        AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
+        AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
+        AppError::TargetForbidden(_) => (Status::BAD_REQUEST, INVALID, None),
+        AppError::Unavailable(_) => unavailable("it is safe to repeat the request"),
+        AppError::Internal(_) => internal("Internal error"),
+    }
+}
+
+fn plugin_answer(error: &OperationError) -> Answer {
+    let refused = |error, why| (Status::UNPROCESSABLE_ENTITY, error, Some(why));
+    match error {
+        OperationError::NoSuchPlugin => (Status::NOT_FOUND, "Plugin not found", None),
+        OperationError::NoSuchRevision => (
+            Status::NOT_FOUND,
+            "Revision not found",
+            Some("it was never kept, or there is none to go back to"),
+        ),
+        OperationError::Quarantined(_) => (
+            Status::CONFLICT,
+            "Revision is quarantined",
+            Some("release it first"),
+        ),
+        OperationError::Refused(why) if why.state() == RevisionState::NeedsApproval => refused(
+            "Plugin needs approval",
+            "it asks for more than it was granted; what served before goes on",
+        ),
+        OperationError::Refused(_) => refused("Plugin refused", "what served before goes on"),
+        OperationError::State(_) => unavailable("the plugins' state cannot be written"),
+    }
+}
+
+/// How soon a client may repeat a request that failed for a passing reason of ours.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 impl ApiError {
-    /// Status, `error` and `message`.
-    fn answer(&self) -> (StatusCode, &'static str, Option<&'static str>) {
+    fn answer(&self) -> Answer {
         match self {
-            Self::Validation(_) => (StatusCode::BAD_REQUEST, "Validation error", None),
-            Self::Malformed(why) => (StatusCode::BAD_REQUEST, "Validation error", Some(why)),
-            Self::InvalidMarketplace => (StatusCode::BAD_REQUEST, "Invalid marketplace", None),
-            Self::CredentialsNotConfigured => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Marketplace credentials not configured",
-                None,
-            ),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
-            Self::ReceiptRequired => (StatusCode::BAD_REQUEST, "receipt is required", None),
-            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", None),
-            Self::MarketplaceUnavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "marketplace_unavailable",
-                None,
-            ),
-            Self::NotFound => (StatusCode::NOT_FOUND, "Not found", None),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", None),
-            Self::RequestTimedOut => (StatusCode::REQUEST_TIMEOUT, "Request timeout", None),
-            Self::AnswerTimedOut => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Service unavailable",
-                Some("it took too long"),
-            ),
-            Self::BodyTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "Payload too large",
-                Some("at most 1 MiB"),
-            ),
-            Self::UnsupportedMediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Unsupported media type",
-                Some("use application/json"),
-            ),
-            Self::NotMultipart => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Unsupported media type",
-                Some("use multipart/form-data"),
-            ),
-            Self::UploadTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "Payload too large",
-                Some("at most 32 MiB"),
-            ),
-            Self::AdminUnauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::App(error) => app_answer(error),
+            Self::Plugin(error) => plugin_answer(error),
+            Self::Validation(_) => (Status::BAD_REQUEST, INVALID, None),
+            Self::Malformed(why) => (Status::BAD_REQUEST, INVALID, Some(why)),
+            Self::InvalidMarketplace => (Status::BAD_REQUEST, "Invalid marketplace", None),
+            Self::ReceiptRequired => (Status::BAD_REQUEST, "receipt is required", None),
+            Self::Unauthorized | Self::AdminUnauthorized => {
+                (Status::UNAUTHORIZED, "Unauthorized", None)
+            }
             Self::AdminDisabled => (
-                StatusCode::NOT_FOUND,
+                Status::NOT_FOUND,
                 "Admin API disabled",
                 Some("WHARF_ADMIN_TOKEN is not set"),
             ),
-            Self::Plugin(OperationError::NoSuchPlugin) => {
-                (StatusCode::NOT_FOUND, "Plugin not found", None)
+            Self::NotFound => (Status::NOT_FOUND, "Not found", None),
+            Self::MethodNotAllowed => (Status::METHOD_NOT_ALLOWED, "Method not allowed", None),
+            Self::RequestTimedOut => (Status::REQUEST_TIMEOUT, "Request timeout", None),
+            Self::BodyTooLarge => too_large("at most 1 MiB"),
+            Self::UploadTooLarge => too_large("at most 32 MiB"),
+            Self::UnsupportedMediaType => unsupported("use application/json"),
+            Self::NotMultipart => unsupported("use multipart/form-data"),
+            Self::RateLimited(_) => (Status::TOO_MANY_REQUESTS, "rate_limited", None),
+            Self::CredentialsNotConfigured => internal("Marketplace credentials not configured"),
+            Self::Panicked(_) => internal("Internal error"),
+            Self::MarketplaceUnavailable => {
+                (Status::SERVICE_UNAVAILABLE, "marketplace_unavailable", None)
             }
-            Self::Plugin(OperationError::NoSuchRevision) => (
-                StatusCode::NOT_FOUND,
-                "Revision not found",
-                Some("it was never kept, or there is none to go back to"),
-            ),
-            Self::Plugin(OperationError::Quarantined(_)) => (
-                StatusCode::CONFLICT,
-                "Revision is quarantined",
-                Some("release it first"),
-            ),
-            Self::Plugin(OperationError::Refused(refusal))
-                if refusal.state() == RevisionState::NeedsApproval =>
-            {
-                (
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "Plugin needs approval",
-                    Some("it asks for more than it was granted; what served before goes on"),
-                )
-            }
-            Self::Plugin(OperationError::Refused(_)) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "Plugin refused",
-                Some("what served before goes on"),
-            ),
-            Self::Plugin(OperationError::State(_)) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Service unavailable",
-                Some("the plugins' state cannot be written"),
-            ),
-            Self::App(AppError::EndpointNotFound) => {
-                (StatusCode::NOT_FOUND, "Webhook not found", None)
-            }
-            Self::App(AppError::DeliveryNotFound) => {
-                (StatusCode::NOT_FOUND, "Delivery not found", None)
-            }
-            Self::App(AppError::EndpointTaken) => (
-                StatusCode::CONFLICT,
-                "Webhook exists",
-                Some("another one has this event and targetUrl"),
-            ),
-            Self::App(AppError::EndpointDisabled) => (
-                StatusCode::CONFLICT,
-                "Webhook is disabled",
-                Some("enable it first"),
-            ),
-            Self::App(AppError::NothingToSend) => (
-                StatusCode::CONFLICT,
-                "Nothing to send",
-                Some("the shaper refused the event"),
-            ),
-            Self::App(AppError::TargetForbidden(_)) => {
-                (StatusCode::BAD_REQUEST, "Validation error", None)
-            }
-            Self::App(AppError::StoreNotFound) => (StatusCode::NOT_FOUND, "Store not found", None),
-            Self::App(AppError::Unavailable(_)) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Service unavailable",
-                Some("it is safe to repeat the request"),
-            ),
-            Self::Panicked(_) | Self::App(AppError::Internal(_)) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None)
-            }
+            Self::AnswerTimedOut => unavailable("it took too long"),
         }
     }
 
@@ -337,7 +316,7 @@ mod tests {
         let error = ApiError::from(AppError::Internal(cause));
         assert_eq!(
             error.answer(),
-            (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", None)
+            (Status::INTERNAL_SERVER_ERROR, "Internal error", None)
         );
         let ApiError::App(AppError::Internal(cause)) = &error else {
             panic!("another error")
