@@ -1,4 +1,5 @@
-//! The rules of the house that no compiler holds: what may depend on what, where the time is read, how long a file is.
+//! Rules of the repository that neither rustc nor clippy can hold: which crate may depend on which, the length of files,
+//! suites that nobody runs. Banned functions are in `clippy.toml`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use serde_json::Value;
 use wharf_tests::{repository, wharf_binary};
 
 /// Every file below these folders whose name ends so, without what is built.
@@ -48,79 +50,113 @@ fn shown(path: &Path) -> String {
         .to_string()
 }
 
-/// The names below `[dependencies]` of a package's manifest.
-fn dependencies(manifest: &Path) -> BTreeSet<String> {
-    let text = read(manifest);
-    let table = text.split("\n[dependencies]\n").nth(1).unwrap_or_default();
-    let lines = table.lines().take_while(|line| !line.starts_with('['));
-    lines
-        .filter_map(|line| Some(line.split_once(['=', '.'])?.0.trim().to_owned()))
-        .filter(|name| !name.starts_with('#'))
+/// The direct dependencies of each crate in `host/`, without those for tests alone.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--locked", "--format-version", "1"])
+        .current_dir(repository())
+        .output()
+        .expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let host = repository().join("host");
+    let array = |value: &Value| value.as_array().cloned().expect("an array");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    array(&metadata["packages"])
+        .iter()
+        .filter(|package| {
+            Path::new(package["manifest_path"].as_str().expect("a path")).starts_with(&host)
+        })
+        .map(|package| {
+            let all = array(&package["dependencies"]);
+            let shipped = all.iter().filter(|dependency| dependency["kind"].is_null());
+            (name(package), shipped.map(name).collect())
+        })
         .collect()
+}
+
+/// The crates of ours that each room may use: the table in ARCHITECTURE.md.
+const ROOMS: [(&str, &[&str]); 9] = [
+    ("wharf-domain", &[]),
+    ("wharf-pack", &[]),
+    ("wharf-failpoint", &[]),
+    ("wharf-egress", &["wharf-domain"]),
+    ("wharf-store", &["wharf-domain"]),
+    ("wharf-queue", &["wharf-domain"]),
+    (
+        "wharf-engine",
+        &[
+            "wharf-domain",
+            "wharf-egress",
+            "wharf-failpoint",
+            "wharf-pack",
+        ],
+    ),
+    (
+        "wharf-app",
+        &[
+            "wharf-domain",
+            "wharf-store",
+            "wharf-queue",
+            "wharf-egress",
+            "wharf-engine",
+            "wharf-failpoint",
+        ],
+    ),
+    ("wharf-api", &["wharf-app", "wharf-domain"]),
+];
+
+#[test]
+fn rooms_use_only_what_the_map_allows() {
+    for (package, dependencies) in dependencies() {
+        // The program wires everything together.
+        if package == "wharf" {
+            continue;
+        }
+        let (_, allowed) = ROOMS
+            .iter()
+            .find(|(room, _)| *room == package)
+            .unwrap_or_else(|| panic!("{package} is not in the map"));
+        for dependency in dependencies
+            .iter()
+            .filter(|name| name.starts_with("wharf-"))
+        {
+            assert!(
+                allowed.contains(&&**dependency),
+                "{package} must not use {dependency}"
+            );
+        }
+    }
 }
 
 #[test]
 fn a_heavy_library_has_one_room() {
-    let rooms: BTreeMap<String, BTreeSet<String>> = files(&["host"], "Cargo.toml")
-        .iter()
-        .map(|manifest| {
-            (
-                shown(manifest.parent().expect("a folder")),
-                dependencies(manifest),
-            )
-        })
-        .collect();
-    assert_eq!(rooms.len(), 10, "{:?}", rooms.keys());
-    let users = |library: &str| -> Vec<&str> {
-        let uses = |dependencies: &BTreeSet<String>| {
-            dependencies
-                .iter()
-                .any(|name| name == library || name.starts_with(&format!("{library}-")))
-        };
-        rooms
-            .iter()
-            .filter(|(_, dependencies)| uses(dependencies))
-            .map(|(room, _)| room.as_str())
-            .collect()
-    };
-    for (library, room) in [
-        ("sqlx", &["host/store"][..]),
-        ("redis", &["host/queue"]),
-        ("wasmtime", &["host/engine"]),
-        ("reqwest", &["host/egress"]),
-    ] {
-        assert_eq!(users(library), room, "{library}");
-    }
+    let rooms = dependencies();
     // The program listens and plays a receiver of webhooks; the API itself is one crate's.
-    assert_eq!(users("axum"), ["host/api", "host/cli"]);
-    assert_eq!(users("clap"), ["host/cli"]);
-    assert_eq!(
-        users("anyhow"),
-        ["host/cli"],
-        "libraries have errors of their own"
-    );
-    let ours = |room: &str| -> Vec<&str> {
-        rooms[room]
+    for (library, allowed) in [
+        ("sqlx", &["wharf-store"][..]),
+        ("redis", &["wharf-queue"]),
+        ("wasmtime", &["wharf-engine"]),
+        ("reqwest", &["wharf-egress"]),
+        ("axum", &["wharf", "wharf-api"]),
+        ("clap", &["wharf"]),
+        // Libraries have errors of their own.
+        ("anyhow", &["wharf"]),
+    ] {
+        let extensions = format!("{library}-");
+        let users: Vec<_> = rooms
             .iter()
-            .filter_map(|name| name.strip_prefix("wharf-"))
-            .collect()
-    };
-    assert_eq!(ours("host/domain"), [""; 0]);
-    for room in ["host/store", "host/queue", "host/egress"] {
-        assert_eq!(ours(room), ["domain"], "{room}");
+            .filter(|(_, names)| {
+                names
+                    .iter()
+                    .any(|name| name == library || name.starts_with(&extensions))
+            })
+            .map(|(room, _)| room.as_str())
+            .collect();
+        assert_eq!(users, allowed, "{library}");
     }
-    assert_eq!(
-        ours("host/engine"),
-        ["domain", "egress", "failpoint", "pack"]
-    );
-    assert!(ours("host/pack").is_empty() && ours("host/failpoint").is_empty());
-    assert_eq!(
-        ours("host/app"),
-        ["domain", "egress", "engine", "failpoint", "queue", "store"]
-    );
     for io in ["tokio", "serde_json", "reqwest", "tracing"] {
         assert!(
-            !rooms["host/domain"].contains(io),
+            !rooms["wharf-domain"].contains(io),
             "the domain decides and does no {io}"
         );
     }
@@ -148,42 +184,6 @@ fn both_databases_have_the_same_migrations() {
             "{name} is not number {}",
             at + 1
         );
-    }
-}
-
-/// Code without what follows its `#[cfg(test)]` module.
-fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests")
-        .next()
-        .unwrap_or_default()
-}
-
-#[test]
-fn time_is_read_in_one_place() {
-    for path in files(&["host"], ".rs") {
-        let (name, text) = (shown(&path), read(&path));
-        // The second marks a file as used; nothing is decided by that time but what is thrown away first.
-        if ["host/domain/src/clock.rs", "host/engine/src/cache.rs"].contains(&&*name)
-            || name.contains("/tests")
-        {
-            continue;
-        }
-        let code = without_tests(&text)
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.starts_with("//"));
-        for line in code {
-            for reading in [
-                "SystemTime::now",
-                "Timestamp::now",
-                "Zoned::now",
-                "Utc::now",
-                "UNIX_EPOCH",
-                "now_utc",
-            ] {
-                assert!(!line.contains(reading), "{name} reads the clock: {line}");
-            }
-        }
     }
 }
 
@@ -247,18 +247,7 @@ fn every_suite_is_run() {
     }
 }
 
-#[test]
-fn no_test_sleeps() {
-    for path in files(&["tests/tests"], ".rs") {
-        let (name, text) = (shown(&path), read(&path));
-        assert!(
-            name == "tests/tests/tidy.rs" || !text.contains("::sleep("),
-            "{name} sleeps instead of waiting for a condition"
-        );
-    }
-}
-
-/// What `wharf serve --help` calls a setting, apart from secrets of the mock's marketplaces.
+/// The names of all settings in `wharf serve --help`. The mock marketplaces' passwords have no flags.
 fn settings() -> BTreeSet<String> {
     let output = Command::new(wharf_binary())
         .args(["serve", "--help"])

@@ -4,7 +4,11 @@ use uuid::Uuid;
 use wharf_domain::{Time, uuid_v4, uuid_v7};
 
 /// Random bytes, fit for secrets.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that asks the operating system for randomness"
+)]
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives randomness once it has booted");
     bytes

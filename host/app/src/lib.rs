@@ -28,6 +28,7 @@ use wharf_queue::Doorbell;
 use wharf_store::Ledger;
 
 pub use callbacks::{CallbackScheduler, CallbackStep, CallbackWorker, Swept};
+pub use entropy::random;
 pub use error::AppError;
 pub use marketplace::MockAnswer;
 pub use metrics::Metrics;

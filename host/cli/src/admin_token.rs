@@ -70,6 +70,10 @@ impl AdminTokenArgs {
     ///
     /// # Errors
     /// If there is neither.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a client waits for its token anyway"
+    )]
     pub(crate) fn of_client(&self, data: &DataArgs) -> anyhow::Result<SecretString> {
         if let Some(token) = &self.admin_token {
             return Ok(token.clone());
@@ -90,9 +94,7 @@ fn file(data: &DataArgs) -> PathBuf {
 /// Made at the first start, and shown then and never again: people read the line, programs the file.
 fn from_file(path: &Path, style: Style) -> anyhow::Result<SecretString> {
     let (token, origin) = secret_file::read_or_make(path, || {
-        let mut bytes = [0; TOKEN_BYTES];
-        getrandom::fill(&mut bytes)?;
-        Ok(URL_SAFE_NO_PAD.encode(bytes))
+        Ok(URL_SAFE_NO_PAD.encode(wharf_app::random::<TOKEN_BYTES>()))
     })
     .with_context(|| format!("the admin token's file {}", path.display()))?;
     if origin == Origin::Made {

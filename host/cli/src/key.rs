@@ -32,9 +32,7 @@ pub(crate) fn from_file(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
 
 fn read_or_make(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
     let (text, _) = secret_file::read_or_make(path, || {
-        let mut key = [0; KEY_BYTES];
-        getrandom::fill(&mut key)?;
-        Ok(STANDARD.encode(key))
+        Ok(STANDARD.encode(wharf_app::random::<KEY_BYTES>()))
     })?;
     parse(&text).context("it holds no key: 32 bytes in base64 or hexadecimal digits")
 }

@@ -29,7 +29,7 @@ const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The host.
+/// A host, asked over its public API.
 pub(crate) struct Remote {
     client: Client,
     args: RemoteArgs,

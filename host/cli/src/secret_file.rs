@@ -1,4 +1,8 @@
 //! Secrets that the embedded default makes for itself: files that only their owner may read.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "read once at the start, before anything is served"
+)]
 
 use std::{
     fs,

@@ -1,4 +1,8 @@
-//! What the program says to somebody who called it wrongly.
+//! Errors of somebody who called the program wrongly, and the files that they named.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a command reads its files before it does anything else"
+)]
 
 use std::{fmt, fs, path::Path};
 

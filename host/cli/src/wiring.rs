@@ -122,6 +122,10 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
 }
 
 /// Machine and process: tells operators who holds a lease.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "read once at the start; /proc does not hang"
+)]
 fn worker_name() -> String {
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let machine = if machine.trim().is_empty() {

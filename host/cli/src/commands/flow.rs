@@ -110,7 +110,6 @@ struct Flow {
 
 /// Walks through the API; what a step answers is carried to the next.
 pub(crate) async fn run(args: FlowArgs, format: Format) -> anyhow::Result<()> {
-    // A host on this machine is not to be reached through a proxy of the environment.
     let client = operator_client()?;
     let base_url = args.base_url.trim_end_matches('/').to_owned();
     let mut flow = Flow {

@@ -7,6 +7,10 @@ pub(crate) mod flow;
 pub(crate) mod migrate;
 pub(crate) mod mock_webhook;
 pub(crate) mod openapi;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "commands of one user: they read and write files, and end"
+)]
 pub(crate) mod plugin;
 pub(crate) mod scheduler;
 pub(crate) mod schema;

@@ -154,10 +154,8 @@ struct Form {
 
 impl Form {
     fn new(component: Vec<u8>, grants: Option<String>) -> anyhow::Result<Self> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random)?;
         // So much chance does not stand in a component.
-        let boundary = format!("wharf-{:032x}", u128::from_be_bytes(random));
+        let boundary = format!("wharf-{:032x}", u128::from_be_bytes(wharf_app::random()));
         let mut body = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"component\"; filename=\"component.wasm\"\r\n\
              Content-Type: application/wasm\r\n\r\n"
