@@ -219,8 +219,8 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
     );
 
     assert_eq!(scrape.value("wharf_database_up", &[]), 1.0);
-    for endpoint_queue in ["sync", "fan_out", "deliveries"] {
-        let at = &[("lane", endpoint_queue)];
+    for lane in ["sync", "fan_out", "deliveries"] {
+        let at = &[("lane", lane)];
         until(host.base_url(), "wharf_queue_depth", at, 0.0).await?;
         assert_eq!(scrape.value("wharf_stale_writes_refused_total", at), 0.0);
     }
@@ -437,9 +437,7 @@ async fn queues_have_depth_and_age(backend: Backend) -> Result<()> {
         3.0,
     )
     .await?;
-    let age = |scrape: &Scrape, endpoint_queue| {
-        scrape.value("wharf_queue_oldest_seconds", &[("lane", endpoint_queue)])
-    };
+    let age = |scrape: &Scrape, lane| scrape.value("wharf_queue_oldest_seconds", &[("lane", lane)]);
     assert_eq!(scrape.value("wharf_queue_depth", &[("lane", "sync")]), 1.0);
     assert_eq!(
         scrape.value("wharf_queue_depth", &[("lane", "deliveries")]),

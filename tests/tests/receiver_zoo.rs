@@ -213,7 +213,7 @@ async fn a_zoo_full_of_work_costs_neither_workers_nor_memory(backend: Backend) -
         send(&host, "good", &good_webhook).await?;
         good.wait_for(round + 2).await?;
     }
-    // Every endpoint_queue is either served or paused by its circuit.
+    // Every endpoint is either served or paused by its circuit.
     for (organization, _) in &webhooks {
         let served = || async {
             let answer = host

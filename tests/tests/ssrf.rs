@@ -220,7 +220,7 @@ async fn what_came_in_all_the_same_is_never_connected_to(backend: Backend) -> Re
             "{told}"
         );
         ensure!(delivery["attempts"][0]["httpStatus"].is_null(), "{told}");
-        // Ten failures in a row would close the endpoint's endpoint_queue for a while.
+        // Ten failures in a row would pause the endpoint for a while.
         let enabled = host
             .post(
                 &format!("/webhooks/{id}/enable"),

@@ -1,12 +1,14 @@
-use std::time::Duration;
+//! Webhook endpoints: register, list, read, change and delete them.
+
+pub(super) mod activity;
+pub(super) mod secret;
+pub(super) mod test;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use wharf_app::{
-    Activity, App, Endpoint, EndpointChange, MAX_OVERLAP, SecretReport, WebhookRegistration,
-};
+use wharf_app::{Activity, App, Endpoint, EndpointChange, WebhookRegistration};
 use wharf_domain::{EndpointId, EventKind, OrganizationId, RateLimit, ShaperName, TargetUrl, Time};
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     path::PathId,
     query::Query,
     request::request,
-    values::{Note, Number},
+    values::Number,
 };
 
 /// A webhook endpoint as its owner sees it.
@@ -256,191 +258,6 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     app.delete_webhook(&owner.organization_id, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Enable a webhook
-///
-/// What went wrong before is forgotten. What was missed meanwhile comes by `recover`.
-#[utoipa::path(post, path = "/webhooks/{id}/enable", tag = "Webhooks", operation_id = "enableWebhook",
-    params(("id" = Uuid, Path, description = "The webhook")),
-    request_body = Owner,
-    responses(
-        (status = 200, description = "The endpoint as it is now", body = Webhook),
-        (status = 404, description = "`Webhook not found`", body = Refusal),
-    ))]
-pub(super) async fn enable(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(owner): JsonBody<Owner>,
-) -> Result<Json<Webhook>, ApiError> {
-    let change = EndpointChange {
-        activity: Some(Activity::Enabled),
-        ..EndpointChange::default()
-    };
-    Ok(Json(
-        app.update_webhook(&owner.organization_id, id, change)
-            .await?
-            .into(),
-    ))
-}
-
-request! {
-    /// Why a webhook is to be disabled.
-    pub(super) struct DisableWebhook {
-        /// Whose webhook it is.
-        organization_id "organizationId": OrganizationId,
-        /// Shown as `disabledReason`.
-        reason "reason": Option<Note<255>>,
-    }
-}
-
-/// Disable a webhook
-///
-/// What is on its way to it becomes dead letters; what happens meanwhile is not delivered.
-#[utoipa::path(post, path = "/webhooks/{id}/disable", tag = "Webhooks", operation_id = "disableWebhook",
-    params(("id" = Uuid, Path, description = "The webhook")),
-    request_body = DisableWebhook,
-    responses(
-        (status = 200, description = "The endpoint as it is now", body = Webhook),
-        (status = 404, description = "`Webhook not found`", body = Refusal),
-    ))]
-pub(super) async fn disable(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(request): JsonBody<DisableWebhook>,
-) -> Result<Json<Webhook>, ApiError> {
-    let activity = Activity::Disabled(
-        request
-            .reason
-            .map_or_else(|| BY_ITS_OWNER.into(), |reason| reason.0),
-    );
-    let change = EndpointChange {
-        activity: Some(activity),
-        ..EndpointChange::default()
-    };
-    Ok(Json(
-        app.update_webhook(&request.organization_id, id, change)
-            .await?
-            .into(),
-    ))
-}
-
-/// What signs a webhook's deliveries.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct WebhookSecret {
-    /// Of the signature v1.
-    #[schema(pattern = "^whsec_")]
-    secret: String,
-    /// Of the signature v1a; null where the endpoint has none.
-    #[schema(required)]
-    public_key: Option<String>,
-    /// Until when each of the replaced secrets signs too.
-    #[schema(inline, value_type = Vec<String>, format = DateTime)]
-    previous_secrets_until: Vec<String>,
-}
-
-impl From<SecretReport> for WebhookSecret {
-    fn from(report: SecretReport) -> Self {
-        let previous_secrets_until = report.overlaps.iter().map(Time::to_string).collect();
-        Self {
-            secret: report.secret,
-            public_key: report.public_key,
-            previous_secrets_until,
-        }
-    }
-}
-
-/// Read a webhook's secret
-#[utoipa::path(get, path = "/webhooks/{id}/secret", tag = "Webhooks", operation_id = "webhookSecret",
-    params(("id" = Uuid, Path, description = "The webhook"), Owner),
-    responses(
-        (status = 200, description = "The secret", body = WebhookSecret),
-        (status = 404, description = "`Webhook not found`", body = Refusal),
-    ))]
-pub(super) async fn secret(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    Query(owner): Query<Owner>,
-) -> Result<Json<WebhookSecret>, ApiError> {
-    Ok(Json(
-        app.webhook_secret(&owner.organization_id, id).await?.into(),
-    ))
-}
-
-/// How long a replaced secret still signs where the request says nothing.
-const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
-/// [`MAX_OVERLAP`] as a bound of a field.
-const MAX_OVERLAP_SECONDS: i64 = MAX_OVERLAP.as_secs().cast_signed();
-
-request! {
-    /// How a secret is to be replaced.
-    pub(super) struct RotateSecret {
-        /// Whose webhook it is.
-        organization_id "organizationId": OrganizationId,
-        /// How long the old secret signs beside the new one; a day where it is left out.
-        overlap_seconds "overlapSeconds": Option<Number<0, MAX_OVERLAP_SECONDS>>,
-    }
-}
-
-/// Replace a webhook's secret
-///
-/// Meanwhile every delivery is signed by both.
-#[utoipa::path(post, path = "/webhooks/{id}/secret/rotate", tag = "Webhooks", operation_id = "rotateWebhookSecret",
-    params(("id" = Uuid, Path, description = "The webhook")),
-    request_body = RotateSecret,
-    responses(
-        (status = 200, description = "The new secret", body = WebhookSecret),
-        (status = 404, description = "`Webhook not found`", body = Refusal),
-    ))]
-pub(super) async fn rotate(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(request): JsonBody<RotateSecret>,
-) -> Result<Json<WebhookSecret>, ApiError> {
-    let overlap = request
-        .overlap_seconds
-        .map(|seconds| Duration::from_secs(seconds.0.unsigned_abs()));
-    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
-    Ok(Json(
-        app.rotate_webhook_secret(&request.organization_id, id, overlap)
-            .await?
-            .into(),
-    ))
-}
-
-/// A test event on its way.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SentTest {
-    event_id: Uuid,
-    delivery_id: Uuid,
-}
-
-/// Test a webhook
-///
-/// An event named `webhook.test` goes to this endpoint alone.
-#[utoipa::path(post, path = "/webhooks/{id}/test", tag = "Webhooks", operation_id = "testWebhook",
-    params(("id" = Uuid, Path, description = "The webhook")),
-    request_body = Owner,
-    responses(
-        (status = 202, description = "It is on its way", body = SentTest),
-        (status = 404, description = "`Webhook not found`", body = Refusal),
-        (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
-    ))]
-pub(super) async fn test(
-    State(app): State<App>,
-    PathId(id): PathId<EndpointId>,
-    JsonBody(owner): JsonBody<Owner>,
-) -> Result<(StatusCode, Json<SentTest>), ApiError> {
-    let sent = app.test_webhook(&owner.organization_id, id).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(SentTest {
-            event_id: sent.event_id.0,
-            delivery_id: sent.delivery_id.0,
-        }),
-    ))
 }
 
 #[cfg(test)]

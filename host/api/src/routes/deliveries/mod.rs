@@ -1,0 +1,176 @@
+//! Deliveries and their attempts: list, read and send them again.
+
+pub(super) mod redrive;
+mod view;
+
+use axum::{Json, extract::State, http::StatusCode};
+use uuid::Uuid;
+use wharf_app::{App, MAX_PER_PAGE, Scope};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId};
+
+use self::view::{Delivery, DeliveryPage};
+use super::webhooks::Owner;
+use crate::{
+    body::JsonBody,
+    error::{ApiError, Refusal},
+    path::PathId,
+    query::Query,
+    request::request,
+    values::Number,
+};
+
+/// How many deliveries a page has where the request says nothing.
+const DEFAULT_LIMIT: usize = 50;
+type PageLimit = Number<1, { MAX_PER_PAGE.cast_signed() as i64 }>;
+
+request! {
+    /// A page of an endpoint's deliveries.
+    pub(super) struct DeliveriesOfWebhook {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// Only those that stand so.
+        state "state": Option<DeliveryState>,
+        /// The `nextCursor` of the page before.
+        cursor "cursor": Option<Uuid>,
+        /// How many at most; 50 where it is left out.
+        limit "limit": Option<PageLimit>,
+    }
+}
+
+/// Deliveries of a webhook
+///
+/// Newest first. Pages do not shift while new deliveries arrive.
+#[utoipa::path(get, path = "/webhooks/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfWebhook",
+    params(("id" = Uuid, Path, description = "The webhook"), DeliveriesOfWebhook),
+    responses(
+        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(super) async fn of_webhook(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    Query(request): Query<DeliveriesOfWebhook>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let scope = Scope::Endpoint(id, request.state);
+    let page = (request.cursor, request.limit);
+    list(&app, &request.organization_id, scope, page).await
+}
+
+request! {
+    /// A page of an event's deliveries.
+    pub(super) struct DeliveriesOfEvent {
+        /// Whose event it is.
+        organization_id "organizationId": OrganizationId,
+        /// The `nextCursor` of the page before.
+        cursor "cursor": Option<Uuid>,
+        /// How many at most; 50 where it is left out.
+        limit "limit": Option<PageLimit>,
+    }
+}
+
+/// Deliveries of an event
+///
+/// One for each endpoint that it went to. An event that is not known, or another organization's, has none.
+#[utoipa::path(get, path = "/events/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfEvent",
+    params(("id" = Uuid, Path, description = "The event"), DeliveriesOfEvent),
+    responses(
+        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 404, description = "`Not found`: the id is no UUID", body = Refusal),
+    ))]
+pub(super) async fn of_event(
+    State(app): State<App>,
+    PathId(id): PathId<EventId>,
+    Query(request): Query<DeliveriesOfEvent>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let page = (request.cursor, request.limit);
+    list(&app, &request.organization_id, Scope::Event(id), page).await
+}
+
+request! {
+    /// A page of dead letters.
+    pub(super) struct DeadLetters {
+        /// Whose they are.
+        organization_id "organizationId": OrganizationId,
+        /// Only those of this webhook.
+        webhook_id "webhookId": Option<Uuid>,
+        /// The `nextCursor` of the page before.
+        cursor "cursor": Option<Uuid>,
+        /// How many at most; 50 where it is left out.
+        limit "limit": Option<PageLimit>,
+    }
+}
+
+/// Dead letters
+///
+/// Deliveries that failed for good, newest first.
+#[utoipa::path(get, path = "/dead-letters", tag = "Deliveries", operation_id = "listDeadLetters",
+    params(DeadLetters),
+    responses(
+        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(super) async fn dead_letters(
+    State(app): State<App>,
+    Query(request): Query<DeadLetters>,
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let of_webhook = |id| Scope::Endpoint(EndpointId(id), Some(DeliveryState::Failed));
+    let scope = request.webhook_id.map_or(Scope::DeadLetters, of_webhook);
+    let page = (request.cursor, request.limit);
+    list(&app, &request.organization_id, scope, page).await
+}
+
+async fn list(
+    app: &App,
+    organization: &OrganizationId,
+    scope: Scope,
+    (cursor, limit): (Option<Uuid>, Option<PageLimit>),
+) -> Result<Json<DeliveryPage>, ApiError> {
+    let limit = limit
+        .and_then(|limit| usize::try_from(limit.0).ok())
+        .unwrap_or(DEFAULT_LIMIT);
+    Ok(Json(
+        app.deliveries(organization, scope, cursor.map(DeliveryId), limit)
+            .await?
+            .into(),
+    ))
+}
+
+/// Read a delivery
+///
+/// With up to 16 KiB of each answer.
+#[utoipa::path(get, path = "/deliveries/{id}", tag = "Deliveries", operation_id = "showDelivery",
+    params(("id" = Uuid, Path, description = "The delivery"), Owner),
+    responses(
+        (status = 200, description = "The delivery and its attempts", body = Delivery),
+        (status = 404, description = "`Delivery not found`", body = Refusal),
+    ))]
+pub(super) async fn show(
+    State(app): State<App>,
+    PathId(id): PathId<DeliveryId>,
+    Query(owner): Query<Owner>,
+) -> Result<Json<Delivery>, ApiError> {
+    Ok(Json(app.delivery(&owner.organization_id, id).await?.into()))
+}
+
+/// Send a delivery again
+///
+/// Now, with the same bytes and the whole schedule of retries before it.
+#[utoipa::path(post, path = "/deliveries/{id}/resend", tag = "Deliveries", operation_id = "resendDelivery",
+    params(("id" = Uuid, Path, description = "The delivery")),
+    request_body = Owner,
+    responses(
+        (status = 202, description = "It is on its way", body = Delivery),
+        (status = 404, description = "`Delivery not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first. `Nothing to send`: the shaper refused \
+            the event", body = Refusal),
+    ))]
+pub(super) async fn resend(
+    State(app): State<App>,
+    PathId(id): PathId<DeliveryId>,
+    JsonBody(owner): JsonBody<Owner>,
+) -> Result<(StatusCode, Json<Delivery>), ApiError> {
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(app.resend(&owner.organization_id, id).await?.into()),
+    ))
+}
