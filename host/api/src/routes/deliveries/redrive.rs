@@ -1,0 +1,128 @@
+//! Recovery after an outage: failed and missed deliveries sent again, of one endpoint or as dead letters.
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+use wharf_app::{App, Redrive, Run};
+use wharf_domain::{EndpointId, OrganizationId, RateLimit, Time};
+
+use crate::{
+    body::JsonBody,
+    error::{ApiError, Refusal},
+    path::PathId,
+    request::request,
+    values::Number,
+};
+
+type PerMinute = Number<1, { RateLimit::MAX_PER_MINUTE }>;
+
+fn redrive_of(since: Time, per_minute: Option<PerMinute>, dry_run: bool) -> Redrive {
+    Redrive {
+        since,
+        per_minute: per_minute.map(|rate| rate.0),
+        run: if dry_run { Run::Dry } else { Run::Real },
+    }
+}
+
+request! {
+    /// What is to be sent again after an outage.
+    pub(in crate::routes) struct Recover {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// When the outage began.
+        since "since": Time,
+        /// At most so many a minute; at once where it is left out.
+        per_minute "perMinute": Option<PerMinute>,
+        /// Only count.
+        dry_run "dryRun": Option<bool>,
+    }
+}
+
+/// What is, or would be, sent again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::routes) struct Recovered {
+    /// Dead letters.
+    #[schema(minimum = 0)]
+    failed: i64,
+    /// Events that happened while the endpoint was disabled.
+    #[schema(minimum = 0)]
+    missed: i64,
+    /// Whether they were only counted.
+    dry_run: bool,
+}
+
+/// Recover a webhook
+///
+/// Sends what failed and what was missed since a time.
+#[utoipa::path(post, path = "/webhooks/{id}/recover", tag = "Deliveries", operation_id = "recoverWebhook",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = Recover,
+    responses(
+        (status = 200, description = "How many", body = Recovered),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+    ))]
+pub(in crate::routes) async fn recover(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    JsonBody(request): JsonBody<Recover>,
+) -> Result<Json<Recovered>, ApiError> {
+    let dry_run = request.dry_run.unwrap_or(false);
+    let redrive = redrive_of(request.since, request.per_minute, dry_run);
+    let recovered = app.recover(&request.organization_id, id, redrive).await?;
+    Ok(Json(Recovered {
+        failed: recovered.failed,
+        missed: recovered.missed,
+        dry_run,
+    }))
+}
+
+request! {
+    /// Which dead letters are to be sent again.
+    pub(in crate::routes) struct RedriveDeadLetters {
+        /// Whose they are.
+        organization_id "organizationId": OrganizationId,
+        /// Only those of this webhook; of every active one where it is left out.
+        webhook_id "webhookId": Option<Uuid>,
+        /// Only those since then.
+        since "since": Option<Time>,
+        /// At most so many a minute; at once where it is left out.
+        per_minute "perMinute": Option<PerMinute>,
+        /// Only count.
+        dry_run "dryRun": Option<bool>,
+    }
+}
+
+/// Dead letters that are, or would be, sent again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::routes) struct Redriven {
+    #[schema(minimum = 0)]
+    redriven: i64,
+    /// Whether they were only counted.
+    dry_run: bool,
+}
+
+/// Send dead letters again
+#[utoipa::path(post, path = "/dead-letters/redrive", tag = "Deliveries", operation_id = "redriveDeadLetters",
+    request_body = RedriveDeadLetters,
+    responses(
+        (status = 200, description = "How many", body = Redriven),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+    ))]
+pub(in crate::routes) async fn redrive(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<RedriveDeadLetters>,
+) -> Result<Json<Redriven>, ApiError> {
+    let dry_run = request.dry_run.unwrap_or(false);
+    let since = request.since.unwrap_or(Time::from_micros(0));
+    let redrive = redrive_of(since, request.per_minute, dry_run);
+    let webhook = request.webhook_id.map(EndpointId);
+    let redriven = app
+        .redrive(&request.organization_id, webhook, redrive)
+        .await?;
+    Ok(Json(Redriven { redriven, dry_run }))
+}

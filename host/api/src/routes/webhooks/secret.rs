@@ -1,0 +1,104 @@
+//! Signing secrets of webhook endpoints: read and replace them.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+use wharf_app::{App, MAX_OVERLAP, SecretReport};
+use wharf_domain::{EndpointId, OrganizationId, Time};
+
+use super::Owner;
+use crate::{
+    body::JsonBody,
+    error::{ApiError, Refusal},
+    path::PathId,
+    query::Query,
+    request::request,
+    values::Number,
+};
+
+/// What signs a webhook's deliveries.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::routes) struct WebhookSecret {
+    /// Of the signature v1.
+    #[schema(pattern = "^whsec_")]
+    secret: String,
+    /// Of the signature v1a; null where the endpoint has none.
+    #[schema(required)]
+    public_key: Option<String>,
+    /// Until when each of the replaced secrets signs too.
+    #[schema(inline, value_type = Vec<String>, format = DateTime)]
+    previous_secrets_until: Vec<String>,
+}
+
+impl From<SecretReport> for WebhookSecret {
+    fn from(report: SecretReport) -> Self {
+        let previous_secrets_until = report.overlaps.iter().map(Time::to_string).collect();
+        Self {
+            secret: report.secret,
+            public_key: report.public_key,
+            previous_secrets_until,
+        }
+    }
+}
+
+/// Read a webhook's secret
+#[utoipa::path(get, path = "/webhooks/{id}/secret", tag = "Webhooks", operation_id = "webhookSecret",
+    params(("id" = Uuid, Path, description = "The webhook"), Owner),
+    responses(
+        (status = 200, description = "The secret", body = WebhookSecret),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(in crate::routes) async fn show(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    Query(owner): Query<Owner>,
+) -> Result<Json<WebhookSecret>, ApiError> {
+    Ok(Json(
+        app.webhook_secret(&owner.organization_id, id).await?.into(),
+    ))
+}
+
+/// How long a replaced secret still signs where the request says nothing.
+const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+/// [`MAX_OVERLAP`] as a bound of a field.
+const MAX_OVERLAP_SECONDS: i64 = MAX_OVERLAP.as_secs().cast_signed();
+
+request! {
+    /// How a secret is to be replaced.
+    pub(in crate::routes) struct RotateSecret {
+        /// Whose webhook it is.
+        organization_id "organizationId": OrganizationId,
+        /// How long the old secret signs beside the new one; a day where it is left out.
+        overlap_seconds "overlapSeconds": Option<Number<0, MAX_OVERLAP_SECONDS>>,
+    }
+}
+
+/// Replace a webhook's secret
+///
+/// Meanwhile every delivery is signed by both.
+#[utoipa::path(post, path = "/webhooks/{id}/secret/rotate", tag = "Webhooks", operation_id = "rotateWebhookSecret",
+    params(("id" = Uuid, Path, description = "The webhook")),
+    request_body = RotateSecret,
+    responses(
+        (status = 200, description = "The new secret", body = WebhookSecret),
+        (status = 404, description = "`Webhook not found`", body = Refusal),
+    ))]
+pub(in crate::routes) async fn rotate(
+    State(app): State<App>,
+    PathId(id): PathId<EndpointId>,
+    JsonBody(request): JsonBody<RotateSecret>,
+) -> Result<Json<WebhookSecret>, ApiError> {
+    let overlap = request
+        .overlap_seconds
+        .map(|seconds| Duration::from_secs(seconds.0.unsigned_abs()));
+    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
+    Ok(Json(
+        app.rotate_webhook_secret(&request.organization_id, id, overlap)
+            .await?
+            .into(),
+    ))
+}
