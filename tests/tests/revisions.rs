@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use faults::{FAULTS, Fault, LIMITS};
+use faults::{Fault, LIMITS, faults};
 use serde_json::{Value, json};
 use wharf_tests::{
     Backend, Host, Ledger, PATIENCE, Receiver, Request, Shop, Site, built_plugin, eventually,
@@ -218,7 +218,7 @@ async fn faulty_plugins_are_refused_while_the_old_one_serves(backend: Backend) -
     let host = Host::start(backend).await?;
     let shop = Shop::open(&host, "org-1", "etsy").await?;
     let before = digest(&host, "etsy").await?;
-    for (number, fault) in FAULTS.iter().enumerate() {
+    for (number, fault) in faults().iter().enumerate() {
         let Fault {
             name,
             stage,
@@ -264,19 +264,16 @@ async fn faulty_files_are_refused_while_the_old_one_serves(backend: Backend) -> 
     let shop = Shop::open(&host, "org-1", "etsy").await?;
     let before = digest(&host, "etsy").await?;
     let mut stages = BTreeSet::new();
-    for Fault {
-        name,
-        stage,
-        reason,
-        ..
-    } in FAULTS
-        .iter()
-        .filter(|fault| stages.insert(fault.stage.word()))
-    {
-        let fault = FAULTS
-            .iter()
-            .find(|fault| fault.name == *name)
-            .context("it is there")?;
+    for fault in faults() {
+        let Fault {
+            name,
+            stage,
+            reason,
+            ..
+        } = fault;
+        if !stages.insert(stage.word()) {
+            continue;
+        }
         drop_in(host.site(), "etsy", &fault.build(of_cargo))?;
         let refused = || async {
             let plugin = host.admin().plugin("etsy").await.ok()?;

@@ -1,6 +1,6 @@
 //! Faulty plugins: what each does wrong, and the stage that must stop it before it serves a single order.
 //!
-//! [`FAULTS`] is the table and [`Fault::build`] makes the component, each from source: most by stamping the compiled
+//! [`faults`] is the table and [`Fault::build`] makes the component, each from source: most by stamping the compiled
 //! guests `hostile-adapter` and `hostile-shaper` with the fault, the others from WIT or WebAssembly text.
 
 mod table;
@@ -8,7 +8,7 @@ mod world;
 
 use wharf_pack::PackFacts;
 
-pub use table::FAULTS;
+pub use table::faults;
 
 /// Grants under which a fault is told for what it is on a busy machine, too: time on the processor runs out long before
 /// patience does.

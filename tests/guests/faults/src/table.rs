@@ -1,3 +1,5 @@
+//! Every fault, by the stage that must stop it and by what it is made from.
+
 use crate::{
     Fault,
     Source::{self, Adapter, Bytes, Guest, Shaper, Text, WrongVectors},
@@ -5,13 +7,41 @@ use crate::{
     world::World,
 };
 
-const fn fault(name: &'static str, source: Source, stage: Stage, reason: &'static str) -> Fault {
-    Fault {
+/// Every fault, in the order of the stages.
+pub fn faults() -> Vec<Fault> {
+    [
+        made_from(Verify, VERIFY),
+        made_from(Compile, COMPILE),
+        made_from(Instantiate, INSTANTIATE),
+        stamped_on(Describe, Adapter, DESCRIBE_ADAPTER),
+        stamped_on(Describe, Shaper, DESCRIBE_SHAPER),
+        stamped_on(Conformance, Adapter, CONFORMANCE_ADAPTER),
+        made_from(Conformance, CONFORMANCE),
+        stamped_on(Conformance, Shaper, CONFORMANCE_SHAPER),
+    ]
+    .concat()
+}
+
+/// Name, source, and a part of the reason.
+type Made = (&'static str, Source, &'static str);
+/// Name, stamp, and a part of the reason.
+type Stamped = (&'static str, &'static str, &'static str);
+
+fn made_from(stage: Stage, faults: &[Made]) -> Vec<Fault> {
+    let fault = |&(name, source, reason): &Made| Fault {
         name,
         source,
         stage,
         reason,
-    }
+    };
+    faults.iter().map(fault).collect()
+}
+
+fn stamped_on(stage: Stage, guest: fn(&'static str) -> Source, faults: &[Stamped]) -> Vec<Fault> {
+    let made = faults
+        .iter()
+        .map(|&(name, stamp, reason)| (name, guest(stamp), reason));
+    made_from(stage, &made.collect::<Vec<_>>())
 }
 
 /// A world with something besides the contract.
@@ -31,448 +61,223 @@ const fn changed(from: &'static str, to: &'static str) -> Source {
     })
 }
 
-/// Every fault, in the order of the stages.
-pub const FAULTS: &[Fault] = &[
-    // What can be seen before anything is compiled.
-    fault("empty-file", Bytes(|_| Vec::new()), Verify, "not a valid"),
-    fault(
+/// Seen before anything is compiled.
+const VERIFY: &[Made] = &[
+    ("empty-file", Bytes(|_| Vec::new()), "not a valid"),
+    (
         "truncated",
         Bytes(|mut etsy| etsy.drain(..etsy.len() / 2).collect()),
-        Verify,
         "not a valid",
     ),
-    fault(
+    (
         "no-component",
         Bytes(|_| wat::parse_str("(module)").expect("a module")),
-        Verify,
         "core module",
     ),
-    fault(
+    (
         "text-file",
         Bytes(|_| b"this is no component\n".repeat(100)),
-        Verify,
         "not a valid",
     ),
-    fault(
+    (
         "too-large",
         Bytes(|etsy| [etsy, vec![0; 33 << 20]].concat()),
-        Verify,
         "too many",
     ),
-    fault(
+    (
         "no-known-world",
         importing(
             "",
             "interface other { run: func(); } world faulty { export other; }",
         ),
-        Verify,
         "neither",
     ),
-    fault(
+    (
         "two-worlds",
         importing("", "world faulty { export adapter; export shaper; }"),
-        Verify,
         "more than one",
     ),
-    fault(
+    (
         "unknown-version",
         changed("wharf:plugin@0.1.0", "wharf:plugin@0.9.0"),
-        Verify,
         "version",
     ),
-    fault(
+    (
         "missing-function",
         changed(
             "validate: func(request: request) -> result<verdict, fault>;",
             "",
         ),
-        Verify,
         "validate",
     ),
-    fault(
-        "reads-files",
-        Guest("reads-files"),
-        Verify,
-        "wasi:filesystem",
-    ),
-    fault(
-        "opens-sockets",
-        Guest("opens-sockets"),
-        Verify,
-        "wasi:sockets",
-    ),
-    fault(
+    ("reads-files", Guest("reads-files"), "wasi:filesystem"),
+    ("opens-sockets", Guest("opens-sockets"), "wasi:sockets"),
+    (
         "unknown-import",
         importing(
             "package acme:telemetry@1.0.0; interface send { send: func(); }",
             "world faulty { import acme:telemetry/send@1.0.0; export adapter; }",
         ),
-        Verify,
         "acme:telemetry",
     ),
-    fault(
+    (
         "shaper-with-network",
         importing(
             "package wasi:http@0.2.6; interface outgoing-handler { handle: func(); }",
             "world faulty { import wasi:http/outgoing-handler@0.2.6; export shaper; }",
         ),
-        Verify,
         "wasi:http",
     ),
-    fault(
+    (
         "shaper-with-config",
         importing("", "world faulty { import config; export shaper; }"),
-        Verify,
         "config",
     ),
-    // Compiling it.
-    fault(
-        "too-many-memories",
-        Text(include_str!("../wat/too-many-memories.wat")),
-        Compile,
-        "memor",
-    ),
-    // A first instance.
-    fault(
+];
+
+const COMPILE: &[Made] = &[(
+    "too-many-memories",
+    Text(include_str!("../wat/too-many-memories.wat")),
+    "memor",
+)];
+
+/// Seen at the first instance.
+const INSTANTIATE: &[Made] = &[
+    (
         "changed-record",
         changed("    now: string,", "    now: string, region: string,"),
-        Instantiate,
         "record",
     ),
-    fault(
+    (
         "start-traps",
         Text(include_str!("../wat/start-traps.wat")),
-        Instantiate,
         "trapped",
     ),
-    fault(
+    (
         "start-spins",
         Text(include_str!("../wat/start-spins.wat")),
-        Instantiate,
         "processor",
     ),
-    fault(
+    (
         "start-takes-memory",
         Text(include_str!("../wat/start-takes-memory.wat")),
-        Instantiate,
         "memory",
     ),
-    // What it says about itself.
-    fault(
-        "describe-traps",
-        Adapter("describe trap"),
-        Describe,
-        "trapped",
-    ),
-    fault(
-        "describe-spins",
-        Adapter("describe spin"),
-        Describe,
-        "processor",
-    ),
-    fault(
-        "describe-takes-memory",
-        Adapter("describe alloc"),
-        Describe,
-        "memory",
-    ),
-    fault(
-        "describe-too-large",
-        Adapter("describe giant"),
-        Describe,
-        "output",
-    ),
-    fault(
-        "name-empty",
-        Adapter("describe name:"),
-        Describe,
-        "marketplace",
-    ),
-    fault(
-        "name-upper-case",
-        Adapter("describe name:Etsy"),
-        Describe,
-        "marketplace",
-    ),
-    fault(
-        "name-is-a-path",
-        Adapter("describe name:../etsy"),
-        Describe,
-        "marketplace",
-    ),
-    fault(
+];
+
+/// Wrong descriptions of themselves.
+const DESCRIBE_ADAPTER: &[Stamped] = &[
+    ("describe-traps", "describe trap", "trapped"),
+    ("describe-spins", "describe spin", "processor"),
+    ("describe-takes-memory", "describe alloc", "memory"),
+    ("describe-too-large", "describe giant", "output"),
+    ("name-empty", "describe name:", "marketplace"),
+    ("name-upper-case", "describe name:Etsy", "marketplace"),
+    ("name-is-a-path", "describe name:../etsy", "marketplace"),
+    (
         "name-too-long",
-        Adapter("describe name:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
-        Describe,
+        "describe name:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "marketplace",
     ),
-    fault(
-        "display-name-empty",
-        Adapter("describe display:"),
-        Describe,
-        "display-name",
-    ),
-    fault(
-        "version-no-version",
-        Adapter("describe version:latest"),
-        Describe,
-        "version",
-    ),
-    fault(
+    ("display-name-empty", "describe display:", "display-name"),
+    ("version-no-version", "describe version:latest", "version"),
+    (
         "origin-of-another-scheme",
-        Adapter("describe origin:ftp://example.com"),
-        Describe,
+        "describe origin:ftp://example.com",
         "origin",
     ),
-    fault(
+    (
         "origin-with-credentials",
-        Adapter("describe origin:https://a:b@example.com"),
-        Describe,
+        "describe origin:https://a:b@example.com",
         "origin",
     ),
-    fault(
-        "too-many-origins",
-        Adapter("describe many-origins"),
-        Describe,
-        "entries",
-    ),
-    fault(
-        "key-with-blanks",
-        Adapter("describe key:base url"),
-        Describe,
-        "key",
-    ),
-    fault(
-        "shaper-name-upper-case",
-        Shaper("describe name:Standard"),
-        Describe,
-        "name",
-    ),
-    fault(
-        "shaper-describe-traps",
-        Shaper("describe trap"),
-        Describe,
-        "trapped",
-    ),
-    fault(
-        "shaper-describe-spins",
-        Shaper("describe spin"),
-        Describe,
-        "processor",
-    ),
-    // How it answers.
-    fault(
-        "manifest-changes",
-        Adapter("describe random"),
-        Conformance,
-        "manifest",
-    ),
-    fault(
-        "amount-negative",
-        Adapter("always amount:-1.00"),
-        Conformance,
-        "amount",
-    ),
-    fault(
-        "amount-with-exponent",
-        Adapter("always amount:1e3"),
-        Conformance,
-        "amount",
-    ),
-    fault(
+    ("too-many-origins", "describe many-origins", "entries"),
+    ("key-with-blanks", "describe key:base url", "key"),
+];
+
+const DESCRIBE_SHAPER: &[Stamped] = &[
+    ("shaper-name-upper-case", "describe name:Standard", "name"),
+    ("shaper-describe-traps", "describe trap", "trapped"),
+    ("shaper-describe-spins", "describe spin", "processor"),
+];
+
+/// Wrong answers: the stamp says to which question.
+const CONFORMANCE_ADAPTER: &[Stamped] = &[
+    ("manifest-changes", "describe random", "manifest"),
+    ("amount-negative", "always amount:-1.00", "amount"),
+    ("amount-with-exponent", "always amount:1e3", "amount"),
+    (
         "amount-with-seven-places",
-        Adapter("always amount:1.0000001"),
-        Conformance,
+        "always amount:1.0000001",
         "amount",
     ),
-    fault(
-        "amount-with-comma",
-        Adapter("always amount:1,50"),
-        Conformance,
-        "amount",
-    ),
-    fault(
-        "currency-lower-case",
-        Adapter("always currency:usd"),
-        Conformance,
-        "currency",
-    ),
-    fault(
-        "currency-of-two",
-        Adapter("always currency:US"),
-        Conformance,
-        "currency",
-    ),
-    fault("id-empty", Adapter("always id:"), Conformance, "id"),
-    fault("id-with-nul", Adapter("always nul-id"), Conformance, "id"),
-    fault("id-too-long", Adapter("always long-id"), Conformance, "id"),
-    fault(
-        "time-nonsense",
-        Adapter("always time:yesterday"),
-        Conformance,
-        "imported-at",
-    ),
-    fault(
-        "verdict-random",
-        Adapter("always random"),
-        Conformance,
-        "same",
-    ),
-    fault(
-        "verdict-by-the-clock",
-        Adapter("always clock"),
-        Conformance,
-        "same",
-    ),
-    fault(
-        "text-broken",
-        Adapter("always broken-text"),
-        Conformance,
-        "utf-8",
-    ),
-    fault(
-        "traps-on-empty",
-        Adapter("empty trap"),
-        Conformance,
+    ("amount-with-comma", "always amount:1,50", "amount"),
+    ("currency-lower-case", "always currency:usd", "currency"),
+    ("currency-of-two", "always currency:US", "currency"),
+    ("id-empty", "always id:", "id"),
+    ("id-with-nul", "always nul-id", "id"),
+    ("id-too-long", "always long-id", "id"),
+    ("time-nonsense", "always time:yesterday", "imported-at"),
+    ("verdict-random", "always random", "same"),
+    ("verdict-by-the-clock", "always clock", "same"),
+    ("text-broken", "always broken-text", "utf-8"),
+    ("traps-on-empty", "empty trap", "trapped"),
+    ("traps-on-long", "long trap", "trapped"),
+    ("traps-on-unicode", "unicode trap", "trapped"),
+    ("traps-on-control", "control trap", "trapped"),
+    ("traps-on-digits", "digits trap", "trapped"),
+    ("exits-on-digits", "digits exit", "trapped"),
+    ("recurses-on-long", "long recurse", "out of bounds"),
+    ("spins-on-digits", "digits spin", "processor"),
+    ("sleeps-on-control", "control sleep-in-host-call", "time"),
+    ("takes-memory-on-long", "long alloc", "memory"),
+    (
+        "leaks-handles-on-unicode",
+        "unicode leak-handles",
         "trapped",
     ),
-    fault(
-        "traps-on-long",
-        Adapter("long trap"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "traps-on-unicode",
-        Adapter("unicode trap"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "traps-on-control",
-        Adapter("control trap"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "traps-on-digits",
-        Adapter("digits trap"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "exits-on-digits",
-        Adapter("digits exit"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "recurses-on-long",
-        Adapter("long recurse"),
-        Conformance,
-        "out of bounds",
-    ),
-    fault(
+    ("huge-output-on-unicode", "unicode giant-output", "output"),
+];
+
+const CONFORMANCE: &[Made] = &[
+    (
         "recurses-without-memory",
         Text(include_str!("../wat/recurses.wat")),
-        Conformance,
         "stack",
     ),
-    fault(
-        "spins-on-digits",
-        Adapter("digits spin"),
-        Conformance,
-        "processor",
-    ),
-    fault(
-        "sleeps-on-control",
-        Adapter("control sleep-in-host-call"),
-        Conformance,
-        "time",
-    ),
-    fault(
-        "takes-memory-on-long",
-        Adapter("long alloc"),
-        Conformance,
-        "memory",
-    ),
-    fault(
-        "leaks-handles-on-unicode",
-        Adapter("unicode leak-handles"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "huge-output-on-unicode",
-        Adapter("unicode giant-output"),
-        Conformance,
-        "output",
-    ),
-    fault(
+    (
         "grows-memories-together",
         Text(include_str!("../wat/many-memories.wat")),
-        Conformance,
         "memory",
     ),
-    fault(
+    (
         "grows-tables",
         Text(include_str!("../wat/grows-tables.wat")),
-        Conformance,
         "memory",
     ),
-    fault("vectors-do-not-match", WrongVectors, Conformance, "vector"),
-    fault(
-        "shaper-traps",
-        Shaper("always trap"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "shaper-traps-on-unicode",
-        Shaper("unicode trap"),
-        Conformance,
-        "trapped",
-    ),
-    fault(
-        "shaper-spins",
-        Shaper("always spin"),
-        Conformance,
-        "processor",
-    ),
-    fault(
-        "shaper-takes-memory",
-        Shaper("always alloc"),
-        Conformance,
-        "memory",
-    ),
-    fault(
-        "shaper-body-too-large",
-        Shaper("always giant-output"),
-        Conformance,
-        "output",
-    ),
-    fault(
+    ("vectors-do-not-match", WrongVectors, "vector"),
+];
+
+const CONFORMANCE_SHAPER: &[Stamped] = &[
+    ("shaper-traps", "always trap", "trapped"),
+    ("shaper-traps-on-unicode", "unicode trap", "trapped"),
+    ("shaper-spins", "always spin", "processor"),
+    ("shaper-takes-memory", "always alloc", "memory"),
+    ("shaper-body-too-large", "always giant-output", "output"),
+    (
         "shaper-content-type-broken",
-        Shaper("always content-type:json"),
-        Conformance,
+        "always content-type:json",
         "content type",
     ),
-    fault(
+    (
         "shaper-injects-headers",
-        Shaper("always header-injection"),
-        Conformance,
+        "always header-injection",
         "header",
     ),
-    fault(
+    (
         "shaper-takes-hosts-header",
-        Shaper("always header:webhook-signature=v1,forged"),
-        Conformance,
+        "always header:webhook-signature=v1,forged",
         "header",
     ),
-    fault(
-        "shaper-too-many-headers",
-        Shaper("always many-headers"),
-        Conformance,
-        "headers",
-    ),
+    ("shaper-too-many-headers", "always many-headers", "headers"),
 ];
