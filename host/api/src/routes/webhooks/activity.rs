@@ -1,7 +1,6 @@
 //! Webhook endpoints enabled and disabled by their owner.
 
 use axum::{Json, extract::State};
-use uuid::Uuid;
 use wharf_app::{Activity, App, EndpointChange};
 use wharf_domain::{EndpointId, OrganizationId};
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 use wharf_app::{App, MAX_OVERLAP, SecretReport};
 use wharf_domain::{EndpointId, OrganizationId, Time};
 
