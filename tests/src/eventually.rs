@@ -26,6 +26,16 @@ where
         if Instant::now() > deadline {
             bail!("{what}: not within {limit:?}");
         }
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the one place that sleeps between looks"
+        )]
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Lets a fault last this long: a stall or an outage whose length is the subject of the test.
+#[allow(clippy::disallowed_methods, reason = "no condition ends an outage")]
+pub async fn fault_lasts(time: Duration) {
+    tokio::time::sleep(time).await;
 }

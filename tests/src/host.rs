@@ -260,6 +260,7 @@ impl Host {
             if tokio::time::Instant::now() > deadline {
                 bail!("wharf does not come up:\n{}", self.logged());
             }
+            #[allow(clippy::disallowed_methods, reason = "waits for a process and its log")]
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())

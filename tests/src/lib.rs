@@ -45,7 +45,7 @@ pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, tool, wharf_binary};
 pub use client::{Answer, client, standard_tls};
 pub use collector::{Collector, Span};
-pub use eventually::{PATIENCE, eventually};
+pub use eventually::{PATIENCE, eventually, fault_lasts};
 pub use host::{Host, HostBuilder, Signal};
 pub use ledger::Ledger;
 pub use log::LogLine;

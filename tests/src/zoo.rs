@@ -398,6 +398,7 @@ async fn go_on(stream: &mut TcpStream, then: Then) -> io::Result<()> {
             Then::Nothing => return until_left(stream).await,
             Then::Drip => {
                 stream.write_all(b"x").await?;
+                #[allow(clippy::disallowed_methods, reason = "slowness is what it is for")]
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Then::Flood => stream.write_all(&flood).await?,

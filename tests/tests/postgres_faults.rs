@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, future::try_join_all, stream::FuturesUnordered};
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 use wharf_tests::{
     Answer, Backend, Host, HostBuilder, PATIENCE, Proxy, Shop, Site, Traffic, eventually,
+    fault_lasts,
 };
 
 const CLIENTS: usize = 4;
@@ -61,7 +62,7 @@ fn the_database_stalls_and_is_out_of_reach() -> Result<()> {
         let shop = &traffic.shops()[0];
 
         wire.stall();
-        sleep(Duration::from_secs(2)).await;
+        fault_lasts(Duration::from_secs(2)).await;
         wire.open();
         let stalled = back_after(&host, shop, "stall-01").await?;
 
@@ -80,7 +81,7 @@ fn the_database_stalls_and_is_out_of_reach() -> Result<()> {
             "{}",
             refused.text
         );
-        sleep(Duration::from_secs(3)).await;
+        fault_lasts(Duration::from_secs(3)).await;
         wire.open();
         let cut = back_after(&host, shop, "cut-01").await?;
         traffic.goes_on(40).await?;

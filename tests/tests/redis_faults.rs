@@ -16,9 +16,9 @@ use tokio::{
     net::TcpListener,
     process::{Child, Command},
     task::JoinHandle,
-    time::{interval, sleep},
+    time::interval,
 };
-use wharf_tests::{Backend, Host, PATIENCE, Proxy, Receiver, Shop, Site, eventually};
+use wharf_tests::{Backend, Host, PATIENCE, Proxy, Receiver, Shop, Site, eventually, fault_lasts};
 
 /// Without news, a worker looks once a second for jobs and once a second for webhooks.
 const RESUMED: Duration = Duration::from_secs(2);
@@ -187,7 +187,7 @@ fn redis_may_fail_in_every_way() -> Result<()> {
         scene.resumes("after CLIENT KILL").await?;
         for stall in [Duration::from_millis(500), Duration::from_secs(5)] {
             wire.stall();
-            let (over, during) = tokio::join!(sleep(stall), scene.work("with Redis stalled"));
+            let (over, during) = tokio::join!(fault_lasts(stall), scene.work("with Redis stalled"));
             let () = over;
             during?;
             wire.open();

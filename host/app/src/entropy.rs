@@ -14,6 +14,15 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A number from 0 up to 1, for jitter.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place for randomness; jitter needs no secrecy"
+)]
+pub(crate) fn fraction() -> f64 {
+    fastrand::f64()
+}
+
 /// A new id that sorts by creation.
 pub(crate) fn new_id(now: Time) -> Uuid {
     uuid_v7(now, random())

@@ -42,6 +42,10 @@ pub(crate) fn guarded(guard: Guard, inner: Arc<dyn Resolver>) -> ClientBuilder {
         .dns_resolver(Arc::new(GuardedResolver { guard, inner }))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that makes clients"
+)]
 fn builder() -> ClientBuilder {
     // The program installs the same provider at its start; then this changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();

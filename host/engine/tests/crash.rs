@@ -1,4 +1,5 @@
 //! Killed with SIGKILL at every step of an installation, a host finds the old revision or the new one, never neither.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The watched folder and the compiled code on disk: files come, change, break and go while calls are served.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod support;
 

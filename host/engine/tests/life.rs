@@ -1,4 +1,5 @@
 //! The life of revisions on a running engine: swaps, rollback, quarantine, the breaker, and hosts that share a folder.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The loader against bytes that nobody meant to be a component: it refuses, it never panics, and the host lives on.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod support;
 

@@ -64,6 +64,7 @@ macro_rules! export_shaper {
 
 #[cfg(test)]
 mod tests {
+    #[allow(clippy::disallowed_methods, reason = "test code")]
     #[test]
     fn the_contract_is_the_repositorys() {
         // The copy makes the crate whole when it is vendored; the folder `wit/` of the repository is the original.

@@ -91,7 +91,13 @@ fn decide(app: &App, report: &Report, now: Time) -> SettledDelivery {
     let attempt_number = report.claimed.attempts_before + 1;
     let counted = attempt_number - report.claimed.schedule_base;
     let schedule = &app.0.settings.callbacks.schedule;
-    let settled = settle(counted, report.outcome, schedule, now, fastrand::f64());
+    let settled = settle(
+        counted,
+        report.outcome,
+        schedule,
+        now,
+        crate::entropy::fraction(),
+    );
     let (state, due_at) = match settled {
         Settled::Done => (DeliveryState::Success, None),
         Settled::RetryAt(at) => (DeliveryState::Pending, Some(at)),

@@ -1,4 +1,5 @@
 //! The program as its users meet it: started as a process, with settings in its environment.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod serving;
 mod settings;

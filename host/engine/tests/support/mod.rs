@@ -1,5 +1,5 @@
 //! What the engine's tests share: where built components are, and short ways to ask them.
-
+#![allow(clippy::disallowed_methods, reason = "test code")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! The contract of the ledger, run on every backend: what one database does, the other does too.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod callbacks;
 mod fixture;
