@@ -6,6 +6,7 @@
 
 mod bare;
 mod benchmarks;
+mod fill;
 mod load;
 mod message;
 mod pgbench;
@@ -19,7 +20,7 @@ mod wharf;
 use std::{io::Write, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{report::Figure, rounds::Plan};
@@ -29,9 +30,12 @@ use crate::{report::Figure, rounds::Plan};
 #[command(
     name = "cargo xtask bench",
     bin_name = "cargo xtask bench",
-    max_term_width = 100
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
 )]
 struct Arguments {
+    #[command(subcommand)]
+    chore: Option<Chore>,
     /// Only the benchmarks whose name contains this
     filter: Option<String>,
     /// One short round each: whether everything runs, not how fast
@@ -46,6 +50,12 @@ struct Arguments {
     /// Serves the handler that `mock-validate` is compared with
     #[arg(long, hide = true)]
     bare: bool,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Fills a database with logs, for looking at plans and speed
+    Fill(fill::Arguments),
 }
 
 fn main() -> Result<ExitCode> {
@@ -72,6 +82,9 @@ fn main() -> Result<ExitCode> {
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     // sqlx and the Redis client want it set, also for connections without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Some(Chore::Fill(arguments)) = &arguments.chore {
+        return fill::run(arguments).await.map(|()| ExitCode::SUCCESS);
+    }
     let filter = arguments.filter.as_deref().unwrap_or_default();
     let chosen: Vec<_> = benchmarks::ALL
         .iter()

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
 use tempfile::TempDir;
 use uuid::Uuid;
 use wharf_domain::{
@@ -29,6 +30,8 @@ pub(crate) struct Site {
     dir: TempDir,
     /// The ledger.
     pub(crate) ledger: Ledger,
+    /// For SQL of this program's own.
+    sql: PgPool,
     /// Rings for its workers.
     pub(crate) doorbell: Doorbell,
     database_url: String,
@@ -43,13 +46,10 @@ impl Site {
         let redis_url =
             env::var("REDIS_URL").context("REDIS_URL is not set: `cargo xtask bench` sets it")?;
         let database = format!("wharf_bench_{name}_{}", Uuid::now_v7().simple());
-        let server = Ledger::open(&LedgerSettings::new(&server_url)).await?;
-        server
-            .write()
-            .await?
-            .run_raw(&format!("create database {database}"))
-            .await?;
-        server.close().await;
+        let mut server = PgConnection::connect(&server_url).await?;
+        let create = AssertSqlSafe(format!("create database {database}"));
+        server.execute(create).await?;
+        server.close().await?;
         let database_url = on_database(&server_url, &database)?;
         let ledger = Ledger::open(&LedgerSettings {
             pool_size: 2,
@@ -57,10 +57,15 @@ impl Site {
         })
         .await?;
         ledger.migrate().await?;
+        let sql = PgPoolOptions::new()
+            .max_connections(2)
+            .connect(&database_url)
+            .await?;
         let doorbell = Doorbell::connect(&redis_url, wharf_queue::Settings::default())?;
         Ok(Self {
             dir: TempDir::new()?,
             ledger,
+            sql,
             doorbell,
             database_url,
             redis_url,
@@ -143,13 +148,14 @@ impl Site {
 
     /// Runs SQL of this program's own.
     pub(crate) async fn run(&self, sql: &str) -> Result<()> {
-        self.conn().await?.run_raw(sql).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.sql).await?;
         Ok(())
     }
 
     /// The number that such SQL answers.
     pub(crate) async fn number(&self, sql: &str) -> Result<i64> {
-        Ok(self.conn().await?.number_raw(sql).await?)
+        let number = sqlx::query_scalar(AssertSqlSafe(sql));
+        Ok(number.fetch_one(&self.sql).await?)
     }
 
     /// A connection past the processes.

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use sqlx::{
-    AssertSqlSafe, Column, Row, SqlSafeStr, SqlStr, TypeInfo, ValueRef,
-    postgres::PgPool,
+    AssertSqlSafe, Column, Executor, Row, SqlSafeStr, SqlStr, TypeInfo, ValueRef,
+    postgres::{PgPool, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow},
 };
 use uuid::Uuid;
@@ -29,10 +29,23 @@ impl Ledger {
     /// If it is not there.
     pub async fn open(site: &Site) -> Result<Self> {
         if site.backend() == Backend::Postgres {
-            return Ok(Self(Pool::Postgres(site.database().pool().await?)));
+            return Self::connect(site.database().url()).await;
         }
+        let path = site.data_dir().join("wharf.db");
+        Self::connect(&format!("sqlite:{}", path.display())).await
+    }
+
+    /// Opens a database by its URL: `postgres://...` or `sqlite:PATH`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let Some(path) = url.strip_prefix("sqlite:") else {
+            let pool = PgPoolOptions::new().max_connections(4).connect(url).await?;
+            return Ok(Self(Pool::Postgres(pool)));
+        };
         let options = SqliteConnectOptions::new()
-            .filename(site.data_dir().join("wharf.db"))
+            .filename(path)
             .busy_timeout(PATIENCE);
         let pool = SqlitePoolOptions::new()
             .max_connections(2)
@@ -77,6 +90,31 @@ impl Ledger {
             Ok([row]) => Ok(row),
             Err(rows) => bail!("not one row but {}: {select}", rows.len()),
         }
+    }
+
+    /// The number that a query answers.
+    ///
+    /// # Errors
+    /// If it answers something else.
+    pub async fn number(&self, select: &str) -> Result<i64> {
+        let text = trusted(select.to_owned());
+        let number = match &self.0 {
+            Pool::Postgres(pool) => sqlx::query_scalar(text).fetch_one(pool).await,
+            Pool::Sqlite(pool) => sqlx::query_scalar(text).fetch_one(pool).await,
+        };
+        number.with_context(|| select.to_owned())
+    }
+
+    /// Prepares a statement without running it.
+    ///
+    /// # Errors
+    /// If the database refuses it.
+    pub async fn prepare(&self, statement: &'static str) -> Result<()> {
+        match &self.0 {
+            Pool::Postgres(pool) => drop(pool.prepare(statement.into_sql_str()).await?),
+            Pool::Sqlite(pool) => drop(pool.prepare(statement.into_sql_str()).await?),
+        }
+        Ok(())
     }
 
     /// Waits until a query has exactly one row, and returns it.

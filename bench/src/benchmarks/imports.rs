@@ -119,7 +119,7 @@ fn first(round: usize) -> Result<Script> {
         statement("stores::LOCK", &[&json("ids")])?,
         statement("logs::INSERT", &[&json("logs")])?,
         statement("stores::RECENT", &[&json("ids")])?,
-        statement("stores::COUNT", &[&json("counts")])?,
+        statement("stores::APPLY", &[&json("counts")])?,
         "commit;\n".to_owned(),
     ]
     .concat();

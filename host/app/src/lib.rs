@@ -39,9 +39,11 @@ pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested
 pub use sync::{SyncPage, SyncScheduler, SyncStep, SyncWorker};
 pub use trace::{TARGET as TRACES, TRACEPARENT, continue_from};
 pub use webhooks::{
-    Activity, Endpoint, EndpointChange, MAX_OVERLAP, SecretReport, TestSent, WebhookRegistration,
+    Activity, EndpointChange, MAX_OVERLAP, RegisteredWebhook, SecretReport, TestSent,
+    WebhookRegistration,
 };
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
+pub use wharf_store::endpoints::Endpoint;
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
 pub use wharf_store::transitions::PluginTransition;

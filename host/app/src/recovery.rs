@@ -93,7 +93,7 @@ impl App {
         limit: usize,
     ) -> Result<Page<Delivery>, AppError> {
         if let Scope::Endpoint(id, _) = scope {
-            self.stored_endpoint(organization, id).await?;
+            self.webhook(organization, id).await?;
         }
         let limit = limit.clamp(1, MAX_PER_PAGE);
         let one_more = i64::try_from(limit + 1).unwrap_or(i64::MAX);
@@ -129,7 +129,7 @@ impl App {
     ) -> Result<Delivery, AppError> {
         let delivery = self.delivery(organization, id).await?;
         if !self
-            .stored_endpoint(organization, delivery.endpoint_id)
+            .webhook(organization, delivery.endpoint_id)
             .await?
             .is_active
         {
@@ -232,7 +232,7 @@ impl App {
         organization: &OrganizationId,
         id: EndpointId,
     ) -> Result<wharf_store::endpoints::Endpoint, AppError> {
-        let endpoint = self.stored_endpoint(organization, id).await?;
+        let endpoint = self.webhook(organization, id).await?;
         if endpoint.is_active {
             Ok(endpoint)
         } else {

@@ -10,7 +10,7 @@ use wharf_domain::{
 use wharf_egress::Guard;
 use wharf_queue::Queue;
 use wharf_store::{
-    endpoints,
+    endpoints::{self, Endpoint},
     outbox::{self, Extra, NewDelivery},
     resend,
 };
@@ -37,55 +37,13 @@ pub struct WebhookRegistration {
     pub asymmetric: bool,
 }
 
-/// A webhook endpoint as its owner sees it.
+/// An endpoint that was asked for.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Its id.
-    pub id: EndpointId,
-    /// Whose it is.
-    pub organization_id: OrganizationId,
-    /// What it wants to know.
-    pub event: String,
-    /// Where it is.
-    pub target_url: String,
-    /// Whether it is sent anything.
-    pub is_active: bool,
-    /// Why it is not.
-    pub disabled_reason: Option<String>,
-    /// In which shape.
-    pub shaper: ShaperName,
-    /// Whether its deliveries are signed by a key pair (`v1a`) too.
-    pub asymmetric: bool,
-    /// At most so many deliveries a minute.
-    pub rate_per_minute: Option<i64>,
-    /// How it has been doing.
-    pub health: Health,
-    /// When it was registered.
-    pub created_at: Time,
-    /// When its owner last changed it, or we disabled it.
-    pub updated_at: Time,
-    /// `whsec_...`: only in the answer that created the endpoint.
+pub struct RegisteredWebhook {
+    /// The endpoint as it stands.
+    pub endpoint: Endpoint,
+    /// `whsec_...`: only if this registration created the endpoint.
     pub secret: Option<String>,
-}
-
-impl From<endpoints::Endpoint> for Endpoint {
-    fn from(endpoint: endpoints::Endpoint) -> Self {
-        Self {
-            id: endpoint.id,
-            organization_id: endpoint.organization_id,
-            event: endpoint.event,
-            target_url: endpoint.target_url,
-            is_active: endpoint.is_active,
-            disabled_reason: endpoint.disabled_reason,
-            shaper: endpoint.shaper,
-            asymmetric: endpoint.asymmetric,
-            rate_per_minute: endpoint.rate_per_minute,
-            health: endpoint.health,
-            created_at: endpoint.created_at,
-            updated_at: endpoint.updated_at,
-            secret: None,
-        }
-    }
 }
 
 /// Whether an endpoint is to be sent anything.
@@ -144,7 +102,7 @@ impl App {
     pub async fn register_webhook(
         &self,
         registration: WebhookRegistration,
-    ) -> Result<Endpoint, AppError> {
+    ) -> Result<RegisteredWebhook, AppError> {
         self.check_target(&registration.target_url)?;
         let now = self.0.clock.now();
         let secret = EndpointSecret::from_random(random());
@@ -162,9 +120,9 @@ impl App {
         let endpoint =
             endpoints::register(&mut conn, &self.0.settings.encryption_key, &new, now).await?;
         let created = endpoint.id == new.id;
-        Ok(Endpoint {
+        Ok(RegisteredWebhook {
             secret: created.then(|| secret.expose()),
-            ..endpoint.into()
+            endpoint,
         })
     }
 
@@ -178,8 +136,7 @@ impl App {
     /// The organization's endpoints, ordered by event, then URL.
     pub async fn webhooks(&self, organization: &OrganizationId) -> Result<Vec<Endpoint>, AppError> {
         let mut conn = self.0.ledger.read().await?;
-        let endpoints = endpoints::list(&mut conn, organization).await?;
-        Ok(endpoints.into_iter().map(Endpoint::from).collect())
+        Ok(endpoints::list(&mut conn, organization).await?)
     }
 
     /// One endpoint.
@@ -188,14 +145,6 @@ impl App {
         organization: &OrganizationId,
         id: EndpointId,
     ) -> Result<Endpoint, AppError> {
-        Ok(self.stored_endpoint(organization, id).await?.into())
-    }
-
-    pub(crate) async fn stored_endpoint(
-        &self,
-        organization: &OrganizationId,
-        id: EndpointId,
-    ) -> Result<endpoints::Endpoint, AppError> {
         let mut conn = self.0.ledger.read().await?;
         endpoints::get(&mut conn, organization, id)
             .await?
@@ -237,7 +186,7 @@ impl App {
             }
         })
         .await
-        .map(|(endpoint, _)| endpoint.into())
+        .map(|(endpoint, _)| endpoint)
     }
 
     /// Reads an endpoint, changes it and writes it, with nobody in between.
@@ -245,8 +194,8 @@ impl App {
         &self,
         organization: &OrganizationId,
         id: EndpointId,
-        change: impl FnOnce(&mut endpoints::Endpoint, &mut Secrets) + Send,
-    ) -> Result<(endpoints::Endpoint, Secrets), AppError> {
+        change: impl FnOnce(&mut Endpoint, &mut Secrets) + Send,
+    ) -> Result<(Endpoint, Secrets), AppError> {
         let (now, key) = (self.0.clock.now(), &self.0.settings.encryption_key);
         let mut tx = self.0.ledger.begin().await?;
         let found = endpoints::lock(&mut tx, organization, id).await?;
@@ -292,7 +241,7 @@ impl App {
         organization: &OrganizationId,
         id: EndpointId,
     ) -> Result<SecretReport, AppError> {
-        let endpoint = self.stored_endpoint(organization, id).await?;
+        let endpoint = self.webhook(organization, id).await?;
         tracing::info!(endpointId = %id, "webhook_secret_shown");
         Ok(self.secret_report(&endpoint.secrets(&self.0.settings.encryption_key)?))
     }
@@ -316,7 +265,7 @@ impl App {
         let now = self.0.clock.now();
         let until = now + overlap.min(MAX_OVERLAP);
         let new = EndpointSecret::from_random(random());
-        let rotate = |_: &mut endpoints::Endpoint, secrets: &mut Secrets| {
+        let rotate = |_: &mut Endpoint, secrets: &mut Secrets| {
             *secrets = secrets.clone().rotated(new, until, now);
         };
         let (_, secrets) = self.change(organization, id, rotate).await?;
@@ -330,7 +279,7 @@ impl App {
         organization: &OrganizationId,
         id: EndpointId,
     ) -> Result<TestSent, AppError> {
-        let endpoint = self.stored_endpoint(organization, id).await?;
+        let endpoint = self.webhook(organization, id).await?;
         if !endpoint.is_active {
             return Err(AppError::EndpointDisabled);
         }

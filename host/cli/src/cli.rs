@@ -2,8 +2,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        dead_letters, delivery, fill, flow, migrate, mock_webhook, openapi, plugin, scheduler,
-        schema, serve, webhook, worker,
+        dead_letters, delivery, flow, migrate, mock_webhook, openapi, plugin, scheduler, schema,
+        serve, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -59,9 +59,6 @@ pub(crate) enum Command {
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
     Flow(flow::FlowArgs),
-    /// Make a great many logs, for looking at plans and speed.
-    #[command(hide = true)]
-    Fill(Box<fill::FillArgs>),
     /// Look after the webhooks of a running host.
     Webhook(webhook::WebhookArgs),
     /// Look at what was sent to webhooks, and send it again.
@@ -115,8 +112,7 @@ impl Command {
             | Self::Worker(_)
             | Self::Scheduler(_)
             | Self::Migrate(_)
-            | Self::MockWebhook(_)
-            | Self::Fill(_) => Level::Info,
+            | Self::MockWebhook(_) => Level::Info,
             Self::Schema(_)
             | Self::OpenApi(_)
             | Self::Flow(_)
@@ -139,7 +135,6 @@ impl Command {
             Self::Worker(args) => worker::run(*args).await,
             Self::Scheduler(args) => scheduler::run(*args, format).await,
             Self::Migrate(args) => migrate::run(args).await,
-            Self::Fill(args) => fill::run(*args).await,
             Self::Schema(args) => schema::run(&args),
             Self::OpenApi(_) => {
                 openapi::run();

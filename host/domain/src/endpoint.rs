@@ -1,14 +1,11 @@
-//! How an endpoint is spared: its circuit, the end of patience, and its pace.
+//! The health of an endpoint: its circuit, when it is disabled, and its rate limit.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use crate::Time;
+use crate::{Backoff, SendOutcome, Time};
 
 /// So many failures in a row open the circuit. More than one delivery of the default schedule can gather.
 const PATIENCE: i64 = 10;
-/// How long the circuit stays open at first; doubled each time that a probe fails, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// How an endpoint has been doing since an attempt last succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,13 +38,12 @@ impl Health {
                 ..self
             };
         }
-        let doublings = u32::try_from(self.pauses.clamp(0, 10)).unwrap_or(0);
-        let pause = (FIRST_PAUSE * 2u32.pow(doublings)).min(MAX_PAUSE);
+        let pauses = self.pauses + 1;
         Self {
             failures,
             failing_since,
-            pauses: self.pauses + 1,
-            paused_until: Some(now + pause),
+            pauses,
+            paused_until: Some(now + Backoff::CIRCUIT.after(pauses)),
         }
     }
 
@@ -60,7 +56,80 @@ impl Health {
     }
 }
 
-/// The pace of an endpoint: deliveries per minute, in bursts of two seconds' worth and one, because workers look about
+/// What a batch of attempts showed about one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchOutcome {
+    succeeded: bool,
+    failed: i64,
+    gone: bool,
+    was_failing: bool,
+}
+
+impl BatchOutcome {
+    /// Adds one attempt. `was_failing`: the endpoint's attempts failed before this one.
+    pub fn add(&mut self, outcome: SendOutcome, was_failing: bool) {
+        self.was_failing |= was_failing;
+        match outcome {
+            SendOutcome::Accepted => self.succeeded = true,
+            SendOutcome::Failed { .. } | SendOutcome::Hopeless => self.failed += 1,
+            SendOutcome::Gone => self.gone = true,
+        }
+    }
+
+    /// Whether the batch can change the endpoint's health: one that does well and did before stays as it is.
+    pub const fn may_change_health(self) -> bool {
+        self.failed > 0 || self.gone || self.was_failing
+    }
+}
+
+/// Why an endpoint is disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisableReason {
+    /// The receiver answered 410.
+    Gone,
+    /// Nothing but failures for too long.
+    NeverSucceeds {
+        /// When the first attempt failed.
+        since: Time,
+        /// How many failed since.
+        failures: i64,
+    },
+}
+
+/// The words that the endpoint's owner reads.
+impl fmt::Display for DisableReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the receiver answered 410 Gone"),
+            Self::NeverSucceeds { since, failures } => write!(
+                f,
+                "no attempt has succeeded since {since}: {failures} failed"
+            ),
+        }
+    }
+}
+
+/// Returns the health of an active endpoint after a batch of attempts, and why it is to be disabled, if it is. `limit` is
+/// how long nothing may succeed.
+pub fn update_health(
+    was: Health,
+    batch: BatchOutcome,
+    limit: Duration,
+    now: Time,
+) -> (Health, Option<DisableReason>) {
+    let health = was.after(batch.succeeded, batch.failed, now);
+    let reason = match health.failing_since {
+        _ if batch.gone => Some(DisableReason::Gone),
+        Some(since) if health.is_beyond_hope(limit, now) => Some(DisableReason::NeverSucceeds {
+            since,
+            failures: health.failures,
+        }),
+        _ => None,
+    };
+    (health, reason)
+}
+
+/// The rate limit of an endpoint: deliveries per minute, in bursts of two seconds' worth and one, because workers look about
 /// once a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -84,11 +153,6 @@ impl RateLimit {
         }
     }
 
-    /// How long after one delivery the next may begin.
-    pub const fn interval(self) -> Duration {
-        self.interval
-    }
-
     /// How many may begin now. `until` is what [`after`](Self::after) said last.
     pub fn allowed(self, until: Option<Time>, now: Time) -> i64 {
         let spent = until.unwrap_or(now).since(now);
@@ -110,6 +174,9 @@ mod tests {
 
     const NOW: Time = Time::from_micros(1_700_000_000_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
+    const FIRST_PAUSE: Duration = Duration::from_secs(30);
+    const MAX_PAUSE: Duration = Duration::from_secs(300);
+    const FAILED: SendOutcome = SendOutcome::Failed { retry_after: None };
 
     #[test]
     fn the_circuit_opens_doubles_and_closes() {
@@ -159,6 +226,48 @@ mod tests {
             !rare.is_beyond_hope(HOUR, NOW + HOUR * 9),
             "two failures are no proof"
         );
+    }
+
+    fn batch(outcomes: &[SendOutcome]) -> BatchOutcome {
+        let mut batch = BatchOutcome::default();
+        outcomes
+            .iter()
+            .for_each(|outcome| batch.add(*outcome, false));
+        batch
+    }
+
+    #[test]
+    fn a_batch_disables_by_410_or_by_failures_for_too_long() {
+        let sick = Health::default().after(false, 20, NOW);
+        let late = NOW + HOUR;
+        let (health, reason) = update_health(sick, batch(&[FAILED, FAILED]), HOUR, late);
+        let since_then = DisableReason::NeverSucceeds {
+            since: NOW,
+            failures: 22,
+        };
+        assert_eq!((health.failures, reason), (22, Some(since_then)));
+        let well = update_health(sick, batch(&[FAILED, SendOutcome::Accepted]), HOUR, late);
+        assert_eq!(well, (Health::default(), None));
+        let gone = batch(&[SendOutcome::Accepted, SendOutcome::Gone]);
+        let (_, reason) = update_health(Health::default(), gone, HOUR, NOW);
+        assert_eq!(reason, Some(DisableReason::Gone));
+        let hopeless = batch(&[SendOutcome::Hopeless]);
+        let (health, reason) = update_health(Health::default(), hopeless, HOUR, NOW);
+        assert_eq!((health.failures, reason), (1, None));
+    }
+
+    #[test]
+    fn a_success_of_an_endpoint_that_did_well_changes_nothing() {
+        let mut batch = BatchOutcome::default();
+        batch.add(SendOutcome::Accepted, false);
+        assert!(!batch.may_change_health());
+        batch.add(SendOutcome::Accepted, true);
+        assert!(batch.may_change_health());
+        for outcome in [FAILED, SendOutcome::Gone, SendOutcome::Hopeless] {
+            let mut batch = BatchOutcome::default();
+            batch.add(outcome, false);
+            assert!(batch.may_change_health(), "{outcome:?}");
+        }
     }
 
     proptest! {

@@ -1,4 +1,6 @@
-use crate::{EventId, OrganizationId, StoreId, Time};
+//! Events: what a webhook tells, and where an event stands.
+
+use crate::{DeliveryState, EventId, OrganizationId, StoreId, Time};
 
 /// What a webhook can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +49,26 @@ pub struct Event {
     pub data: String,
 }
 
+/// Returns where an event stands, from its own due time (none once it is fanned out) and its deliveries.
+///
+/// It is pending while anything is left to do, failed if a receiver will never get it, and success otherwise: also where
+/// nobody wanted it. `wharf-store` states the same rule in SQL (`event_state!`); a test there holds the two together.
+pub fn event_state(
+    due_at: Option<Time>,
+    deliveries: impl IntoIterator<Item = DeliveryState>,
+) -> DeliveryState {
+    let start = match due_at {
+        Some(_) => DeliveryState::Pending,
+        None => DeliveryState::Success,
+    };
+    let worse = |state, delivery| match (state, delivery) {
+        (DeliveryState::Pending, _) | (_, DeliveryState::Pending) => DeliveryState::Pending,
+        (DeliveryState::Failed, _) | (_, DeliveryState::Failed) => DeliveryState::Failed,
+        _ => DeliveryState::Success,
+    };
+    deliveries.into_iter().fold(start, worse)
+}
+
 /// What a run of the sync engine did, as `sync.completed` and `sync.failed` report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncCounts {
@@ -58,4 +80,29 @@ pub struct SyncCounts {
     pub failed: i64,
     /// Logs that the marketplace put off.
     pub rate_limited: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DeliveryState::{Failed, Pending, Success};
+
+    #[test]
+    fn an_event_is_pending_then_failed_then_success() {
+        let now = Some(Time::from_micros(1));
+        for (due_at, deliveries, state) in [
+            (now, &[][..], Pending),
+            (now, &[Success], Pending),
+            (now, &[Failed], Pending),
+            (None, &[], Success),
+            (None, &[Success, Success], Success),
+            (None, &[Success, Failed], Failed),
+            (None, &[Failed, Success], Failed),
+            (None, &[Failed, Pending], Pending),
+            (None, &[Pending, Success], Pending),
+        ] {
+            let found = event_state(due_at, deliveries.iter().copied());
+            assert_eq!(found, state, "{due_at:?} {deliveries:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod asymmetric;
+mod backoff;
 mod clock;
 mod delivery;
 mod endpoint;
@@ -19,14 +20,14 @@ mod time;
 
 pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
 pub use asymmetric::SigningRoot;
+pub use backoff::Backoff;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};
-pub use endpoint::{Health, RateLimit};
-pub use event::{Event, EventKind, SyncCounts};
+pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health};
+pub use event::{Event, EventKind, SyncCounts, event_state};
 pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};
 pub use log::{
-    Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, backoff, import_result,
-    next_state,
+    Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, import_result, next_state,
 };
 pub use money::{Amount, Currency};
 pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Amount, Currency, Time};
+use crate::{Amount, Backoff, Currency, Time};
 
 /// Where the import of one receipt stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,18 +87,8 @@ pub struct LogState {
 /// A receipt that was refused this often rests.
 pub const MAX_REFUSALS: i64 = 10;
 
-const FIRST_BACKOFF: Duration = Duration::from_secs(5 * 60);
-const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// How soon a log is looked at again whose adapter was out of service.
-const PARKED_FOR: Duration = Duration::from_secs(30);
-
-/// The original's backoff: `min(5 min * 2^(attempt-1), 60 min)`, for attempt 1 and up.
-pub fn backoff(attempt: i64) -> Duration {
-    let doublings = u32::try_from(attempt.max(1) - 1)
-        .unwrap_or(u32::MAX)
-        .min(16);
-    (FIRST_BACKOFF * 2u32.pow(doublings)).min(MAX_BACKOFF)
-}
+const DEFERRED_FOR: Duration = Duration::from_secs(30);
 
 /// What a log becomes by an answer. `before` is its status and attempts so far, `None` for a receipt that is new.
 ///
@@ -131,19 +121,21 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
         },
         Answer::Refused(reason) => {
             let wait = if status_before == LogStatus::Failed {
-                backoff(attempt)
+                Backoff::LOG.after(attempt)
             } else {
                 Duration::ZERO
             };
             retry(LogStatus::Failed, attempt, wait, reason)
         }
         Answer::RateLimited(asked) => {
-            let wait = backoff(attempt).max(asked.unwrap_or_default());
+            let wait = Backoff::LOG.after(attempt).max(asked.unwrap_or_default());
             retry(LogStatus::RateLimited, attempt, wait, "rate_limited".into())
         }
         // A log that was refused or limited before stays so: an outage is no news about the receipt.
-        Answer::Unavailable(reason) => retry(status_before, attempt, backoff(attempt), reason),
-        Answer::Deferred(reason) => retry(status_before, attempts, PARKED_FOR, reason),
+        Answer::Unavailable(reason) => {
+            retry(status_before, attempt, Backoff::LOG.after(attempt), reason)
+        }
+        Answer::Deferred(reason) => retry(status_before, attempts, DEFERRED_FOR, reason),
     }
 }
 
@@ -188,23 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn backoff_doubles_from_five_minutes_to_an_hour() {
-        for (attempt, minutes) in [
-            (-3, 5),
-            (0, 5),
-            (1, 5),
-            (2, 10),
-            (3, 20),
-            (4, 40),
-            (5, 60),
-            (6, 60),
-            (i64::MAX, 60),
-        ] {
-            assert_eq!(backoff(attempt), MINUTE * minutes, "attempt {attempt}");
-        }
-    }
-
-    #[test]
     fn a_first_refusal_is_asked_again_at_once_and_the_next_one_waits() {
         let first = next_state(None, Answer::Refused("no".into()), NOW);
         assert_eq!(
@@ -240,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn parking_burns_no_attempt_and_an_outage_keeps_the_status() {
+    fn deferring_burns_no_attempt_and_an_outage_keeps_the_status() {
         let deferred = next_state(
             Some((LogStatus::RateLimited, 3)),
             Answer::Deferred("out".into()),

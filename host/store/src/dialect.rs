@@ -17,6 +17,7 @@ pub struct Sql {
 /// - `time("$4")`: a time where PostgreSQL cannot infer that it is one.
 /// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
 /// - `keep_endpoints`: let nobody delete the webhook endpoints that a `select` found until the transaction ends.
+/// - `piece!(...)`: a named piece of SQL that several statements share, from `pieces.rs`.
 /// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share
 ///   lock would deadlock with `for update`.
 macro_rules! statements {
@@ -49,6 +50,9 @@ macro_rules! postgres {
     };
     ([$($done:tt)*] keep_endpoints $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " for key share of webhook_endpoints ",] $($rest)*)
+    };
+    ([$($done:tt)*] $piece:ident!($($arguments:tt)*) $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " ", $crate::pieces::$piece!($($arguments)*), " ",] $($rest)*)
     };
     ([$($done:tt)*] $text:literal $($rest:tt)*) => { $crate::dialect::postgres!([$($done)* $text,] $($rest)*) };
 }
@@ -91,6 +95,9 @@ macro_rules! sqlite {
     ([$($done:tt)*] skip_locked $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
     ([$($done:tt)*] lock_rows $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
     ([$($done:tt)*] keep_endpoints $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
+    ([$($done:tt)*] $piece:ident!($($arguments:tt)*) $($rest:tt)*) => {
+        $crate::dialect::sqlite!([$($done)* " ", $crate::pieces::$piece!($($arguments)*), " ",] $($rest)*)
+    };
     ([$($done:tt)*] $text:literal $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)* $text,] $($rest)*) };
 }
 

@@ -7,24 +7,16 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationI
 use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
-    OF_ENDPOINT = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
-            d.created_at, d.updated_at
-        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
-        where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.endpoint_id = $5
+    OF_ENDPOINT = [deliveries_with_events!()
+        "where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.endpoint_id = $5
         order by d.id desc limit $4"];
-    OF_EVENT = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
-            d.created_at, d.updated_at
-        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
-        where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.outbox_id = $5
+    OF_EVENT = [deliveries_with_events!()
+        "where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.outbox_id = $5
         order by d.id desc limit $4"];
-    DEAD = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
-            d.created_at, d.updated_at
-        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
-        where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
-    ONE = ["select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error,
-            d.created_at, d.updated_at
-        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id
-        where d.organization_id = $1 and d.id = $2"];
+    DEAD = [deliveries_with_events!()
+        "where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
+    ONE = [deliveries_with_events!()
+        "where d.organization_id = $1 and d.id = $2"];
     ATTEMPTS = ["select a.delivery_id, a.attempt, a.started_at, a.latency_us, a.http_status, a.error,
             substr(a.response, 1, cast($2 as integer)) as response
         from" rows(r, id uuid) "join callback_attempts a on a.delivery_id = r.id order by a.delivery_id, a.attempt"];

@@ -287,10 +287,6 @@ pub async fn give_back(
 
 /// The stores whose jobs could be claimed now, longest due first: for the sweeper, which rings for them again.
 pub async fn due(conn: &mut Conn, limit: i64, now: Time) -> Result<Vec<StoreId>, StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        store_id: Uuid,
-    }
-    let rows: Vec<Row> = conn.query(DUE).time(now).bind(limit).all().await?;
-    Ok(rows.into_iter().map(|row| StoreId(row.store_id)).collect())
+    let due = conn.query(DUE).time(now).bind(limit).ids().await?;
+    Ok(due.into_iter().map(StoreId).collect())
 }

@@ -27,8 +27,7 @@ statements! {
             created_at time)
         "where true on conflict (store_id, receipt) do nothing returning id"];
     /// The store of a token, with the log of one of its receipts if there is one.
-    LOOK_UP = ["select s.id, s.identity, s.organization_id, s.marketplace, s.external_store_id, s.access_token,
-            s.currency, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
+    LOOK_UP = ["select" store_columns!("s") ", l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from stores s left join sync_logs l on l.store_id = s.id and l.receipt = $2 where s.sync_token = $1"];
     FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from" rows(r, store_id uuid, receipt text)
@@ -83,7 +82,7 @@ pub async fn record(
             .map(|log| (log.store_id, LogStatus::Pending, log.state.status)),
     );
     if !changes.is_empty() {
-        stores::count(conn, &changes, None, now).await?;
+        stores::apply_changes(conn, &changes, None, now).await?;
     }
     if inserted.len() == new.len() {
         return Ok(new
@@ -117,12 +116,8 @@ async fn insert(conn: &mut Conn, new: &[NewLog]) -> Result<HashSet<Uuid>, StoreE
             .time("created_at", log.at);
         state_columns(&mut rows, &log.state, log.plugin_digest.as_deref());
     }
-    #[derive(FromRow)]
-    struct Row {
-        id: Uuid,
-    }
-    let rows: Vec<Row> = conn.query(INSERT).rows(&rows).all().await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    let inserted = conn.query(INSERT).rows(&rows).ids().await?;
+    Ok(inserted.into_iter().collect())
 }
 
 fn state_columns(rows: &mut Rows, state: &LogState, plugin_digest: Option<&str>) {
@@ -282,18 +277,8 @@ pub async fn due(
 
 /// Whether the store has any log that was due at `until`.
 pub async fn has_due(conn: &mut Conn, store: StoreId, until: Time) -> Result<bool, StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        number: i64,
-    }
-    Ok(conn
-        .query(HAS_DUE)
-        .bind(store.0)
-        .time(until)
-        .one::<Row>()
-        .await?
-        .number
-        > 0)
+    let query = conn.query(HAS_DUE).bind(store.0).time(until);
+    Ok(query.number().await? > 0)
 }
 
 /// A due log and what came of asking.
@@ -324,12 +309,8 @@ pub async fn settle(
             .time("updated_at", now);
         state_columns(&mut rows, &settled.state, settled.plugin_digest.as_deref());
     }
-    #[derive(FromRow)]
-    struct Row {
-        id: Uuid,
-    }
-    let written: Vec<Row> = conn.query(SETTLE).rows(&rows).all().await?;
-    let written: HashSet<Uuid> = written.into_iter().map(|row| row.id).collect();
+    let written = conn.query(SETTLE).rows(&rows).ids().await?;
+    let written: HashSet<Uuid> = written.into_iter().collect();
     let moved = logs
         .iter()
         .filter(|settled| written.contains(&settled.log.id.0));
@@ -338,7 +319,7 @@ pub async fn settle(
     if changes.is_empty() {
         changes.push((store, Change::default()));
     }
-    let statuses = stores::count(conn, &changes, Some(now), now).await?;
+    let statuses = stores::apply_changes(conn, &changes, Some(now), now).await?;
     Ok(statuses
         .first()
         .map_or(SyncStatus::Pending, |(_, status)| *status))

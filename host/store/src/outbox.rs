@@ -7,6 +7,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
     DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time,
+    event_state,
 };
 
 use crate::{
@@ -48,7 +49,7 @@ statements! {
         "join webhook_endpoints on webhook_endpoints.id = r.endpoint_id where true" keep_endpoints
         " on conflict (outbox_id, endpoint_id) do nothing"];
     /// With its messages, deliveries and attempts. What another process is removing is left to it.
-    FORGET = ["delete from callback_outbox where id in (select id from callback_outbox
+    PURGE = ["delete from callback_outbox where id in (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];
     COUNT_DUE = ["select count(*) as number from
         (select 1 from callback_outbox where due_at <= $1 limit $2) d"];
@@ -176,6 +177,15 @@ pub struct NewDelivery {
     pub dead: Option<String>,
 }
 
+impl NewDelivery {
+    const fn state(&self) -> DeliveryState {
+        match self.dead {
+            Some(_) => DeliveryState::Failed,
+            None => DeliveryState::Pending,
+        }
+    }
+}
+
 /// An event with everything that fanning out makes of it.
 pub struct FanOut {
     /// The claimed event.
@@ -188,69 +198,38 @@ pub struct FanOut {
     pub again: Option<(Time, String)>,
 }
 
-/// Stores messages and deliveries of those events whose fence still holds; answers how many those are.
+impl FanOut {
+    fn state(&self) -> DeliveryState {
+        let due_at = self.again.as_ref().map(|(at, _)| *at);
+        event_state(due_at, self.deliveries.iter().map(NewDelivery::state))
+    }
+
+    /// What is wrong with the event: why it waits, or why the last of its dead deliveries is dead.
+    fn error(&self) -> Option<&str> {
+        let waits = self.again.as_ref().map(|(_, why)| why.as_str());
+        let mut dead = self.deliveries.iter().filter_map(|new| new.dead.as_deref());
+        waits.or_else(|| dead.next_back())
+    }
+}
+
+/// Stores messages and deliveries of those events whose fence still holds, and returns their number.
 ///
 /// Call it in a transaction of its own.
 pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<usize, StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        id: Uuid,
-    }
-    let mut rows = Rows::new(conn);
-    for FanOut {
-        claimed,
-        deliveries,
-        again,
-        ..
-    } in events
-    {
-        let dead = deliveries
-            .iter()
-            .filter_map(|delivery| delivery.dead.as_deref())
-            .next_back();
-        let state = match dead {
-            _ if again.is_some() || deliveries.iter().any(|delivery| delivery.dead.is_none()) => {
-                DeliveryState::Pending
-            }
-            Some(_) => DeliveryState::Failed,
-            None => DeliveryState::Success,
-        };
-        rows.push()
-            .uuid("id", claimed.event.id.0)
-            .int("fence", claimed.fence)
-            .time("due_at", again.as_ref().map(|(at, _)| *at))
-            .text("status", state.as_str())
-            .text(
-                "last_error",
-                again.as_ref().map(|(_, why)| why.as_str()).or(dead),
-            )
-            .time("at", now);
-    }
-    let ours: Vec<Row> = conn.query(FANNED_OUT).rows(&rows).all().await?;
+    let held = write_states(conn, events, now).await?;
     let ours: Vec<&FanOut> = events
         .iter()
-        .filter(|event| ours.iter().any(|row| row.id == event.claimed.event.id.0))
+        .filter(|event| held.contains(&event.claimed.event.id.0))
         .collect();
     let (mut messages, mut rows, mut new) = (Rows::new(conn), Rows::new(conn), 0);
-    for FanOut {
-        claimed: Claimed { event, .. },
-        messages: theirs,
-        deliveries,
-        ..
-    } in &ours
-    {
-        for message in theirs {
+    for fan_out in &ours {
+        let event = &fan_out.claimed.event;
+        for message in &fan_out.messages {
             push_message(&mut messages, event.id, message);
         }
-        for delivery in deliveries {
-            push_delivery(
-                &mut rows,
-                event.id,
-                &event.organization_id,
-                delivery,
-                now,
-                now,
-            );
+        for delivery in &fan_out.deliveries {
+            let organization = &event.organization_id;
+            push_delivery(&mut rows, event.id, organization, delivery, now, now);
             new += 1;
         }
     }
@@ -258,17 +237,35 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     let skipped = new > 0 && conn.query(INSERT_DELIVERIES).rows(&rows).run().await? < new;
     // What an earlier pass made may be finished already, and an endpoint may be gone: no settling will come then to sum
     // the event up.
-    let mut events = Rows::new(conn);
-    for event in ours
-        .iter()
-        .filter(|event| skipped || event.claimed.attempt > 1)
-    {
-        events.push().uuid("id", event.claimed.event.id.0);
+    let mut unsure = Rows::new(conn);
+    for event in &ours {
+        if skipped || event.claimed.attempt > 1 {
+            unsure.push().uuid("id", event.claimed.event.id.0);
+        }
     }
-    if !events.is_empty() {
-        aggregate(conn, &events).await?;
+    if !unsure.is_empty() {
+        aggregate(conn, &unsure).await?;
     }
     Ok(ours.len())
+}
+
+/// Writes the events' states and returns the ids of those whose fence holds.
+async fn write_states(
+    conn: &mut Conn,
+    events: &[FanOut],
+    now: Time,
+) -> Result<Vec<Uuid>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for fan_out in events {
+        rows.push()
+            .uuid("id", fan_out.claimed.event.id.0)
+            .int("fence", fan_out.claimed.fence)
+            .time("due_at", fan_out.again.as_ref().map(|(at, _)| *at))
+            .text("status", fan_out.state().as_str())
+            .text("last_error", fan_out.error())
+            .time("at", now);
+    }
+    conn.query(FANNED_OUT).rows(&rows).ids().await
 }
 
 fn push_message(rows: &mut Rows, event: EventId, message: &Message) {
@@ -297,18 +294,13 @@ fn push_delivery(
     due_at: Time,
     now: Time,
 ) {
-    let state = if delivery.dead.is_some() {
-        DeliveryState::Failed
-    } else {
-        DeliveryState::Pending
-    };
     rows.push()
         .uuid("id", delivery.id.0)
         .uuid("outbox_id", event.0)
         .uuid("endpoint_id", delivery.endpoint_id.0)
         .text("organization_id", organization.as_str())
         .text("shaper", delivery.shaper.as_str())
-        .text("state", state.as_str())
+        .text("state", delivery.state().as_str())
         .time("due_at", delivery.dead.is_none().then_some(due_at))
         .text("last_error", delivery.dead.as_deref())
         .time("at", now);
@@ -353,22 +345,13 @@ pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(),
     aggregate(conn, &events).await
 }
 
-/// Removes up to `limit` events that were finished before `before`, with all that belongs to them; answers how many.
-pub async fn forget(conn: &mut Conn, before: Time, limit: i64) -> Result<u64, StoreError> {
-    conn.query(FORGET).time(before).bind(limit).run().await
+/// Removes up to `limit` events that were finished before `before`, with all that belongs to them, and returns their
+/// number.
+pub async fn purge(conn: &mut Conn, before: Time, limit: i64) -> Result<u64, StoreError> {
+    conn.query(PURGE).time(before).bind(limit).run().await
 }
 
-/// How many events wait to be fanned out, counting no further than `most`.
-pub async fn count_due(conn: &mut Conn, most: i64, now: Time) -> Result<i64, StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        number: i64,
-    }
-    Ok(conn
-        .query(COUNT_DUE)
-        .time(now)
-        .bind(most)
-        .one::<Row>()
-        .await?
-        .number)
+/// Counts the events that wait to be fanned out, no further than `max`.
+pub async fn count_due(conn: &mut Conn, max: i64, now: Time) -> Result<i64, StoreError> {
+    conn.query(COUNT_DUE).time(now).bind(max).number().await
 }

@@ -16,16 +16,10 @@ use crate::{
 };
 
 statements! {
-    /// A disabled endpoint's dead letters would only die again, and where a shaper refused there is nothing to send.
-    DEAD = ["select d.id, d.outbox_id from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
-        where d.organization_id = $1 and d.state = 'failed' and e.is_active and d.id > $2 and d.created_at >= $3
-            and (d.endpoint_id = $4 or $4 is null)
-            and exists (select 1 from callback_messages m where m.outbox_id = d.outbox_id and m.shaper = d.shaper)
-        order by d.id limit $5"];
-    COUNT_DEAD = ["select count(*) as number from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
-        where d.organization_id = $1 and d.state = 'failed' and e.is_active and d.created_at >= $2
-            and (d.endpoint_id = $3 or $3 is null)
-            and exists (select 1 from callback_messages m where m.outbox_id = d.outbox_id and m.shaper = d.shaper)"];
+    DEAD = ["select d.id, d.outbox_id" dead_letters!() "and d.id > $2 and d.created_at >= $3
+            and (d.endpoint_id = $4 or $4 is null) order by d.id limit $5"];
+    COUNT_DEAD = ["select count(*) as number" dead_letters!() "and d.created_at >= $2
+            and (d.endpoint_id = $3 or $3 is null)"];
     REVIVE = ["update callback_deliveries set state = 'pending', due_at = r.due_at, schedule_base = attempt,
             updated_at = r.at from" rows(r, id uuid, due_at time, at time)
         "where callback_deliveries.id = r.id and state = 'failed' returning callback_deliveries.id"];
@@ -57,11 +51,6 @@ pub struct DeadLetters<'a> {
 }
 
 #[derive(FromRow)]
-struct Count {
-    number: i64,
-}
-
-#[derive(FromRow)]
 struct Pair {
     id: Uuid,
     outbox_id: Uuid,
@@ -73,11 +62,7 @@ pub async fn count_dead(conn: &mut Conn, which: DeadLetters<'_>) -> Result<i64, 
         .query(COUNT_DEAD)
         .bind(which.organization.as_str())
         .time(which.since);
-    Ok(query
-        .bind(which.endpoint.map(|id| id.0))
-        .one::<Count>()
-        .await?
-        .number)
+    query.bind(which.endpoint.map(|id| id.0)).number().await
 }
 
 /// A page of them after `after`, the first made first, with their events.
@@ -110,11 +95,6 @@ pub async fn revive(
     letters: &[(DeliveryId, EventId, Time)],
     now: Time,
 ) -> Result<usize, StoreError> {
-    #[derive(FromRow)]
-    struct Revived {
-        #[allow(dead_code, reason = "rows are counted")]
-        id: Uuid,
-    }
     let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
     for (delivery, event, due_at) in letters {
         events.push().uuid("id", event.0);
@@ -124,7 +104,7 @@ pub async fn revive(
             .time("at", now);
     }
     lock_events(conn, &events).await?;
-    let revived: Vec<Revived> = conn.query(REVIVE).rows(&rows).all().await?;
+    let revived = conn.query(REVIVE).rows(&rows).ids().await?;
     aggregate(conn, &events).await?;
     Ok(revived.len())
 }
@@ -200,7 +180,7 @@ pub async fn count_missed(
         .bind(which.organization.as_str())
         .bind(which.event)
         .time(since);
-    Ok(query.bind(which.endpoint.0).one::<Count>().await?.number)
+    query.bind(which.endpoint.0).number().await
 }
 
 /// A page of them, the oldest first.

@@ -8,7 +8,12 @@ use wharf_domain::{
     StoreName, SyncStatus, SyncToken, Time, sync_status,
 };
 
-use crate::{Conn, EncryptionKey, Sealed, StoreError, dialect::statements, rows::Rows, values::At};
+use crate::{
+    Conn, EncryptionKey, Sealed, StoreError,
+    dialect::{Sql, statements},
+    rows::Rows,
+    values::At,
+};
 
 statements! {
     /// Insert or update, answering the ids of whichever row stands then.
@@ -18,10 +23,8 @@ statements! {
         on conflict (identity) do update set store_name = excluded.store_name, access_token = excluded.access_token,
             currency = excluded.currency, updated_at = excluded.updated_at
         returning id, sync_token"];
-    BY_TOKEN = ["select id, identity, organization_id, marketplace, external_store_id, access_token, currency
-        from stores where sync_token = $1"];
-    BY_ID = ["select id, identity, organization_id, marketplace, external_store_id, access_token, currency
-        from stores where id = $1"];
+    BY_TOKEN = ["select" store_columns!("stores") "from stores where sync_token = $1"];
+    BY_ID = ["select" store_columns!("stores") "from stores where id = $1"];
     REPORT = ["select last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
     /// Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
     LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
@@ -30,7 +33,7 @@ statements! {
             from (select status, created_at, id from sync_logs
                   where store_id = r.id order by created_at desc, id desc limit 20) l) as statuses
         from" rows(r, id uuid)];
-    COUNT = ["update stores set imported_orders = stores.imported_orders + r.imported,
+    APPLY = ["update stores set imported_orders = stores.imported_orders + r.imported,
             rate_limited_count = stores.rate_limited_count + r.rate_limited, sync_status = r.sync_status,
             last_sync_at = coalesce(r.last_sync_at, stores.last_sync_at), updated_at = r.updated_at
         from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, updated_at time)
@@ -94,11 +97,6 @@ impl Store {
     }
 }
 
-/// The key of (organization, marketplace, external id), equal exactly when all three are.
-fn identity(parts: &[&str]) -> String {
-    digest_of(parts)
-}
-
 /// SHA-256, in hex, of texts that are told apart by their lengths.
 pub(crate) fn digest_of(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
@@ -125,7 +123,8 @@ pub async fn register(
         id: Uuid,
         sync_token: Uuid,
     }
-    let identity = identity(&[
+    // The unique key: three names of 255 characters do not fit into a b-tree entry.
+    let identity = digest_of(&[
         new.organization_id.as_str(),
         new.marketplace.as_str(),
         new.external_store_id.as_str(),
@@ -182,22 +181,17 @@ impl TryFrom<StoreRow> for Store {
 
 /// The store with this token.
 pub async fn by_token(conn: &mut Conn, token: SyncToken) -> Result<Option<Store>, StoreError> {
-    conn.query(BY_TOKEN)
-        .bind(token.0)
-        .optional::<StoreRow>()
-        .await?
-        .map(Store::try_from)
-        .transpose()
+    read(conn, BY_TOKEN, token.0).await
 }
 
 /// The store with this id.
 pub async fn by_id(conn: &mut Conn, id: StoreId) -> Result<Option<Store>, StoreError> {
-    conn.query(BY_ID)
-        .bind(id.0)
-        .optional::<StoreRow>()
-        .await?
-        .map(Store::try_from)
-        .transpose()
+    read(conn, BY_ID, id.0).await
+}
+
+async fn read(conn: &mut Conn, statement: Sql, id: Uuid) -> Result<Option<Store>, StoreError> {
+    let row: Option<StoreRow> = conn.query(statement).bind(id).optional().await?;
+    row.map(Store::try_from).transpose()
 }
 
 /// What `GET /stores/sync-status` answers, read from one row.
@@ -261,39 +255,18 @@ fn id_rows(conn: &Conn, stores: impl Iterator<Item = StoreId>) -> Rows {
     rows
 }
 
-/// Adds to the counters and recalculates the status. The stores are locked and their logs written.
-pub(crate) async fn count(
+/// Adds to the counters, recalculates the statuses and returns them. The stores are locked and their logs written.
+pub(crate) async fn apply_changes(
     conn: &mut Conn,
     changes: &[(StoreId, Change)],
     last_sync_at: Option<Time>,
     now: Time,
 ) -> Result<Vec<(StoreId, SyncStatus)>, StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        id: Uuid,
-        statuses: Option<String>,
-    }
-    let ids = id_rows(conn, changes.iter().map(|(store, _)| *store));
-    let recent: Vec<Row> = conn.query(RECENT).rows(&ids).all().await?;
-    let mut statuses = Vec::with_capacity(recent.len());
-    for row in recent {
-        let logs = row
-            .statuses
-            .iter()
-            .flat_map(|list| list.split(','))
-            .map(LogStatus::parse);
-        let logs: Option<Vec<_>> = logs.collect();
-        let logs =
-            logs.ok_or_else(|| StoreError::unreadable("sync_logs.status", "unknown status"))?;
-        statuses.push((StoreId(row.id), sync_status(&logs)));
-    }
+    let statuses = statuses(conn, changes.iter().map(|(store, _)| *store)).await?;
     let mut rows = Rows::new(conn);
     for (store, status) in &statuses {
-        let change = changes
-            .iter()
-            .find(|(id, _)| id == store)
-            .map(|(_, change)| *change)
-            .unwrap_or_default();
+        let change = changes.iter().find(|(id, _)| id == store);
+        let change = change.map(|(_, change)| *change).unwrap_or_default();
         rows.push()
             .uuid("id", store.0)
             .int("imported", change.imported)
@@ -302,8 +275,30 @@ pub(crate) async fn count(
             .time("last_sync_at", last_sync_at)
             .time("updated_at", now);
     }
-    conn.query(COUNT).rows(&rows).run().await?;
+    conn.query(APPLY).rows(&rows).run().await?;
     Ok(statuses)
+}
+
+/// Returns each store's status by the rule over its latest logs.
+async fn statuses(
+    conn: &mut Conn,
+    stores: impl Iterator<Item = StoreId>,
+) -> Result<Vec<(StoreId, SyncStatus)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        statuses: Option<String>,
+    }
+    let ids = id_rows(conn, stores);
+    let recent: Vec<Row> = conn.query(RECENT).rows(&ids).all().await?;
+    let status = |row: Row| {
+        let names = row.statuses.iter().flat_map(|list| list.split(','));
+        let logs: Option<Vec<_>> = names.map(LogStatus::parse).collect();
+        let logs =
+            logs.ok_or_else(|| StoreError::unreadable("sync_logs.status", "unknown status"))?;
+        Ok((StoreId(row.id), sync_status(&logs)))
+    };
+    recent.into_iter().map(status).collect()
 }
 
 /// Where the scheduler's walk over the stores stands.

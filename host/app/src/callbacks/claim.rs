@@ -54,8 +54,7 @@ impl EndpointWalk {
     async fn next_page(&mut self, app: &App) -> Result<(Vec<EndpointQueue>, Walk), StoreError> {
         let mut conn = app.0.ledger.read().await?;
         let now = app.0.clock.now();
-        let page =
-            deliveries::endpoint_queues(&mut conn, self.after, ENDPOINTS_PER_PAGE, now).await?;
+        let page = deliveries::queues(&mut conn, self.after, ENDPOINTS_PER_PAGE, now).await?;
         let is_full = i64::try_from(page.len()).is_ok_and(|found| found >= ENDPOINTS_PER_PAGE);
         let walk = match page.last() {
             Some(last) if is_full => {

@@ -1,10 +1,10 @@
 //! Fanning out: due events become messages and deliveries, a batch of events in one transaction.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use tracing::{Instrument, warn};
-use wharf_domain::{DeliveryId, Time};
+use wharf_domain::{Backoff, DeliveryId, Time};
 use wharf_store::{
     StoreError,
     endpoints::{self, Listening},
@@ -16,9 +16,6 @@ use crate::{App, entropy::new_id, failpoint, trace};
 
 /// Events of a batch that are shaped at a time. A batch must not take all the room that plugins have.
 const MAX_SHAPINGS: usize = 8;
-/// How soon an event is shaped again whose shaper was out of service; doubled up to the longest.
-const FIRST_RESHAPE: Duration = Duration::from_secs(1);
-const MAX_RESHAPE: Duration = Duration::from_secs(60);
 
 /// Fans out a batch of due events. Returns how many there were.
 pub(super) async fn batch(app: &App) -> Result<usize, StoreError> {
@@ -85,7 +82,7 @@ async fn shape_for(app: &App, claimed: Claimed, endpoints: &[&Listening], now: T
             Err(Unshaped::Refused(why)) => Some(why),
             Err(Unshaped::OutOfService(why)) => {
                 warn!(outboxId = %claimed.event.id, shaper, why, "event cannot be shaped now");
-                again = Some((now + reshape_wait(claimed.attempt), why));
+                again = Some((now + Backoff::FAN_OUT.after(claimed.attempt), why));
                 continue;
             }
         };
@@ -103,9 +100,4 @@ async fn shape_for(app: &App, claimed: Claimed, endpoints: &[&Listening], now: T
         deliveries,
         again,
     }
-}
-
-fn reshape_wait(attempt: i64) -> Duration {
-    let doublings = u32::try_from(attempt.clamp(1, 7) - 1).unwrap_or(0);
-    (FIRST_RESHAPE * 2u32.pow(doublings)).min(MAX_RESHAPE)
 }

@@ -2,27 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use wharf_domain::{EndpointId, Health, SendOutcome, Time};
-use wharf_store::{StoreError, Tx, endpoints};
+use wharf_domain::{BatchOutcome, EndpointId, Time, update_health};
+use wharf_store::{
+    StoreError, Tx,
+    endpoints::{self, HealthUpdate},
+};
 
 use super::settle::Report;
 use crate::App;
-
-/// What a batch says of one endpoint.
-#[derive(Default)]
-struct Showing {
-    succeeded: bool,
-    failed: i64,
-    gone: bool,
-    was_failing: bool,
-}
-
-impl Showing {
-    /// An endpoint that does well and did before needs no write.
-    fn is_news(&self) -> bool {
-        self.failed > 0 || self.gone || self.was_failing
-    }
-}
 
 /// Updates the health of the endpoints that a batch tells something new of. Returns those that it disabled, and why.
 pub(super) async fn update(
@@ -31,43 +18,38 @@ pub(super) async fn update(
     reports: &[Report],
     now: Time,
 ) -> Result<Vec<(EndpointId, String)>, StoreError> {
-    let showings = showings(reports);
-    if showings.is_empty() {
+    let outcomes = outcomes(reports);
+    if outcomes.is_empty() {
         return Ok(Vec::new());
     }
     let limit = app.0.settings.callbacks.disable_after;
-    let judge = |id, was: Health| {
-        let showing = &showings[&id];
-        let is = was.after(showing.succeeded, showing.failed, now);
-        let reason = match is.failing_since {
-            _ if showing.gone => Some("the receiver answered 410 Gone".to_owned()),
-            Some(since) if is.is_beyond_hope(limit, now) => Some(format!(
-                "no attempt has succeeded since {since}: {} failed",
-                is.failures
-            )),
-            _ => None,
-        };
-        (is, reason)
-    };
-    endpoints::nurse(tx, showings.keys().copied(), judge, now).await
+    let locked = endpoints::lock_health(tx, outcomes.keys().copied()).await?;
+    let updates = locked.into_iter().filter_map(|(id, was)| {
+        let (health, reason) = update_health(was, outcomes[&id], limit, now);
+        (health != was || reason.is_some()).then(|| HealthUpdate {
+            id,
+            health,
+            disabled: reason.map(|reason| reason.to_string()),
+        })
+    });
+    let updates: Vec<HealthUpdate> = updates.collect();
+    endpoints::save_health(tx, &updates, now).await?;
+    let disabled = |update: HealthUpdate| Some((update.id, update.disabled?));
+    Ok(updates.into_iter().filter_map(disabled).collect())
 }
 
 /// By endpoint, those that are active and whose health may change.
-fn showings(reports: &[Report]) -> BTreeMap<EndpointId, Showing> {
-    let mut showings = BTreeMap::<EndpointId, Showing>::new();
+fn outcomes(reports: &[Report]) -> BTreeMap<EndpointId, BatchOutcome> {
+    let mut outcomes = BTreeMap::<EndpointId, BatchOutcome>::new();
     let active = reports.iter().filter(|r| r.claimed.endpoint_is_active);
     for Report {
         claimed, outcome, ..
     } in active
     {
-        let showing = showings.entry(claimed.endpoint_id).or_default();
-        showing.was_failing |= claimed.endpoint_is_failing;
-        match outcome {
-            SendOutcome::Accepted => showing.succeeded = true,
-            SendOutcome::Failed { .. } | SendOutcome::Hopeless => showing.failed += 1,
-            SendOutcome::Gone => showing.gone = true,
-        }
+        let batch = outcomes.entry(claimed.endpoint_id).or_default();
+        batch.add(*outcome, claimed.endpoint_is_failing);
     }
-    showings.retain(|_, showing| showing.is_news());
-    showings
+    // An endpoint that does well and did before needs no write.
+    outcomes.retain(|_, batch| batch.may_change_health());
+    outcomes
 }

@@ -24,14 +24,14 @@ pub(super) async fn purge(app: &App) -> Result<u64, AppError> {
     let mut purged = 0;
     for _ in 0..MAX_BATCHES {
         let mut conn = app.0.ledger.write().await?;
-        let removed = outbox::forget(&mut conn, before, MAX_BATCH).await?;
+        let removed = outbox::purge(&mut conn, before, MAX_BATCH).await?;
         purged += removed;
         if removed < MAX_BATCH.unsigned_abs() {
             break;
         }
     }
     if purged > 0 {
-        info!(events = purged, "finished events were forgotten");
+        info!(events = purged, "finished events were purged");
     }
     Ok(purged)
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, warn};
+use wharf_domain::Backoff;
 use wharf_queue::{Acquired, Guard};
 use wharf_store::{
     StoreError,
@@ -14,8 +15,6 @@ use crate::{App, failpoint, metrics::Leased, trace};
 
 /// How long a job waits that found its store locked, or the database not available.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-const MAX_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// A job that this worker claimed.
 pub(super) struct Job {
@@ -143,17 +142,11 @@ impl Job {
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "job_failed");
                 let why = error.to_string();
-                self.give_back(GiveBack::Failed(&why), self.retry_wait())
-                    .await;
+                let wait = Backoff::SYNC_JOB.after(self.claimed.attempt);
+                self.give_back(GiveBack::Failed(&why), wait).await;
                 "failed"
             }
         }
-    }
-
-    fn retry_wait(&self) -> Duration {
-        // The clamp keeps the doubling below what a duration holds; the longest wait is reached well before.
-        let doublings = u32::try_from(self.claimed.attempt.clamp(1, 10) - 1).unwrap_or(0);
-        (FIRST_RETRY * 2u32.pow(doublings)).min(MAX_RETRY)
     }
 
     async fn give_back(&self, why: GiveBack<'_>, wait: Duration) {

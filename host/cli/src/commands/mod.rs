@@ -2,7 +2,6 @@
 
 pub(crate) mod dead_letters;
 pub(crate) mod delivery;
-pub(crate) mod fill;
 pub(crate) mod flow;
 pub(crate) mod migrate;
 pub(crate) mod mock_webhook;

@@ -1,15 +1,17 @@
 use std::time::Duration;
 
-use anyhow::Result;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, Time};
+use anyhow::{Context, Result};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, Time, event_state,
+};
 use wharf_store::{
     deliveries::{self, Attempt, Claimed, SettledDelivery},
-    endpoints,
+    endpoints::{self, HealthUpdate},
     outbox::{self, FanOut, Message, NewDelivery},
 };
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, LEASE, NOW, SECOND, number, organization_id, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, SECOND, organization_id, random_v7};
 
 pub(crate) const COMPLETED: EventKind = EventKind::SyncCompleted;
 
@@ -56,7 +58,7 @@ pub(crate) async fn fan_out(ledger: &Fixture, endpoints: &[EndpointId]) -> Resul
         .iter()
         .map(|claimed| fan_out_of(claimed, endpoints))
         .collect();
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let done = outbox::fan_out(&mut tx, &ready, NOW).await?;
     tx.commit().await?;
     Ok(done)
@@ -64,11 +66,11 @@ pub(crate) async fn fan_out(ledger: &Fixture, endpoints: &[EndpointId]) -> Resul
 
 pub(crate) async fn claim(
     ledger: &Fixture,
-    endpoint_queues: &[(EndpointId, i64)],
+    shares: &[(EndpointId, i64)],
     now: Time,
 ) -> Result<Vec<Claimed>> {
-    let mut tx = ledger.store.begin().await?;
-    let claimed = deliveries::claim(&mut tx, endpoint_queues, "w", LEASE, now).await?;
+    let mut tx = ledger.begin().await?;
+    let claimed = deliveries::claim(&mut tx, shares, "w", LEASE, now).await?;
     tx.commit().await?;
     Ok(claimed)
 }
@@ -99,7 +101,7 @@ pub(crate) async fn settle(
     ledger: &Fixture,
     settled: &[SettledDelivery],
 ) -> Result<Vec<DeliveryId>> {
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let held = deliveries::settle(&mut tx, settled, NOW).await?;
     tx.commit().await?;
     Ok(held)
@@ -136,7 +138,7 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
         0,
         "it is fanned out once"
     );
-    let endpoint_queues = deliveries::endpoint_queues(
+    let queues = deliveries::queues(
         &mut ledger.conn().await?,
         EndpointId(uuid::Uuid::nil()),
         10,
@@ -144,20 +146,18 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
     )
     .await?;
     assert!(
-        endpoint_queues
+        queues
             .iter()
-            .all(|endpoint_queue| endpoint_queue.ready > 0
-                && endpoint_queue.organization_id == "org")
+            .all(|queue| queue.ready > 0 && queue.organization_id == "org")
     );
     assert_eq!(
-        endpoint_queues
+        queues
             .iter()
-            .map(|endpoint_queue| endpoint_queue.endpoint_id)
+            .map(|queue| queue.endpoint_id)
             .collect::<Vec<_>>(),
         endpoints
     );
-    let after =
-        deliveries::endpoint_queues(&mut ledger.conn().await?, endpoints[0], 10, NOW).await?;
+    let after = deliveries::queues(&mut ledger.conn().await?, endpoints[0], 10, NOW).await?;
     assert_eq!(after.len(), 1);
 
     let claimed = claim(&ledger, &endpoints.map(|id| (id, 5)), NOW).await?;
@@ -192,8 +192,8 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     endpoints.sort();
     emit(&ledger, "org").await?;
     fan_out(&ledger, &endpoints).await?;
-    let endpoint_queues = endpoints.map(|id| (id, 5));
-    let claimed = claim(&ledger, &endpoint_queues, NOW).await?;
+    let shares = endpoints.map(|id| (id, 5));
+    let claimed = claim(&ledger, &shares, NOW).await?;
     let retry = NOW + SECOND * 60;
     let held = settle(
         &ledger,
@@ -206,9 +206,9 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     assert_eq!(held.len(), 2);
     let pending = "select count(*) from callback_outbox where status = 'pending' and attempt = 1
         and next_retry_at is not null and last_error is not null";
-    assert_eq!(number(&ledger.store, pending).await?, 1);
+    assert_eq!(ledger.number(pending).await?, 1);
 
-    let again = claim(&ledger, &endpoint_queues, retry).await?;
+    let again = claim(&ledger, &shares, retry).await?;
     assert_eq!(again.len(), 1, "only the one that failed");
     assert_eq!(
         (again[0].fence.id, again[0].attempts_before),
@@ -216,11 +216,59 @@ async fn the_event_aggregates_its_deliveries(backend: Backend) -> Result<()> {
     );
     settle(&ledger, &[settled(&again[0], DeliveryState::Failed, None)]).await?;
     let failed = "select count(*) from callback_outbox where status = 'failed' and attempt = 2 and next_retry_at is null";
-    assert_eq!(number(&ledger.store, failed).await?, 1);
+    assert_eq!(ledger.number(failed).await?, 1);
     assert_eq!(
-        number(&ledger.store, "select count(*) from callback_attempts").await?,
+        ledger
+            .number("select count(*) from callback_attempts")
+            .await?,
         3
     );
+    Ok(())
+}
+
+/// The SQL of the sum states the same rule as `wharf_domain::event_state`.
+async fn the_sum_follows_the_rule(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let endpoints = [
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/a")
+            .await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/b")
+            .await?,
+    ];
+    let later = NOW + SECOND * 60;
+    for again in [None, Some((later, "later".to_owned()))] {
+        for first in DeliveryState::ALL {
+            for second in DeliveryState::ALL {
+                let event = emit(&ledger, "org").await?;
+                let mut tx = ledger.begin().await?;
+                let claimed = outbox::claim(&mut tx, LEASE, 1, NOW).await?;
+                let fan_out = FanOut {
+                    again: again.clone(),
+                    ..fan_out_of(&claimed[0], &endpoints)
+                };
+                outbox::fan_out(&mut tx, &[fan_out], NOW).await?;
+                tx.commit().await?;
+                let claimed = claim(&ledger, &endpoints.map(|id| (id, 1)), NOW).await?;
+                let states = claimed.iter().zip([first, second]);
+                let states = states.map(|(claimed, state)| {
+                    let due_at = (state == DeliveryState::Pending).then_some(later);
+                    settled(claimed, state, due_at)
+                });
+                let states: Vec<_> = states.collect();
+                settle(&ledger, &states).await?;
+                let due_at = again.as_ref().map(|(at, _)| *at);
+                let expected = event_state(due_at, [first, second]).as_str();
+                let stored = format!(
+                    "select count(*) from callback_outbox where id = {} and status = '{expected}'",
+                    ledger.sql.id(&event.to_string())
+                );
+                let case = format!("{due_at:?} {first:?} {second:?}");
+                assert_eq!(ledger.number(&stored).await?, 1, "{case}: {expected}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -242,7 +290,9 @@ async fn a_stale_sender_settles_nothing(backend: Backend) -> Result<()> {
             .is_empty()
     );
     assert_eq!(
-        number(&ledger.store, "select count(*) from callback_attempts").await?,
+        ledger
+            .number("select count(*) from callback_attempts")
+            .await?,
         0
     );
     assert!(
@@ -250,7 +300,6 @@ async fn a_stale_sender_settles_nothing(backend: Backend) -> Result<()> {
             .await?
             .is_empty()
     );
-    deliveries::give_back(&mut ledger.conn().await?, &[stale.fence], NOW).await?;
     assert!(
         claim(&ledger, &[(endpoint, 1)], NOW + LEASE)
             .await?
@@ -262,7 +311,7 @@ async fn a_stale_sender_settles_nothing(backend: Backend) -> Result<()> {
         [taken.fence.id]
     );
     let done = "select count(*) from callback_outbox where status = 'success'";
-    assert_eq!(number(&ledger.store, done).await?, 1);
+    assert_eq!(ledger.number(done).await?, 1);
     Ok(())
 }
 
@@ -275,10 +324,10 @@ async fn a_row_put_in_by_hand_is_an_event_like_any_other(backend: Backend) -> Re
     };
     let mut conn = ledger.conn().await?;
     let row = format!("('org', {id}, 'sync.completed', '{{\"receipt\":\"R5\"}}')");
-    conn.run_raw(&format!(
+    let insert = format!(
         "insert into callback_outbox (organization_id, store_id, event, payload) values {row}"
-    ))
-    .await?;
+    );
+    ledger.sql.execute(&insert).await?;
     let far = NOW + Duration::from_secs(86_400 * 365 * 100);
     let claimed = outbox::claim(&mut conn, LEASE, 10, far).await?;
     assert_eq!(claimed[0].event.data, r#"{"receipt":"R5"}"#);
@@ -300,11 +349,9 @@ async fn an_event_that_nobody_wants_is_done(backend: Backend) -> Result<()> {
     emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &[]).await?, 1);
     assert_eq!(
-        number(
-            &ledger.store,
-            "select count(*) from callback_outbox where status = 'success'"
-        )
-        .await?,
+        ledger
+            .number("select count(*) from callback_outbox where status = 'success'")
+            .await?,
         1
     );
     Ok(())
@@ -329,15 +376,22 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
     let mut sorted = shown.clone();
     sorted.sort();
     assert_eq!((shown.len(), &shown), (6, &sorted));
-    let gone = |_, health| (health, Some("gone".to_owned()));
+    let first = listed[0].id;
+    let locked = endpoints::lock_health(&mut conn, [first]).await?;
+    let gone = HealthUpdate {
+        id: first,
+        health: locked[0].1,
+        disabled: Some("gone".to_owned()),
+    };
+    endpoints::save_health(&mut conn, &[gone], NOW).await?;
+    let disabled = endpoints::get(&mut conn, &organization_id("org"), first).await?;
+    let disabled = disabled.context("the endpoint")?;
     assert_eq!(
-        endpoints::nurse(&mut conn, [listed[0].id], gone, NOW).await?,
-        [(listed[0].id, "gone".to_owned())]
+        (disabled.is_active, disabled.disabled_reason.as_deref()),
+        (false, Some("gone"))
     );
     assert!(
-        endpoints::nurse(&mut conn, [listed[0].id], gone, NOW)
-            .await?
-            .is_empty(),
+        endpoints::lock_health(&mut conn, [first]).await?.is_empty(),
         "it is disabled already"
     );
     assert_eq!(
@@ -352,6 +406,7 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
 on_every_backend!(
     an_event_becomes_one_delivery_per_endpoint,
     the_event_aggregates_its_deliveries,
+    the_sum_follows_the_rule,
     a_stale_sender_settles_nothing,
     a_row_put_in_by_hand_is_an_event_like_any_other,
     an_event_that_nobody_wants_is_done,

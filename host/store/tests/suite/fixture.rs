@@ -1,8 +1,8 @@
 //! A migrated, empty ledger for one test, and the things that tests put into it.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tempfile::TempDir;
 use wharf_domain::{
     AccessToken, Amount, Answer, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId,
@@ -17,8 +17,11 @@ pub(crate) const NOW: Time = Time::from_micros(1_790_000_000_000_000);
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
+/// The ledger under test; it derefs to the crate's own.
 pub(crate) struct Fixture {
-    pub(crate) store: Ledger,
+    ledger: Ledger,
+    /// The same database past the ledger.
+    pub(crate) sql: wharf_tests::Ledger,
     url: String,
     _place: Place,
 }
@@ -26,6 +29,13 @@ pub(crate) struct Fixture {
 enum Place {
     Folder { _folder: TempDir },
     Server { _database: Database },
+}
+
+impl Deref for Fixture {
+    type Target = Ledger;
+    fn deref(&self) -> &Ledger {
+        &self.ledger
+    }
 }
 
 impl Fixture {
@@ -46,10 +56,11 @@ impl Fixture {
                 )
             }
         };
-        let store = Ledger::open(&LedgerSettings::new(&url)).await?;
-        store.migrate().await?;
+        let ledger = Ledger::open(&LedgerSettings::new(&url)).await?;
+        ledger.migrate().await?;
         Ok(Self {
-            store,
+            ledger,
+            sql: wharf_tests::Ledger::connect(&url).await?,
             url,
             _place: place,
         })
@@ -60,11 +71,16 @@ impl Fixture {
         &self.url
     }
 
-    pub(crate) async fn conn(&self) -> Result<Conn> {
-        Ok(self.store.write().await?)
+    /// The number that a query answers.
+    pub(crate) async fn number(&self, select: &str) -> Result<i64> {
+        self.sql.number(select).await
     }
 
-    /// Registers a store and answers its ids.
+    pub(crate) async fn conn(&self) -> Result<Conn> {
+        Ok(self.ledger.write().await?)
+    }
+
+    /// Registers a store and returns its ids.
     pub(crate) async fn register(
         &self,
         organization: &str,
@@ -76,7 +92,7 @@ impl Fixture {
 
     /// Stores judged receipts in one transaction.
     pub(crate) async fn record(&self, logs: &[NewLog]) -> Result<Vec<wharf_domain::ImportResult>> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.ledger.begin().await?;
         let results = wharf_store::logs::record(&mut tx, logs, NOW).await?;
         tx.commit().await?;
         Ok(results)
@@ -165,10 +181,4 @@ pub(crate) fn judged(store_id: StoreId, receipt: &str, answer: Answer, at: Time)
         plugin_digest: Some("d1".into()),
         at,
     }
-}
-
-/// A number that a query answers, read with the tool of each database.
-pub(crate) async fn number(store: &Ledger, sql: &str) -> Result<i64> {
-    let mut conn = store.read().await?;
-    conn.number_raw(sql).await.with_context(|| sql.to_owned())
 }

@@ -9,7 +9,7 @@ use wharf_store::{
 };
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, NOW, SECOND, accepted, judged, number};
+use crate::fixture::{Fixture, NOW, SECOND, accepted, judged};
 
 /// Many writers, the same receipts of the same stores in different orders: every receipt counts once, everybody is
 /// told the same, nobody deadlocks.
@@ -55,10 +55,7 @@ async fn imports_count_once_under_contention(backend: Backend) -> Result<()> {
         );
         assert_eq!(report.sync_status, SyncStatus::Partial);
     }
-    assert_eq!(
-        number(&ledger.store, "select count(*) from sync_logs").await?,
-        100
-    );
+    assert_eq!(ledger.number("select count(*) from sync_logs").await?, 100);
     Ok(())
 }
 
@@ -120,12 +117,12 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
         log: due[0].clone(),
         plugin_digest: Some("d2".into()),
     };
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let status = logs::settle(&mut tx, store, &[settled(accepted())], at(20)).await?;
     tx.commit().await?;
     assert_eq!(status, SyncStatus::Partial);
     // The same chunk once more, as after a crash between commit and answer, with another verdict: nothing changes.
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     logs::settle(
         &mut tx,
         store,
@@ -155,10 +152,12 @@ async fn a_retry_time_moved_by_hand_counts(backend: Backend) -> Result<()> {
         Backend::Postgres => "timestamptz '2020-01-01'",
         Backend::Embedded => "0",
     };
-    conn.run_raw(&format!(
-        "update sync_logs set next_retry_at = {past} where receipt = 'RL15'"
-    ))
-    .await?;
+    ledger
+        .sql
+        .execute(&format!(
+            "update sync_logs set next_retry_at = {past} where receipt = 'RL15'"
+        ))
+        .await?;
     let due = logs::due(&mut conn, store, NOW, 10).await?;
     assert_eq!((due[0].status, due[0].attempt), (LogStatus::RateLimited, 1));
     // A log put in by hand with nothing but store and receipt is due since its creation.
@@ -166,10 +165,12 @@ async fn a_retry_time_moved_by_hand_counts(backend: Backend) -> Result<()> {
         Backend::Postgres => format!("'{store}'"),
         Backend::Embedded => format!("x'{}'", store.0.simple()),
     };
-    conn.run_raw(&format!(
-        "insert into sync_logs (store_id, receipt) values ({id}, 'by-hand')"
-    ))
-    .await?;
+    ledger
+        .sql
+        .execute(&format!(
+            "insert into sync_logs (store_id, receipt) values ({id}, 'by-hand')"
+        ))
+        .await?;
     assert_eq!(
         logs::due(
             &mut conn,

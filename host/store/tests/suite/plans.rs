@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use wharf_domain::Time;
-use wharf_store::{Sql, fill, statements};
+use wharf_store::{Sql, statements};
 use wharf_tests::{Backend, on_every_backend};
 
 use crate::fixture::{Fixture, NOW};
@@ -32,13 +32,16 @@ const PLANS: &[(&str, Reads)] = &[
     ("jobs::CLAIM", Index("sync_jobs_due")),
     ("outbox::CLAIM", Index("callback_outbox_due")),
     ("outbox::COUNT_DUE", IndexOnly("callback_outbox_due")),
-    ("outbox::FORGET", Index("callback_outbox_finished")),
+    ("outbox::PURGE", Index("callback_outbox_finished")),
     (
-        "deliveries::ENDPOINT_QUEUES",
+        "deliveries::queue::QUEUES",
         IndexOnly("callback_deliveries_due"),
     ),
-    ("deliveries::CLAIM", Index("callback_deliveries_due")),
-    ("deliveries::COUNT_DUE", Index("callback_deliveries_due")),
+    ("deliveries::claim::CLAIM", Index("callback_deliveries_due")),
+    (
+        "deliveries::queue::COUNT_DUE",
+        Index("callback_deliveries_due"),
+    ),
     ("queues::SYNC", IndexOnly("sync_jobs_due")),
     ("queues::EVENTS", IndexOnly("callback_outbox_due")),
     ("queues::DELIVERIES", IndexOnly("callback_deliveries_due")),
@@ -50,20 +53,18 @@ async fn fill_tables(ledger: &Fixture, backend: Backend) -> Result<()> {
     } else {
         200_000
     };
-    let mut first = None;
     for number in 0..STORES {
-        let (store, _) = ledger.register("fill", &format!("shop-{number}")).await?;
-        first.get_or_insert(store);
+        ledger.register("fill", &format!("shop-{number}")).await?;
     }
-    let mut conn = ledger.conn().await?;
     for from in (1..=logs).step_by(usize::try_from(SET)?) {
-        fill::logs(&mut conn, "fill", from, from + SET - 1, NOW).await?;
+        let statement = finished_logs(backend, from, from + SET - 1);
+        ledger.sql.execute(&statement).await?;
     }
-    fill::finish(&mut conn, "fill").await?;
     for statement in settled_work(backend) {
-        conn.run_raw(&statement).await?;
+        ledger.sql.execute(&statement).await?;
     }
     for table in [
+        "sync_logs",
         "sync_jobs",
         "callback_outbox",
         "callback_deliveries",
@@ -75,9 +76,39 @@ async fn fill_tables(ledger: &Fixture, backend: Backend) -> Result<()> {
         } else {
             "analyze"
         };
-        conn.run_raw(&format!("{vacuum} {table}")).await?;
+        ledger.sql.execute(&format!("{vacuum} {table}")).await?;
     }
     Ok(())
+}
+
+/// Logs of all stores in turns, one a millisecond up to the time of the test: of a hundred, 97 are successes, one is due
+/// and two are due later.
+fn finished_logs(backend: Backend, from: i64, to: i64) -> String {
+    let numbers = format!(
+        "with recursive series (n) as (select {from} union all select n + 1 from series where n < {to}),
+        owners as (select id, row_number() over (order by id) - 1 as turn from stores where organization_id = 'fill')"
+    );
+    let (id, at, later) = match backend {
+        Backend::Postgres => (
+            "cast(lpad(to_hex(n), 32, '0') as uuid)".to_owned(),
+            format!(
+                "timestamptz 'epoch' + ({} + n) * interval '1 millisecond'",
+                NOW.as_micros() / 1_000 - 10_000_000
+            ),
+            "interval '1 day'",
+        ),
+        Backend::Embedded => (
+            "unhex(printf('%032x', n))".to_owned(),
+            format!("({} + n) * 1000", NOW.as_micros() / 1_000 - 10_000_000),
+            "86400000000",
+        ),
+    };
+    format!(
+        "{numbers} insert into sync_logs (id, store_id, receipt, status, attempt, next_retry_at, created_at, updated_at)
+        select {id}, owners.id, 'fill-' || n, case when n % 100 < 97 then 'success' else 'rate_limited' end, 1,
+            case when n % 100 < 97 then null when n % 100 = 97 then {at} else {at} + {later} end, {at}, {at}
+        from series join owners on owners.turn = n % {STORES}"
+    )
 }
 
 /// Jobs, events and deliveries: for each that is due, hundreds that are finished.
@@ -157,15 +188,15 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
         "logs::HAS_DUE" => vec![nobody, late],
         "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
         "stores::RECENT" => vec![ids],
-        "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::FORGET" | "deliveries::COUNT_DUE" => {
+        "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::PURGE" | "deliveries::queue::COUNT_DUE" => {
             vec![late, number]
         }
         "queues::SYNC" | "queues::EVENTS" => vec![late, number],
         "queues::DELIVERIES" => vec![late, number.clone(), number],
         "jobs::CLAIM" => vec![late.clone(), late, "'w'".into(), number],
         "outbox::CLAIM" => vec![late.clone(), late, number],
-        "deliveries::ENDPOINT_QUEUES" => vec![nobody, late, number],
-        "deliveries::CLAIM" => vec![nobody, late.clone(), late, "'w'".into(), number],
+        "deliveries::queue::QUEUES" => vec![nobody, late, number],
+        "deliveries::claim::CLAIM" => vec![nobody, late.clone(), late, "'w'".into(), number],
         _ => anyhow::bail!("no values for {name}"),
     };
     let mut text = text.to_owned();

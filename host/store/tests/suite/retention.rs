@@ -2,7 +2,7 @@ use anyhow::Result;
 use wharf_store::outbox;
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, NOW, SECOND, number};
+use crate::fixture::{Fixture, NOW, SECOND};
 
 async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
@@ -49,20 +49,20 @@ async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backe
          select id, 1, updated_at, 1 from callback_deliveries"
             .into(),
     ] {
-        conn.run_raw(&statement).await?;
+        ledger.sql.execute(&statement).await?;
     }
     assert_eq!(
-        outbox::forget(&mut conn, NOW, 100).await?,
+        outbox::purge(&mut conn, NOW, 100).await?,
         0,
         "none was finished before"
     );
     assert_eq!(
-        outbox::forget(&mut conn, NOW + SECOND, 4).await?,
+        outbox::purge(&mut conn, NOW + SECOND, 4).await?,
         4,
         "a batch at a time"
     );
-    assert_eq!(outbox::forget(&mut conn, NOW + SECOND, 4).await?, 3);
-    assert_eq!(outbox::forget(&mut conn, NOW + SECOND, 4).await?, 0);
+    assert_eq!(outbox::purge(&mut conn, NOW + SECOND, 4).await?, 3);
+    assert_eq!(outbox::purge(&mut conn, NOW + SECOND, 4).await?, 0);
     for table in [
         "callback_outbox",
         "callback_messages",
@@ -70,7 +70,9 @@ async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backe
         "callback_attempts",
     ] {
         assert_eq!(
-            number(&ledger.store, &format!("select count(*) from {table}")).await?,
+            ledger
+                .number(&format!("select count(*) from {table}"))
+                .await?,
             1,
             "{table}"
         );

@@ -4,14 +4,19 @@ use wharf_domain::{Receipt, SyncStatus, SyncToken};
 use wharf_store::{EncryptionKey, logs, stores};
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, key, number, random_v4, register_as};
+use crate::fixture::{Fixture, key, random_v4, register_as};
 
 async fn prepares_every_statement(backend: Backend) {
     let ledger = Fixture::open(backend).await.expect("a ledger");
-    let mut conn = ledger.conn().await.expect("a connection");
     let mut names = Vec::new();
     for (name, sql) in wharf_store::statements() {
-        conn.prepare(sql)
+        let text = match backend {
+            Backend::Postgres => sql.postgres,
+            Backend::Embedded => sql.sqlite,
+        };
+        ledger
+            .sql
+            .prepare(text)
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}\n{sql:?}"));
         names.push(name);
@@ -21,7 +26,7 @@ async fn prepares_every_statement(backend: Backend) {
 
 async fn migrates_twice_and_from_many_processes(backend: Backend) {
     let ledger = Fixture::open(backend).await.expect("a ledger");
-    try_join_all((0..4).map(|_| ledger.store.migrate()))
+    try_join_all((0..4).map(|_| ledger.migrate()))
         .await
         .expect("migrations that are safe to repeat");
 }
@@ -29,7 +34,7 @@ async fn migrates_twice_and_from_many_processes(backend: Backend) {
 async fn registers_once_per_key(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     let registered = try_join_all((0..32).map(|n| {
-        let store = ledger.store.clone();
+        let store = ledger.clone();
         async move {
             register_as(
                 &mut store.write().await?,
@@ -46,10 +51,7 @@ async fn registers_once_per_key(backend: Backend) -> Result<()> {
             .iter()
             .all(|ids| ids.0 == registered[0].0 && ids.1.0 == registered[0].1.0)
     );
-    assert_eq!(
-        number(&ledger.store, "select count(*) from stores").await?,
-        1
-    );
+    assert_eq!(ledger.number("select count(*) from stores").await?, 1);
     // Parts of a key that only look the same when they are joined are different keys.
     let other = ledger.register("or", "gshop").await?;
     assert_ne!(other.0, registered[0].0);

@@ -1,4 +1,4 @@
-//! Looking after endpoints: secrets, pace, circuit, and a second chance for deliveries.
+//! Looking after endpoints: secrets, rate limit, circuit, and a second chance for deliveries.
 
 use anyhow::{Context, Result};
 use wharf_domain::{
@@ -7,7 +7,7 @@ use wharf_domain::{
 use wharf_store::{
     StoreError,
     deliveries::{self, EndpointQueue},
-    endpoints::{self, Endpoint},
+    endpoints::{self, Endpoint, HealthUpdate},
     history::{self, Scope},
     outbox::{self, Extra, Message, NewDelivery},
     resend::{self, DeadLetters, EventCursor, Missed},
@@ -16,7 +16,7 @@ use wharf_tests::{Backend, on_every_backend};
 
 use crate::{
     callbacks::{COMPLETED, claim, emit, fan_out, settle, settled},
-    fixture::{Fixture, NOW, SECOND, key, number, organization_id, random, random_v7},
+    fixture::{Fixture, NOW, SECOND, key, organization_id, random, random_v7},
 };
 
 const URL: &str = "http://127.0.0.1/a";
@@ -33,7 +33,7 @@ async fn change(
     id: EndpointId,
     change: impl FnOnce(&mut Endpoint),
 ) -> Result<()> {
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id)
         .await?
         .context("the endpoint")?;
@@ -51,13 +51,25 @@ async fn change(
     Ok(tx.commit().await?)
 }
 
-async fn endpoint_queue(ledger: &Fixture, now: Time) -> Result<EndpointQueue> {
-    let endpoint_queues =
-        deliveries::endpoint_queues(&mut ledger.conn().await?, EndpointId(NIL), 10, now).await?;
-    endpoint_queues
-        .into_iter()
-        .next()
-        .context("a endpoint_queue")
+async fn queue(ledger: &Fixture, now: Time) -> Result<EndpointQueue> {
+    let queues = deliveries::queues(&mut ledger.conn().await?, EndpointId(NIL), 10, now).await?;
+    queues.into_iter().next().context("a queue")
+}
+
+async fn save_health(
+    ledger: &Fixture,
+    id: EndpointId,
+    change: impl FnOnce(Health) -> Health,
+) -> Result<()> {
+    let mut tx = ledger.begin().await?;
+    let locked = endpoints::lock_health(&mut tx, [id]).await?;
+    let update = HealthUpdate {
+        id,
+        health: change(locked[0].1),
+        disabled: None,
+    };
+    endpoints::save_health(&mut tx, &[update], NOW).await?;
+    Ok(tx.commit().await?)
 }
 
 /// An endpoint with so many deliveries due.
@@ -77,7 +89,7 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
         .endpoint("org", COMPLETED, "http://127.0.0.1/b")
         .await?;
     let new = EndpointSecret::from_random([8; 32]);
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), id)
         .await?
         .context("the endpoint")?;
@@ -113,7 +125,7 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
     assert_eq!(secrets.current().expose(), new.expose());
     assert_eq!(secrets.overlaps(NOW).collect::<Vec<_>>(), [NOW + SECOND]);
 
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let mut endpoint = endpoints::lock(&mut tx, &organization_id("org"), other)
         .await?
         .context("the other")?;
@@ -143,12 +155,12 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-async fn a_pace_holds_for_all_workers(backend: Backend) -> Result<()> {
+async fn a_rate_limit_holds_for_all_workers(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 8).await?;
     change(&ledger, id, |endpoint| endpoint.rate_per_minute = Some(60)).await?;
     assert_eq!(
-        endpoint_queue(&ledger, NOW).await?.ready,
+        queue(&ledger, NOW).await?.ready,
         3,
         "a burst of two seconds and one"
     );
@@ -157,14 +169,14 @@ async fn a_pace_holds_for_all_workers(backend: Backend) -> Result<()> {
         claim(&ledger, &[(id, 8)], NOW).await?.is_empty(),
         "another worker's share is used up as well"
     );
-    assert_eq!(endpoint_queue(&ledger, NOW).await?.ready, 0);
+    assert_eq!(queue(&ledger, NOW).await?.ready, 0);
     assert_eq!(claim(&ledger, &[(id, 8)], NOW + SECOND).await?.len(), 1);
     change(&ledger, id, |endpoint| endpoint.rate_per_minute = None).await?;
     assert_eq!(claim(&ledger, &[(id, 8)], NOW + SECOND).await?.len(), 4);
     Ok(())
 }
 
-async fn an_open_circuit_closes_the_lane(backend: Backend) -> Result<()> {
+async fn an_open_circuit_closes_the_queue(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 1).await?;
     let sick = Health {
@@ -173,19 +185,18 @@ async fn an_open_circuit_closes_the_lane(backend: Backend) -> Result<()> {
         pauses: 2,
         paused_until: Some(NOW + SECOND),
     };
-    assert!(
-        endpoints::nurse(&mut ledger.conn().await?, [id], |_, _| (sick, None), NOW)
-            .await?
-            .is_empty()
-    );
+    save_health(&ledger, id, |_| sick).await?;
     assert_eq!(get(&ledger, id).await?.health, sick);
-    let shut = endpoint_queue(&ledger, NOW).await?;
+    let shut = queue(&ledger, NOW).await?;
     assert_eq!((shut.ready, shut.probing), (0, true));
-    let probing = endpoint_queue(&ledger, NOW + SECOND).await?;
+    let probing = queue(&ledger, NOW + SECOND).await?;
     assert!(probing.ready > 0 && probing.probing);
     assert!(claim(&ledger, &[(id, 1)], NOW + SECOND).await?[0].endpoint_is_failing);
-    let well = |_, health: Health| (health.after(true, 0, NOW), None);
-    endpoints::nurse(&mut ledger.conn().await?, [id], well, NOW).await?;
+    save_health(&ledger, id, |was| {
+        assert_eq!(was, sick);
+        was.after(true, 0, NOW)
+    })
+    .await?;
     assert_eq!(get(&ledger, id).await?.health, Health::default());
     Ok(())
 }
@@ -200,7 +211,7 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
         .collect();
     settle(&ledger, &dead).await?;
     let org = organization_id("org");
-    let mut conn = ledger.store.read().await?;
+    let mut conn = ledger.read().await?;
     let first = history::page(&mut conn, &org, Scope::DeadLetters, None, 2).await?;
     let rest = history::page(&mut conn, &org, Scope::DeadLetters, Some(first[1].id), 2).await?;
     let ids: Vec<_> = first
@@ -268,7 +279,7 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
         .iter()
         .map(|(id, event)| (*id, *event, NOW + SECOND))
         .collect();
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     assert_eq!(resend::revive(&mut tx, &due, NOW).await?, 2);
     assert_eq!(
         resend::revive(&mut tx, &due, NOW).await?,
@@ -277,7 +288,7 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
     );
     tx.commit().await?;
     let pending = "select count(*) from callback_outbox where status = 'pending' and next_retry_at is not null";
-    assert_eq!(number(&ledger.store, pending).await?, 2);
+    assert_eq!(ledger.number(pending).await?, 2);
     assert!(
         claim(&ledger, &[(id, 3)], NOW).await?.is_empty(),
         "not due yet"
@@ -293,7 +304,7 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
     );
     assert_eq!(again[0].body, claimed[0].body);
 
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     let held = &again[0];
     assert!(
         !resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?,
@@ -322,7 +333,7 @@ async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<(
         event: COMPLETED.as_str(),
         endpoint: late,
     };
-    let mut conn = ledger.store.read().await?;
+    let mut conn = ledger.read().await?;
     assert_eq!(resend::count_missed(&mut conn, which, NOW).await?, 1);
     assert_eq!(
         resend::count_missed(&mut conn, which, NOW + SECOND).await?,
@@ -353,16 +364,14 @@ async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<(
         },
         due_at: NOW,
     };
-    let mut tx = ledger.store.begin().await?;
+    let mut tx = ledger.begin().await?;
     outbox::deliver(&mut tx, &[extra()], NOW).await?;
     outbox::deliver(&mut tx, &[extra()], NOW).await?;
     tx.commit().await?;
     assert_eq!(
-        number(
-            &ledger.store,
-            "select count(*) from callback_outbox where status = 'pending'"
-        )
-        .await?,
+        ledger
+            .number("select count(*) from callback_outbox where status = 'pending'")
+            .await?,
         1
     );
     assert_eq!(
@@ -383,26 +392,22 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
     fan_out(&ledger, &[id, other]).await?;
     let claimed = claim(&ledger, &[(id, 1)], NOW).await?;
     for expected in [2, 2, 0] {
-        let mut tx = ledger.store.begin().await?;
+        let mut tx = ledger.begin().await?;
         assert_eq!(resend::delete_some(&mut tx, id, 2).await?, expected);
         tx.commit().await?;
     }
     assert!(endpoints::delete(&mut ledger.conn().await?, &organization_id("org"), id).await?);
     assert!(!endpoints::delete(&mut ledger.conn().await?, &organization_id("org"), id).await?);
     assert_eq!(
-        number(
-            &ledger.store,
-            "select count(*) from callback_outbox where status = 'success'"
-        )
-        .await?,
+        ledger
+            .number("select count(*) from callback_outbox where status = 'success'")
+            .await?,
         3
     );
     assert_eq!(
-        number(
-            &ledger.store,
-            "select count(*) from callback_outbox where status = 'pending'"
-        )
-        .await?,
+        ledger
+            .number("select count(*) from callback_outbox where status = 'pending'")
+            .await?,
         1
     );
     let late = settle(
@@ -418,19 +423,15 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
     emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &[id]).await?, 1);
     assert_eq!(
-        number(
-            &ledger.store,
-            "select count(*) from callback_outbox where status = 'success'"
-        )
-        .await?,
+        ledger
+            .number("select count(*) from callback_outbox where status = 'success'")
+            .await?,
         4
     );
     assert_eq!(
-        number(
-            &ledger.store,
-            "select count(*) from callback_outbox where status = 'pending'"
-        )
-        .await?,
+        ledger
+            .number("select count(*) from callback_outbox where status = 'pending'")
+            .await?,
         2
     );
     Ok(())
@@ -438,8 +439,8 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
 
 on_every_backend!(
     an_endpoint_moves_with_its_secrets,
-    a_pace_holds_for_all_workers,
-    an_open_circuit_closes_the_lane,
+    a_rate_limit_holds_for_all_workers,
+    an_open_circuit_closes_the_queue,
     dead_letters_are_listed_in_pages_and_redriven,
     a_missed_event_is_delivered_late_and_once,
     a_deleted_endpoint_leaves_no_event_behind,

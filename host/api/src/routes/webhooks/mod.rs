@@ -80,7 +80,7 @@ impl From<Endpoint> for Webhook {
             },
             created_at: endpoint.created_at.to_string(),
             updated_at: endpoint.updated_at.to_string(),
-            secret: endpoint.secret,
+            secret: None,
         }
     }
 }
@@ -131,7 +131,11 @@ pub(super) async fn register(
     State(app): State<App>,
     JsonBody(request): JsonBody<RegisterWebhook>,
 ) -> Result<Json<Webhook>, ApiError> {
-    Ok(Json(app.register_webhook(request.into()).await?.into()))
+    let registered = app.register_webhook(request.into()).await?;
+    Ok(Json(Webhook {
+        secret: registered.secret,
+        ..registered.endpoint.into()
+    }))
 }
 
 request! {

@@ -1,4 +1,4 @@
-//! Events and deliveries: emit, fan out, claim, tick, renew, settle, give back, by live and by stale workers.
+//! Events and deliveries: emit, fan out, claim, tick, renew, settle, by live and by stale workers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use wharf_store::{
 use wharf_tests::Backend;
 
 use super::run_cases;
-use crate::fixture::{Fixture, LEASE, NOW, SECOND, number, organization_id, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, organization_id, random_v7};
 
 const KIND: EventKind = EventKind::SyncCompleted;
 const RETRY: Duration = Duration::from_secs(60);
@@ -29,7 +29,6 @@ enum Step {
     Tick(u64),
     Renew(usize),
     Settle(usize, DeliveryState),
-    GiveBack(usize),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -46,7 +45,6 @@ fn steps() -> impl Strategy<Value = Step> {
         prop_oneof![Just(1), Just(10), Just(30), Just(61)].prop_map(Step::Tick),
         any::<usize>().prop_map(Step::Renew),
         (any::<usize>(), states).prop_map(|(claim, state)| Step::Settle(claim, state)),
-        any::<usize>().prop_map(Step::GiveBack),
     ]
 }
 
@@ -58,8 +56,8 @@ struct Delivery {
     attempt: i64,
     due_at: Option<Time>,
     fence: i64,
-    /// Claimed, and neither settled nor given back since.
-    in_hand: bool,
+    /// Claimed and not settled since.
+    in_flight: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -116,11 +114,11 @@ impl Model {
     fn claimed(
         &mut self,
         claimed: Vec<deliveries::Claimed>,
-        endpoint_queues: &[(EndpointId, i64)],
+        shares: &[(EndpointId, i64)],
         now: Time,
     ) -> Result<()> {
         let mut expected = Vec::new();
-        for (endpoint, take) in endpoint_queues {
+        for (endpoint, take) in shares {
             let mut due: Vec<_> = self
                 .deliveries
                 .iter()
@@ -143,7 +141,7 @@ impl Model {
                 .deliveries
                 .get_mut(&claim.fence.id)
                 .context("an unknown delivery")?;
-            (delivery.fence, delivery.due_at, delivery.in_hand) =
+            (delivery.fence, delivery.due_at, delivery.in_flight) =
                 (delivery.fence + 1, Some(now + LEASE), true);
             ensure!(
                 claim.fence.number == delivery.fence,
@@ -161,7 +159,7 @@ impl Model {
     /// The delivery of a claim, if the claim still holds it.
     fn held(&mut self, claim: &deliveries::Claimed) -> Option<&mut Delivery> {
         let delivery = self.deliveries.get_mut(&claim.fence.id)?;
-        (delivery.fence == claim.fence.number && delivery.in_hand).then_some(delivery)
+        (delivery.fence == claim.fence.number && delivery.in_flight).then_some(delivery)
     }
 
     /// How many events stand at each status.
@@ -246,11 +244,11 @@ impl Scene<'_> {
             }
             Step::FanOut(choice) => self.fan_out(choice).await?,
             Step::Claim(first, second) => {
-                let endpoint_queues = [(self.endpoints[0], first), (self.endpoints[1], second)];
-                let mut tx = ledger.store.begin().await?;
-                let claimed = deliveries::claim(&mut tx, &endpoint_queues, "w", LEASE, now).await?;
+                let shares = [(self.endpoints[0], first), (self.endpoints[1], second)];
+                let mut tx = ledger.begin().await?;
+                let claimed = deliveries::claim(&mut tx, &shares, "w", LEASE, now).await?;
                 tx.commit().await?;
-                self.model.claimed(claimed, &endpoint_queues, now)?;
+                self.model.claimed(claimed, &shares, now)?;
             }
             Step::Tick(seconds) => self.now = now + Duration::from_secs(seconds),
             Step::Renew(choice) => {
@@ -269,16 +267,6 @@ impl Scene<'_> {
                     .for_each(|delivery| delivery.due_at = Some(now + LEASE));
             }
             Step::Settle(choice, state) => self.settle(choice, state).await?,
-            Step::GiveBack(choice) => {
-                let Some(claim) = chosen(&self.model.claims, choice) else {
-                    return Ok(());
-                };
-                deliveries::give_back(&mut ledger.conn().await?, &[claim.fence], now + SECOND)
-                    .await?;
-                let held = self.model.held(&claim);
-                held.into_iter()
-                    .for_each(|d| (d.due_at, d.in_hand) = (Some(now + SECOND), false));
-            }
         }
         Ok(())
     }
@@ -288,7 +276,7 @@ impl Scene<'_> {
             return Ok(());
         };
         let ready = fan_out_of(&claimed, &self.endpoints);
-        let mut tx = self.ledger.store.begin().await?;
+        let mut tx = self.ledger.begin().await?;
         let done = outbox::fan_out(&mut tx, std::slice::from_ref(&ready), self.now).await?;
         tx.commit().await?;
         let event = self
@@ -308,7 +296,7 @@ impl Scene<'_> {
                     attempt: 0,
                     due_at: Some(self.now),
                     fence: 0,
-                    in_hand: false,
+                    in_flight: false,
                 };
                 self.model.deliveries.insert(new.id, delivery);
             }
@@ -318,7 +306,7 @@ impl Scene<'_> {
 
     async fn settle(&mut self, choice: usize, state: DeliveryState) -> Result<()> {
         // A live worker settles each claim once; a stale one may try at any time.
-        let in_hand = |model: &mut Model, claim: &deliveries::Claimed| {
+        let in_flight = |model: &mut Model, claim: &deliveries::Claimed| {
             let newest = model
                 .deliveries
                 .get(&claim.fence.id)
@@ -328,7 +316,7 @@ impl Scene<'_> {
         let Some(claim) = chosen(&self.model.claims, choice) else {
             return Ok(());
         };
-        if !in_hand(&mut self.model, &claim) {
+        if !in_flight(&mut self.model, &claim) {
             return Ok(());
         }
         let due_at = (state == DeliveryState::Pending).then_some(self.now + RETRY);
@@ -346,7 +334,7 @@ impl Scene<'_> {
                 response: None,
             },
         };
-        let mut tx = self.ledger.store.begin().await?;
+        let mut tx = self.ledger.begin().await?;
         let kept = deliveries::settle(&mut tx, &[settled], self.now).await?;
         tx.commit().await?;
         let held = self.model.held(&claim);
@@ -355,7 +343,7 @@ impl Scene<'_> {
             "{kept:?} of {held:?}"
         );
         if let Some(delivery) = held {
-            (delivery.state, delivery.due_at, delivery.in_hand) = (state, due_at, false);
+            (delivery.state, delivery.due_at, delivery.in_flight) = (state, due_at, false);
             delivery.attempt += 1;
             self.model.attempts += 1;
         }
@@ -368,13 +356,16 @@ impl Scene<'_> {
             .zip(self.model.statuses())
         {
             let sql = format!("select count(*) from callback_outbox where status = '{status}'");
-            let stored = number(&self.ledger.store, &sql).await?;
+            let stored = self.ledger.number(&sql).await?;
             ensure!(
                 stored == expected,
                 "{stored} events are {status} instead of {expected}"
             );
         }
-        let stored = number(&self.ledger.store, "select count(*) from callback_attempts").await?;
+        let stored = self
+            .ledger
+            .number("select count(*) from callback_attempts")
+            .await?;
         ensure!(
             stored == self.model.attempts,
             "{stored} attempts instead of {}",
@@ -403,11 +394,7 @@ pub(super) async fn deliveries_follow_the_model(backend: Backend) -> Result<()> 
         ledger.endpoint("org", KIND, "http://127.0.0.1/b").await?,
     ];
     run_cases(steps(), async |steps| {
-        ledger
-            .conn()
-            .await?
-            .run_raw("delete from callback_outbox")
-            .await?;
+        ledger.sql.execute("delete from callback_outbox").await?;
         let mut scene = Scene {
             ledger: &ledger,
             store,

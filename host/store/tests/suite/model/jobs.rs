@@ -218,7 +218,7 @@ async fn apply(
                 failed: 2,
                 rate_limited: 1,
             };
-            let mut tx = ledger.store.begin().await?;
+            let mut tx = ledger.begin().await?;
             let sums = agree(
                 job.is_some(),
                 jobs::hold(&mut tx, fence, chunk, *now + LEASE, *now).await,
@@ -279,11 +279,7 @@ pub(super) async fn jobs_follow_the_model(backend: Backend) -> Result<()> {
         stores.push(ledger.register("org", &format!("shop-{number}")).await?.0);
     }
     run_cases(steps(), async |steps| {
-        ledger
-            .conn()
-            .await?
-            .run_raw("delete from sync_jobs")
-            .await?;
+        ledger.sql.execute("delete from sync_jobs").await?;
         let (mut model, mut now) = (Model::default(), NOW);
         for step in steps {
             apply(&ledger, &mut model, &stores, step, &mut now)

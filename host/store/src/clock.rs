@@ -1,0 +1,87 @@
+//! The clock of the fleet: the database server's, as this process sees it.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use wharf_domain::{Clock, SystemClock, Time};
+
+use crate::{Backend, Conn, Ledger, StoreError, dialect::Sql, values::At};
+
+/// Machines' clocks drift apart by a few milliseconds a minute at worst, which leases of seconds do not notice.
+const SET_CLOCK_EVERY: Duration = Duration::from_secs(60);
+
+impl Ledger {
+    /// The clock that leases and due times are kept by: the database server's, as this process sees it, so that
+    /// processes whose own clocks disagree still agree. SQLite is on this machine and uses its clock.
+    ///
+    /// Call it inside a tokio runtime: the clock is set anew every minute, for as long as somebody holds it.
+    pub async fn clock(&self) -> Result<Arc<dyn Clock>, StoreError> {
+        if self.backend() == Backend::Sqlite {
+            return Ok(Arc::new(SystemClock));
+        }
+        let clock = Arc::new(ServerClock {
+            ahead_micros: AtomicI64::new(self.ahead_micros().await?),
+        });
+        let (ledger, watched) = (self.clone(), Arc::downgrade(&clock));
+        tokio::spawn(keep_set(ledger, watched));
+        Ok(clock)
+    }
+
+    /// Measures how far the server's clock is ahead of ours.
+    async fn ahead_micros(&self) -> Result<i64, StoreError> {
+        let mut conn = self.read().await?;
+        let (mut ahead, mut quickest) = (0, Duration::MAX);
+        // The quickest of three answers: the error is at most half of what it took.
+        for _ in 0..3 {
+            let before = SystemClock.now();
+            let there = conn.server_time().await?;
+            let took = SystemClock.now().since(before);
+            if took < quickest {
+                quickest = took;
+                ahead = there.as_micros() - (before + took / 2).as_micros();
+            }
+        }
+        Ok(ahead)
+    }
+}
+
+/// The machine's clock, moved by how far the database server's was ahead when we last asked.
+struct ServerClock {
+    ahead_micros: AtomicI64,
+}
+
+impl Clock for ServerClock {
+    fn now(&self) -> Time {
+        Time::from_micros(SystemClock.now().as_micros() + self.ahead_micros.load(Ordering::Relaxed))
+    }
+}
+
+/// Sets the clock anew every minute until nobody holds it.
+async fn keep_set(ledger: Ledger, watched: Weak<ServerClock>) {
+    loop {
+        tokio::time::sleep(SET_CLOCK_EVERY).await;
+        let Some(clock) = watched.upgrade() else {
+            return;
+        };
+        // A server that does not answer now is asked again; the clock goes on meanwhile.
+        if let Ok(ahead) = ledger.ahead_micros().await {
+            clock.ahead_micros.store(ahead, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Conn {
+    async fn server_time(&mut self) -> Result<Time, StoreError> {
+        const NOW: Sql = Sql {
+            postgres: "select clock_timestamp() as at",
+            sqlite: "select cast(unixepoch('subsec') * 1000000 as integer) as at",
+        };
+        let (At(now),) = self.query(NOW).one().await?;
+        Ok(now)
+    }
+}

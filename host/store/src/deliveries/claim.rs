@@ -1,0 +1,216 @@
+//! Claiming deliveries: fence + 1 and a lease, within the endpoints' rate limits.
+
+use std::time::Duration;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{DeliveryId, EndpointId, EventId, RateLimit, Secrets, StoreId, Time};
+
+use super::{Fence, queue::allowed};
+use crate::{
+    Conn, EncryptionKey, Sealed, StoreError,
+    dialect::statements,
+    endpoints::SealedSecrets,
+    rows::Rows,
+    values::{At, JsonText},
+};
+
+statements! {
+    /// Endpoints with a rate limit are held while their deliveries are claimed, so that all workers together keep to it.
+    LOCK_RATE_LIMITED = ["select id, rate_per_minute, paced_until from webhook_endpoints
+        where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    SAVE_RATE_LIMITED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
+        "where webhook_endpoints.id = r.id"];
+    CLAIM = ["update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
+        where id in (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
+            order by due_at, id limit $5" skip_locked ")
+        returning id"];
+    LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
+            o.store_id, o.created_at, o.traceparent, m.content_type, m.headers, m.body, e.target_url, e.is_active,
+            e.failures, e.secret, e.retired_secrets, e.identity, e.signs_v1a
+        from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
+        join callback_outbox o on o.id = d.outbox_id
+        join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
+        join webhook_endpoints e on e.id = d.endpoint_id"];
+}
+
+/// A claimed delivery with everything that sending needs.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// What settling must name.
+    pub fence: Fence,
+    /// How often it was sent before.
+    pub attempts_before: i64,
+    /// How many of these the retry schedule does not count, because somebody asked for the delivery once more.
+    pub schedule_base: i64,
+    /// The event, which receivers drop duplicates by.
+    pub event_id: EventId,
+    /// What happened.
+    pub event: String,
+    /// When it happened.
+    pub happened_at: Time,
+    /// The W3C traceparent of its cause.
+    pub traceparent: Option<String>,
+    /// About which store.
+    pub store_id: StoreId,
+    /// Whose event it is.
+    pub organization_id: String,
+    /// Where to.
+    pub endpoint_id: EndpointId,
+    /// Its URL.
+    pub target_url: String,
+    /// Whether the endpoint still wants anything.
+    pub endpoint_is_active: bool,
+    /// Whether its last attempts failed.
+    pub endpoint_is_failing: bool,
+    /// The content type of the body.
+    pub content_type: String,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// The bytes to send.
+    pub body: Vec<u8>,
+    identity: String,
+    asymmetric: bool,
+    secret: Sealed,
+    retired_secrets: Option<Sealed>,
+}
+
+impl Claimed {
+    /// The secrets to sign with.
+    pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
+        SealedSecrets {
+            endpoint_id: self.endpoint_id,
+            identity: &self.identity,
+            current: &self.secret,
+            retired: self.retired_secrets.as_ref(),
+            asymmetric: self.asymmetric,
+        }
+        .open(key)
+    }
+}
+
+/// An endpoint with a rate limit, held.
+#[derive(FromRow)]
+struct RateLimited {
+    id: Uuid,
+    rate_per_minute: i64,
+    paced_until: Option<At>,
+}
+
+impl RateLimited {
+    fn allowed(&self, now: Time) -> i64 {
+        allowed(self.rate_per_minute, self.paced_until, now)
+    }
+
+    fn used_until(&self, taken: usize, now: Time) -> Time {
+        let taken = i64::try_from(taken).unwrap_or(i64::MAX);
+        let limit = RateLimit::per_minute(self.rate_per_minute);
+        limit.after(self.paced_until.map(|at| at.0), taken, now)
+    }
+}
+
+/// Claims for `worker`, until `now + lease`, due deliveries of each endpoint: as many as its share says, or fewer where its
+/// rate limit is used up.
+///
+/// Call it in a transaction of its own.
+pub async fn claim(
+    conn: &mut Conn,
+    shares: &[(EndpointId, i64)],
+    worker: &str,
+    lease: Duration,
+    now: Time,
+) -> Result<Vec<Claimed>, StoreError> {
+    let rate_limited = lock_rate_limited(conn, shares).await?;
+    let (mut claimed, mut used) = (Rows::new(conn), Rows::new(conn));
+    for (endpoint, share) in shares {
+        let limit = rate_limited.iter().find(|row| row.id == endpoint.0);
+        let take = limit.map_or(*share, |limit| limit.allowed(now).min(*share));
+        let query = conn.query(CLAIM).bind(endpoint.0).time(now);
+        let query = query.time(now + lease).bind(worker).bind(take);
+        let ids = query.ids().await?;
+        if let Some(limit) = limit {
+            let until = limit.used_until(ids.len(), now);
+            used.push().uuid("id", limit.id).time("until", until);
+        }
+        for id in ids {
+            claimed.push().uuid("id", id);
+        }
+    }
+    if !used.is_empty() {
+        conn.query(SAVE_RATE_LIMITED).rows(&used).run().await?;
+    }
+    load(conn, &claimed).await
+}
+
+async fn lock_rate_limited(
+    conn: &mut Conn,
+    shares: &[(EndpointId, i64)],
+) -> Result<Vec<RateLimited>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for (endpoint, _) in shares {
+        rows.push().uuid("id", endpoint.0);
+    }
+    conn.query(LOCK_RATE_LIMITED).rows(&rows).all().await
+}
+
+#[derive(FromRow)]
+struct LoadedRow {
+    id: Uuid,
+    fence: i64,
+    attempt: i64,
+    schedule_base: i64,
+    outbox_id: Uuid,
+    endpoint_id: Uuid,
+    organization_id: String,
+    event: String,
+    store_id: Uuid,
+    created_at: At,
+    traceparent: Option<String>,
+    content_type: String,
+    headers: JsonText,
+    body: Vec<u8>,
+    target_url: String,
+    is_active: bool,
+    failures: i64,
+    secret: Vec<u8>,
+    retired_secrets: Option<Vec<u8>>,
+    identity: String,
+    signs_v1a: bool,
+}
+
+impl TryFrom<LoadedRow> for Claimed {
+    type Error = StoreError;
+    fn try_from(row: LoadedRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            fence: Fence {
+                id: DeliveryId(row.id),
+                number: row.fence,
+            },
+            attempts_before: row.attempt,
+            schedule_base: row.schedule_base,
+            event_id: EventId(row.outbox_id),
+            event: row.event,
+            happened_at: row.created_at.0,
+            traceparent: row.traceparent,
+            store_id: StoreId(row.store_id),
+            organization_id: row.organization_id,
+            endpoint_id: EndpointId(row.endpoint_id),
+            target_url: row.target_url,
+            endpoint_is_active: row.is_active,
+            endpoint_is_failing: row.failures > 0,
+            content_type: row.content_type,
+            headers: serde_json::from_str(&row.headers.0)
+                .map_err(|why| StoreError::unreadable("callback_messages.headers", why))?,
+            body: row.body,
+            identity: row.identity,
+            asymmetric: row.signs_v1a,
+            secret: Sealed(row.secret),
+            retired_secrets: row.retired_secrets.map(Sealed),
+        })
+    }
+}
+
+async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreError> {
+    let rows: Vec<LoadedRow> = conn.query(LOAD).rows(claimed).all().await?;
+    rows.into_iter().map(Claimed::try_from).collect()
+}

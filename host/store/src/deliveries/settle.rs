@@ -1,0 +1,143 @@
+//! Settling deliveries: attempts, new states and the events' sums, in one transaction behind the fence.
+
+use std::time::Duration;
+
+use wharf_domain::{DeliveryId, DeliveryState, EventId, Time};
+
+use super::Fence;
+use crate::{Conn, StoreError, dialect::statements, rows::Rows};
+
+statements! {
+    /// Two workers that settle deliveries of one event wait for each other here, so that the later one counts both.
+    LOCK_EVENTS = ["select id from callback_outbox where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    SETTLE = ["update callback_deliveries set state = r.state, attempt = r.attempt, due_at = r.due_at, claimed_by = null,
+            last_error = r.last_error, updated_at = r.at
+        from" rows(r, id uuid, fence int, state text, attempt int, due_at time, last_error text, at time)
+        "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
+            and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+    ATTEMPTS = ["insert into callback_attempts (delivery_id, attempt, started_at, latency_us, http_status, error, response)
+        select delivery_id, attempt, started_at, latency_us, http_status, error, response
+        from" rows(r, delivery_id uuid, attempt int, started_at time, latency_us int, http_status int, error text,
+            response text)
+        "where true on conflict (delivery_id, attempt) do nothing"];
+    AGGREGATE = ["update callback_outbox set
+            status = " event_state!("callback_outbox.due_at", "a.pending", "a.failed") ",
+            attempt = a.attempt, next_retry_at = a.next_retry_at, updated_at = a.updated_at,
+            last_error = case when callback_outbox.due_at is null then a.last_error
+                else coalesce(a.last_error, callback_outbox.last_error) end
+        from (select d.outbox_id, sum(case when d.state = 'pending' then 1 else 0 end) as pending,
+                sum(case when d.state = 'failed' then 1 else 0 end) as failed, max(d.attempt) as attempt,
+                min(d.due_at) as next_retry_at, max(d.last_error) as last_error, max(d.updated_at) as updated_at
+            from callback_deliveries d where d.outbox_id in (select id from" rows(r, id uuid) ")
+            group by d.outbox_id) a
+        where callback_outbox.id = a.outbox_id"];
+    /// An event without deliveries is in no group of the statement above; by the same rule it is a success.
+    UNWANTED = ["update callback_outbox set status = 'success', next_retry_at = null
+        where status = 'pending' and due_at is null and id in (select id from" rows(r, id uuid) ")
+            and not exists (select 1 from callback_deliveries d where d.outbox_id = callback_outbox.id)"];
+}
+
+/// What one attempt did, for the attempts log.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it was sent.
+    pub started_at: Time,
+    /// How long the answer took.
+    pub latency: Duration,
+    /// The answer's status; `None` when none came.
+    pub http_status: Option<u16>,
+    /// What went wrong, for people.
+    pub error: Option<String>,
+    /// The first bytes of the answer.
+    pub response: Option<String>,
+}
+
+/// A delivery after an attempt.
+#[derive(Clone, Debug)]
+pub struct SettledDelivery {
+    /// The claim.
+    pub fence: Fence,
+    /// The event.
+    pub event_id: EventId,
+    /// How often it was sent, this time included.
+    pub attempt_number: i64,
+    /// Where it stands now.
+    pub state: DeliveryState,
+    /// When to send again, exactly when it is pending.
+    pub due_at: Option<Time>,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// Writes attempts, new states and the events' sums where the fence still holds, and returns the deliveries that it holds
+/// for; of the others nothing is written.
+///
+/// Call it in a transaction of its own.
+pub async fn settle(
+    conn: &mut Conn,
+    settled: &[SettledDelivery],
+    now: Time,
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let mut events = Rows::new(conn);
+    for one in settled {
+        events.push().uuid("id", one.event_id.0);
+    }
+    // Events before deliveries: every transaction locks in this order, so that two never wait for each other.
+    lock_events(conn, &events).await?;
+    let held = write_states(conn, settled, now).await?;
+    let still_held = settled.iter().filter(|one| held.contains(&one.fence.id));
+    write_attempts(conn, still_held).await?;
+    conn.query(AGGREGATE).rows(&events).run().await?;
+    Ok(held)
+}
+
+async fn write_states(
+    conn: &mut Conn,
+    settled: &[SettledDelivery],
+    now: Time,
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for one in settled {
+        rows.push()
+            .uuid("id", one.fence.id.0)
+            .int("fence", one.fence.number)
+            .text("state", one.state.as_str())
+            .int("attempt", one.attempt_number)
+            .time("due_at", one.due_at)
+            .text("last_error", one.attempt.error.as_deref())
+            .time("at", now);
+    }
+    let held = conn.query(SETTLE).rows(&rows).ids().await?;
+    Ok(held.into_iter().map(DeliveryId).collect())
+}
+
+async fn write_attempts(
+    conn: &mut Conn,
+    settled: impl Iterator<Item = &SettledDelivery>,
+) -> Result<(), StoreError> {
+    let mut rows = Rows::new(conn);
+    for one in settled {
+        let latency_us = i64::try_from(one.attempt.latency.as_micros()).unwrap_or(i64::MAX);
+        rows.push()
+            .uuid("delivery_id", one.fence.id.0)
+            .int("attempt", one.attempt_number)
+            .time("started_at", one.attempt.started_at)
+            .int("latency_us", latency_us)
+            .int("http_status", one.attempt.http_status.map(i64::from))
+            .text("error", one.attempt.error.as_deref())
+            .text("response", one.attempt.response.as_deref());
+    }
+    conn.query(ATTEMPTS).rows(&rows).run().await.map(drop)
+}
+
+/// Holds events until the transaction ends. Whoever changes deliveries of an event does this first, and [`aggregate`]
+/// last.
+pub(crate) async fn lock_events(conn: &mut Conn, events: &Rows) -> Result<(), StoreError> {
+    conn.query(LOCK_EVENTS).rows(events).run().await.map(drop)
+}
+
+/// Brings the rows of events up to date with their deliveries. One that has none left is done.
+pub(crate) async fn aggregate(conn: &mut Conn, events: &Rows) -> Result<(), StoreError> {
+    conn.query(AGGREGATE).rows(events).run().await?;
+    conn.query(UNWANTED).rows(events).run().await.map(drop)
+}

@@ -1,0 +1,99 @@
+//! The health of endpoints: locked, decided about in `wharf-domain`, saved.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{EndpointId, Health, Time};
+
+use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
+
+statements! {
+    /// In the order of ids, so that two workers never wait for each other crosswise.
+    LOCK_HEALTH = ["select id, failures, failing_since, pauses, paused_until from webhook_endpoints
+        where is_active and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    SAVE_HEALTH = ["update webhook_endpoints set failures = r.failures, failing_since = r.failing_since,
+            pauses = r.pauses, paused_until = r.paused_until, is_active = (r.reason is null), disabled_reason = r.reason,
+            updated_at = case when r.reason is null then webhook_endpoints.updated_at else r.at end
+        from" rows(r, id uuid, failures int, failing_since time, pauses int, paused_until time, reason text, at time)
+        "where webhook_endpoints.id = r.id"];
+}
+
+/// The columns that hold an endpoint's health.
+#[derive(FromRow)]
+pub(super) struct HealthRow {
+    failures: i64,
+    failing_since: Option<At>,
+    pauses: i64,
+    paused_until: Option<At>,
+}
+
+impl From<HealthRow> for Health {
+    fn from(row: HealthRow) -> Self {
+        Self {
+            failures: row.failures,
+            failing_since: row.failing_since.map(|at| at.0),
+            pauses: row.pauses,
+            paused_until: row.paused_until.map(|at| at.0),
+        }
+    }
+}
+
+/// Reads the health of those of these endpoints that are active and holds them until the transaction ends.
+pub async fn lock_health(
+    conn: &mut Conn,
+    ids: impl IntoIterator<Item = EndpointId>,
+) -> Result<Vec<(EndpointId, Health)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        id: Uuid,
+        #[sqlx(flatten)]
+        health: HealthRow,
+    }
+    let mut asked = Rows::new(conn);
+    for id in ids {
+        asked.push().uuid("id", id.0);
+    }
+    let rows: Vec<Row> = conn.query(LOCK_HEALTH).rows(&asked).all().await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (EndpointId(row.id), row.health.into()))
+        .collect())
+}
+
+/// The health that an endpoint has from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthUpdate {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Its health.
+    pub health: Health,
+    /// Why it is disabled; `None` leaves it active.
+    pub disabled: Option<String>,
+}
+
+/// Writes the health of active endpoints. Call it in the transaction that [locked](lock_health) them.
+pub async fn save_health(
+    conn: &mut Conn,
+    updates: &[HealthUpdate],
+    now: Time,
+) -> Result<(), StoreError> {
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(conn);
+    for HealthUpdate {
+        id,
+        health,
+        disabled,
+    } in updates
+    {
+        rows.push()
+            .uuid("id", id.0)
+            .int("failures", health.failures)
+            .time("failing_since", health.failing_since)
+            .int("pauses", health.pauses)
+            .time("paused_until", health.paused_until)
+            .text("reason", disabled.as_deref())
+            .time("at", now);
+    }
+    conn.query(SAVE_HEALTH).rows(&rows).run().await.map(drop)
+}

@@ -1,0 +1,295 @@
+//! Webhook endpoints: who wants to be told what, where, in which shape, signed with which secrets, at which rate, and
+//! how they have been doing.
+
+mod health;
+mod listening;
+mod secrets;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::{
+    EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName, TargetUrl,
+    Time,
+};
+
+use self::{
+    health::HealthRow,
+    secrets::{RETIRED, SECRET},
+};
+use crate::{
+    Conn, EncryptionKey, Sealed, StoreError,
+    dialect::{Sql, statements},
+    rows::without_nul,
+    stores::digest_of,
+    values::At,
+};
+
+pub(crate) use self::secrets::SealedSecrets;
+pub use self::{
+    health::{HealthUpdate, lock_health, save_health},
+    listening::{Listening, listening},
+};
+
+statements! {
+    /// `do update` of nothing, because `do nothing` returns nothing.
+    REGISTER = ["insert into webhook_endpoints (id, identity, organization_id, event, target_url, shaper, secret,
+            created_at, updated_at, signs_v1a) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+        on conflict (identity) do update set identity = excluded.identity
+        returning" endpoint_columns!()];
+    LIST = ["select" endpoint_columns!() "from webhook_endpoints where organization_id = $1"];
+    ONE = ["select" endpoint_columns!() "from webhook_endpoints where id = $1 and organization_id = $2"];
+    LOCK = ["select" endpoint_columns!() "from webhook_endpoints where id = $1 and organization_id = $2" lock_rows];
+    SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
+            disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
+            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15
+        where id = $1"];
+    DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
+}
+
+/// Every statement about endpoints, by module.
+pub(crate) const MODULES: [&[(&str, Sql)]; 3] = [ALL, health::ALL, listening::ALL];
+
+/// An endpoint to register.
+pub struct NewEndpoint<'a> {
+    /// The id that it gets if it is new.
+    pub id: EndpointId,
+    /// Whose it is.
+    pub organization_id: &'a OrganizationId,
+    /// What it wants to know.
+    pub event: EventKind,
+    /// Where it is.
+    pub target_url: &'a TargetUrl,
+    /// In which shape it wants to know.
+    pub shaper: &'a ShaperName,
+    /// Whether its deliveries are signed by a key pair too.
+    pub asymmetric: bool,
+    /// The signing secret that it gets if it is new.
+    pub secret: &'a EndpointSecret,
+    /// Random bytes for the encryption, used once.
+    pub nonce: [u8; 24],
+}
+
+/// A registered endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// What it wants to know.
+    pub event: String,
+    /// Where it is.
+    pub target_url: String,
+    /// In which shape it wants to know.
+    pub shaper: ShaperName,
+    /// Whether it is sent anything.
+    pub is_active: bool,
+    /// Why it is not.
+    pub disabled_reason: Option<String>,
+    /// Whether its deliveries are signed by a key pair too.
+    pub asymmetric: bool,
+    /// At most so many deliveries a minute.
+    pub rate_per_minute: Option<i64>,
+    /// How it has been doing.
+    pub health: Health,
+    /// When it was registered.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
+    identity: String,
+    secret: Sealed,
+    retired_secrets: Option<Sealed>,
+}
+
+impl Endpoint {
+    /// The secrets that its deliveries are signed with.
+    pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
+        SealedSecrets {
+            endpoint_id: self.id,
+            identity: &self.identity,
+            current: &self.secret,
+            retired: self.retired_secrets.as_ref(),
+            asymmetric: self.asymmetric,
+        }
+        .open(key)
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    organization_id: String,
+    event: String,
+    target_url: String,
+    shaper: String,
+    is_active: bool,
+    disabled_reason: Option<String>,
+    secret: Vec<u8>,
+    retired_secrets: Option<Vec<u8>>,
+    identity: String,
+    signs_v1a: bool,
+    rate_per_minute: Option<i64>,
+    #[sqlx(flatten)]
+    health: HealthRow,
+    created_at: At,
+    updated_at: At,
+}
+
+impl From<Row> for Endpoint {
+    fn from(row: Row) -> Self {
+        Self {
+            id: EndpointId(row.id),
+            organization_id: OrganizationId::from_stored(row.organization_id),
+            event: row.event,
+            target_url: row.target_url,
+            shaper: ShaperName::from_stored(row.shaper),
+            is_active: row.is_active,
+            disabled_reason: row.disabled_reason,
+            asymmetric: row.signs_v1a,
+            rate_per_minute: row.rate_per_minute,
+            health: row.health.into(),
+            created_at: row.created_at.0,
+            updated_at: row.updated_at.0,
+            identity: row.identity,
+            secret: Sealed(row.secret),
+            retired_secrets: row.retired_secrets.map(Sealed),
+        }
+    }
+}
+
+/// The key that tells endpoints apart, which their secrets are bound to.
+fn identity_of(organization: &str, event: &str, target_url: &str) -> String {
+    digest_of(&[organization, event, target_url])
+}
+
+/// Registers an endpoint; one with the same organization, event and URL stays as it is and is answered.
+pub async fn register(
+    conn: &mut Conn,
+    key: &EncryptionKey,
+    new: &NewEndpoint<'_>,
+    now: Time,
+) -> Result<Endpoint, StoreError> {
+    let identity = identity_of(
+        new.organization_id.as_str(),
+        new.event.as_str(),
+        new.target_url.as_str(),
+    );
+    let secret = key.seal(SECRET, &identity, new.secret.expose().as_bytes(), new.nonce);
+    let row: Row = conn
+        .query(REGISTER)
+        .bind(new.id.0)
+        .bind(identity)
+        .bind(new.organization_id.as_str())
+        .bind(new.event.as_str())
+        .bind(new.target_url.as_str())
+        .bind(new.shaper.as_str())
+        .bind(secret.0)
+        .time(now)
+        .bind(new.asymmetric)
+        .one()
+        .await?;
+    Ok(row.into())
+}
+
+/// The organization's endpoints by event, then URL, compared byte by byte whatever the database's collation is.
+pub async fn list(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+) -> Result<Vec<Endpoint>, StoreError> {
+    let rows: Vec<Row> = conn.query(LIST).bind(organization.as_str()).all().await?;
+    let mut endpoints: Vec<Endpoint> = rows.into_iter().map(Endpoint::from).collect();
+    endpoints.sort_by(|a, b| (&a.event, &a.target_url).cmp(&(&b.event, &b.target_url)));
+    Ok(endpoints)
+}
+
+/// One endpoint, if the organization has it.
+pub async fn get(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<Option<Endpoint>, StoreError> {
+    read(conn, ONE, organization, id).await
+}
+
+/// The same, held until the transaction ends, to be changed and [saved](save).
+pub async fn lock(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<Option<Endpoint>, StoreError> {
+    read(conn, LOCK, organization, id).await
+}
+
+async fn read(
+    conn: &mut Conn,
+    statement: Sql,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<Option<Endpoint>, StoreError> {
+    let query = conn.query(statement).bind(id.0).bind(organization.as_str());
+    let row: Option<Row> = query.optional().await?;
+    Ok(row.map(Endpoint::from))
+}
+
+/// Writes a changed endpoint with its secrets, which are bound to its URL and therefore encrypted anew; each nonce is
+/// random and used once. [`StoreError::Taken`] if another one has its organization, event and URL.
+///
+/// Call it in the transaction that [locked](lock) it.
+pub async fn save(
+    conn: &mut Conn,
+    key: &EncryptionKey,
+    endpoint: &Endpoint,
+    secrets: &Secrets,
+    nonces: [[u8; 24]; 2],
+    now: Time,
+) -> Result<(), StoreError> {
+    let identity = identity_of(
+        endpoint.organization_id.as_str(),
+        &endpoint.event,
+        &endpoint.target_url,
+    );
+    let current = key.seal(
+        SECRET,
+        &identity,
+        secrets.current().expose().as_bytes(),
+        nonces[0],
+    );
+    let retired = secrets
+        .expose_retired()
+        .map(|text| key.seal(RETIRED, &identity, text.as_bytes(), nonces[1]));
+    let Health {
+        failures,
+        failing_since,
+        pauses,
+        paused_until,
+    } = endpoint.health;
+    conn.query(SAVE)
+        .bind(endpoint.id.0)
+        .bind(identity)
+        .bind(endpoint.target_url.as_str())
+        .bind(endpoint.shaper.as_str())
+        .bind(endpoint.is_active)
+        .bind(endpoint.disabled_reason.as_deref().map(without_nul))
+        .bind(current.0)
+        .bind(retired.map(|sealed| sealed.0))
+        .bind(endpoint.rate_per_minute)
+        .bind(failures)
+        .bind(failing_since.map(At))
+        .bind(pauses)
+        .bind(paused_until.map(At))
+        .time(now)
+        .bind(endpoint.asymmetric)
+        .run()
+        .await
+        .map(drop)
+}
+
+/// Deletes an endpoint with what deliveries it has left, and returns whether there was one.
+pub async fn delete(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    id: EndpointId,
+) -> Result<bool, StoreError> {
+    let query = conn.query(DELETE).bind(id.0).bind(organization.as_str());
+    Ok(query.run().await? > 0)
+}

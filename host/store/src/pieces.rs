@@ -1,0 +1,92 @@
+//! SQL that several statements share, each text once. `statements!` takes these by name.
+
+/// The columns of an endpoint, as `endpoints::Row` reads them.
+macro_rules! endpoint_columns {
+    () => {
+        "id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
+            identity, signs_v1a, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"
+    };
+}
+
+/// The columns of a seller's store, as `stores::StoreRow` reads them, of the table of this name.
+macro_rules! store_columns {
+    ($table:literal) => {
+        concat!(
+            $table,
+            ".id, ",
+            $table,
+            ".identity, ",
+            $table,
+            ".organization_id, ",
+            $table,
+            ".marketplace, ",
+            $table,
+            ".external_store_id, ",
+            $table,
+            ".access_token, ",
+            $table,
+            ".currency"
+        )
+    };
+}
+
+/// Deliveries `d` with their events `o`, as `history::Row` reads them.
+macro_rules! deliveries_with_events {
+    () => {
+        "select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error, d.created_at,
+            d.updated_at
+        from callback_deliveries d join callback_outbox o on o.id = d.outbox_id"
+    };
+}
+
+/// Dead letters `d` that can be sent again, of the organization $1. A disabled endpoint's would only die again, and where
+/// a shaper refused there is nothing to send.
+macro_rules! dead_letters {
+    () => {
+        "from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
+        where d.organization_id = $1 and d.state = 'failed' and e.is_active and exists
+            (select 1 from callback_messages m where m.outbox_id = d.outbox_id and m.shaper = d.shaper)"
+    };
+}
+
+/// The table `waiting (endpoint_id, n)`: up to `$max` endpoints with unfinished deliveries, in the order of their ids,
+/// the first of them where `$first` holds. It walks the index from one endpoint to the next, because `distinct` would
+/// read every unfinished delivery.
+macro_rules! with_waiting_endpoints {
+    ($first:literal, $max:literal) => {
+        concat!(
+            "with recursive waiting (endpoint_id, n) as (
+            select (select d.endpoint_id from callback_deliveries d
+                    where d.due_at is not null ",
+            $first,
+            " order by d.endpoint_id limit 1), cast(1 as bigint)
+            union all
+            select (select d.endpoint_id from callback_deliveries d
+                    where d.due_at is not null and d.endpoint_id > waiting.endpoint_id order by d.endpoint_id limit 1), n + 1
+            from waiting where waiting.endpoint_id is not null and n < ",
+            $max,
+            ")"
+        )
+    };
+}
+
+/// The state of an event from its own due time and the numbers of its pending and failed deliveries: the rule of
+/// `wharf_domain::event_state`, for statements that sum up many events at once.
+macro_rules! event_state {
+    ($due_at:literal, $pending:literal, $failed:literal) => {
+        concat!(
+            "case when ",
+            $pending,
+            " > 0 or ",
+            $due_at,
+            " is not null then 'pending' when ",
+            $failed,
+            " > 0 then 'failed' else 'success' end"
+        )
+    };
+}
+
+pub(crate) use {
+    dead_letters, deliveries_with_events, endpoint_columns, event_state, store_columns,
+    with_waiting_endpoints,
+};
