@@ -20,6 +20,8 @@ impl Backoff {
     pub const SYNC_JOB: Self = Self::new(SECOND.saturating_mul(5), MINUTE.saturating_mul(5));
     /// An event whose shaper was out of service.
     pub const FAN_OUT: Self = Self::new(SECOND, MINUTE);
+    /// A delivery that the host itself could not send.
+    pub const NOT_SENT: Self = Self::new(SECOND, MINUTE);
     /// An endpoint whose circuit is open.
     pub const CIRCUIT: Self = Self::new(SECOND.saturating_mul(30), MINUTE.saturating_mul(5));
 

@@ -48,6 +48,40 @@ pub enum SendOutcome {
     Hopeless,
 }
 
+/// Why the host itself could not send a delivery. The receiver was never asked: this is no attempt, and the delivery is
+/// given back as if it had not been claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotSent {
+    /// The process or the machine has no file descriptor left.
+    NoDescriptors,
+    /// The machine has no memory left.
+    NoMemory,
+    /// The machine has no local address or port to connect from.
+    NoAddress,
+    /// The endpoint's secret cannot be read with this host's key.
+    UnreadableSecret,
+}
+
+impl NotSent {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::NoDescriptors,
+        Self::NoMemory,
+        Self::NoAddress,
+        Self::UnreadableSecret,
+    ];
+
+    /// The name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoDescriptors => "no_descriptors",
+            Self::NoMemory => "no_memory",
+            Self::NoAddress => "no_address",
+            Self::UnreadableSecret => "unreadable_secret",
+        }
+    }
+}
+
 /// When failed deliveries are sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySchedule {

@@ -22,7 +22,7 @@ pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
 pub use asymmetric::SigningRoot;
 pub use backoff::Backoff;
 pub use clock::{Clock, FixedClock, SystemClock};
-pub use delivery::{DeliveryState, RetrySchedule, SendOutcome, Settled, settle};
+pub use delivery::{DeliveryState, NotSent, RetrySchedule, SendOutcome, Settled, settle};
 pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health};
 pub use event::{Event, EventKind, SyncCounts, event_state};
 pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};

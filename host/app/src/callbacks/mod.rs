@@ -10,6 +10,7 @@
 //!    the worker renews (`in_flight.rs`). The status line decides (`answer.rs`).
 //! 5. **Settle** (`settle.rs`): what has gathered is written in one transaction behind the fence: attempts, new states,
 //!    the events' sums. A write that names an old fence touches no row.
+//!    What the host itself could not send (`host_fault.rs`) is given back instead (`give_back.rs`): it is no attempt.
 //! 6. **Health** (`health.rs`), in the same transaction: endpoints that only fail are paused, then disabled.
 //!
 //! [`CallbackWorker`] does all of it and never waits for a receiver. [`CallbackScheduler`] rings for what is due and
@@ -20,7 +21,9 @@ mod answer;
 mod claim;
 mod fair_share;
 mod fan_out;
+mod give_back;
 mod health;
+mod host_fault;
 mod in_flight;
 mod retention;
 mod scheduler;

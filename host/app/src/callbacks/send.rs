@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
-use wharf_domain::{SendOutcome, TargetUrl, Time, seed_signature};
+use wharf_domain::{NotSent, SendOutcome, TargetUrl, Time, seed_signature};
 use wharf_egress::{
     Client, Guard, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -15,6 +15,7 @@ use wharf_store::{
 
 use super::{
     answer::{Sent, judge},
+    host_fault::host_fault,
     threads::Threads,
 };
 use crate::{AppError, CallbackSettings, failpoint, trace};
@@ -38,6 +39,20 @@ struct Post {
     body: Vec<u8>,
 }
 
+/// Why nothing can be posted.
+enum Unprepared {
+    /// Another try would end alike.
+    Hopeless(String),
+    /// The host is at fault.
+    NotSent(NotSent),
+}
+
+impl From<String> for Unprepared {
+    fn from(why: String) -> Self {
+        Self::Hopeless(why)
+    }
+}
+
 impl Sender {
     pub(crate) fn new(settings: &CallbackSettings) -> Result<Self, AppError> {
         let guard = Guard::for_webhooks(settings.addresses.clone());
@@ -54,17 +69,18 @@ impl Sender {
         })
     }
 
-    /// Sends a delivery once. Never fails: whatever happens is an attempt with an outcome.
+    /// Sends a delivery once. Whatever happens is an attempt with an outcome, unless the host itself could not send.
     pub(crate) async fn send(
         &self,
         claimed: &Claimed,
         key: &EncryptionKey,
         now: Time,
-    ) -> (SendOutcome, Attempt) {
+    ) -> Result<(SendOutcome, Attempt), NotSent> {
         let began = Instant::now();
         let sent = match self.prepare(claimed, key, now) {
-            Ok(post) => self.exchange(post, now, began + self.timeout).await,
-            Err(why) => Sent::hopeless(why),
+            Ok(post) => self.exchange(post, now, began + self.timeout).await?,
+            Err(Unprepared::Hopeless(why)) => Sent::hopeless(why),
+            Err(Unprepared::NotSent(why)) => return Err(why),
         };
         let attempt = Attempt {
             started_at: now,
@@ -73,12 +89,17 @@ impl Sender {
             error: sent.error,
             response: sent.response,
         };
-        (sent.outcome, attempt)
+        Ok((sent.outcome, attempt))
     }
 
-    fn prepare(&self, claimed: &Claimed, key: &EncryptionKey, now: Time) -> Result<Post, String> {
+    fn prepare(
+        &self,
+        claimed: &Claimed,
+        key: &EncryptionKey,
+        now: Time,
+    ) -> Result<Post, Unprepared> {
         if !claimed.endpoint_is_active {
-            return Err("the endpoint is disabled".into());
+            return Err("the endpoint is disabled".to_owned().into());
         }
         // Parsed again: a row may have been put in by hand.
         let url = TargetUrl::parse(&claimed.target_url)
@@ -100,22 +121,25 @@ impl Sender {
         Post { url, headers, body }: Post,
         now: Time,
         deadline: Instant,
-    ) -> Sent {
+    ) -> Result<Sent, NotSent> {
         let request = self.client.post(url).headers(headers).body(body);
         let unanswered = format!("no answer within {:?}", self.timeout);
         let late = Sent::failed(unanswered.clone());
         let exchange = self.threads.spawn(async move {
             failpoint::pass("send.before");
             match tokio::time::timeout_at(deadline.into(), request.send()).await {
-                Ok(Ok(response)) => judge(response, now, deadline).await,
-                Ok(Err(error)) => Sent::failed(causes(&error)),
-                Err(_) => Sent::failed(unanswered),
+                Ok(Ok(response)) => Ok(judge(response, now, deadline).await),
+                Ok(Err(error)) => match host_fault(&error) {
+                    Some(fault) => Err(fault),
+                    None => Ok(Sent::failed(causes(&error))),
+                },
+                Err(_) => Ok(Sent::failed(unanswered)),
             }
         });
         match tokio::time::timeout_at((deadline + BACKSTOP).into(), exchange).await {
             Ok(Ok(sent)) => sent,
-            Ok(Err(ended)) => Sent::failed(ended.to_string()),
-            Err(_) => late,
+            Ok(Err(ended)) => Ok(Sent::failed(ended.to_string())),
+            Err(_) => Ok(late),
         }
     }
 
@@ -124,8 +148,10 @@ impl Sender {
         claimed: &Claimed,
         key: &EncryptionKey,
         now: Time,
-    ) -> Result<HeaderMap, String> {
-        let secrets = claimed.secrets(key).map_err(|error| error.to_string())?;
+    ) -> Result<HeaderMap, Unprepared> {
+        let secrets = claimed
+            .secrets(key)
+            .map_err(|_| Unprepared::NotSent(NotSent::UnreadableSecret))?;
         let id = claimed.event_id.to_string();
         let mut headers = HeaderMap::new();
         let mut set = |name: &str, value: &str| {

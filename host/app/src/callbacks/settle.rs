@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
-use wharf_domain::{DeliveryId, DeliveryState, SendOutcome, Settled, Time, settle};
+use wharf_domain::{DeliveryId, DeliveryState, NotSent, SendOutcome, Settled, Time, settle};
 use wharf_store::{
     StoreError,
     deliveries::{self, Attempt, Claimed, SettledDelivery},
 };
 
-use super::{MAX_BATCH, health};
+use super::{MAX_BATCH, give_back::GiveBack, health};
 use crate::{App, failpoint};
 
 /// Pause before attempts are settled again that the database did not take.
@@ -18,7 +18,15 @@ const RESETTLE: Duration = Duration::from_millis(100);
 /// Reports that wait for the settler. Beyond it sends wait to report, and with them their places.
 const MAX_REPORTS: usize = 4 * MAX_BATCH;
 
-/// A send that ended.
+/// What became of a claimed delivery.
+pub(super) enum Ended {
+    /// The receiver was asked.
+    Sent(Report),
+    /// The host itself could not ask.
+    NotSent(Claimed, NotSent),
+}
+
+/// An attempt that ended.
 pub(super) struct Report {
     pub(super) claimed: Claimed,
     pub(super) outcome: SendOutcome,
@@ -27,24 +35,28 @@ pub(super) struct Report {
 
 /// The way to the task that settles: reports go in, deliveries that are not in flight any more come out.
 pub(super) struct Settler {
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Ended>,
     settled: mpsc::UnboundedReceiver<Claimed>,
 }
 
 impl Settler {
     /// Starts the task. It settles everything that has gathered at a time.
     pub(super) fn start(app: &App) -> Self {
-        let (reports, mut inbox) = mpsc::channel::<Report>(MAX_REPORTS);
+        let (reports, mut inbox) = mpsc::channel::<Ended>(MAX_REPORTS);
         // No bound is needed: it holds at most what is in flight.
         let (ended, settled) = mpsc::unbounded_channel();
         let app = app.clone();
         tokio::spawn(async move {
             let mut batch = Vec::with_capacity(MAX_BATCH);
+            let mut give_back = GiveBack::default();
             while inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
-                settle_batch(&app, &batch).await;
-                for report in batch.drain(..) {
+                let (reports, not_sent) = sorted(&mut batch);
+                give_back.give_back(&app, &not_sent).await;
+                settle_batch(&app, &reports).await;
+                let reported = reports.into_iter().map(|report| report.claimed);
+                for claimed in reported.chain(not_sent.into_iter().map(|(claimed, _)| claimed)) {
                     // Fails only while the worker is being dropped.
-                    let _ = ended.send(report.claimed);
+                    let _ = ended.send(claimed);
                 }
             }
         });
@@ -52,7 +64,7 @@ impl Settler {
     }
 
     /// The way in, for a send.
-    pub(super) fn reports(&self) -> mpsc::Sender<Report> {
+    pub(super) fn reports(&self) -> mpsc::Sender<Ended> {
         self.reports.clone()
     }
 
@@ -68,7 +80,21 @@ impl Settler {
     }
 }
 
+fn sorted(batch: &mut Vec<Ended>) -> (Vec<Report>, Vec<(Claimed, NotSent)>) {
+    let (mut reports, mut not_sent) = (Vec::new(), Vec::new());
+    for ended in batch.drain(..) {
+        match ended {
+            Ended::Sent(report) => reports.push(report),
+            Ended::NotSent(claimed, why) => not_sent.push((claimed, why)),
+        }
+    }
+    (reports, not_sent)
+}
+
 async fn settle_batch(app: &App, reports: &[Report]) {
+    if reports.is_empty() {
+        return;
+    }
     let now = app.0.clock.now();
     let settled: Vec<SettledDelivery> = reports
         .iter()

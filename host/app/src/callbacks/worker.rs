@@ -14,7 +14,7 @@ use super::{
     claim::EndpointWalk,
     fan_out,
     in_flight::InFlight,
-    settle::{Report, Settler},
+    settle::{Ended, Report, Settler},
 };
 use crate::{App, AppError, Walk, trace};
 
@@ -140,22 +140,26 @@ impl CallbackWorker {
         self.in_flight.begin(&claimed);
         let (app, reports) = (self.app.clone(), self.settler.reports());
         self.sends.spawn(async move {
-            let report = send(&app, claimed).await;
+            let ended = send(&app, claimed).await;
             // Fails only when the settler is gone; then the lease ends.
-            let _ = reports.send(report).await;
+            let _ = reports.send(ended).await;
         });
     }
 }
 
-async fn send(app: &App, claimed: Claimed) -> Report {
+async fn send(app: &App, claimed: Claimed) -> Ended {
     let (key, now) = (&app.0.settings.encryption_key, app.0.clock.now());
     let span = trace::delivery(&claimed);
     let sending = app.0.sender.send(&claimed, key, now);
-    let (outcome, attempt) = sending.instrument(span.clone()).await;
-    trace::delivered(&span, &attempt);
-    Report {
-        claimed,
-        outcome,
-        attempt,
+    match sending.instrument(span.clone()).await {
+        Ok((outcome, attempt)) => {
+            trace::delivered(&span, &attempt);
+            Ended::Sent(Report {
+                claimed,
+                outcome,
+                attempt,
+            })
+        }
+        Err(why) => Ended::NotSent(claimed, why),
     }
 }

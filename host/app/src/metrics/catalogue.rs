@@ -78,6 +78,8 @@ catalogue! {
         "Time of one attempt, the answer's body included";
     DELIVERY_RETRIES = Kind::Counter, "wharf_delivery_retries_total",
         "Attempts that were not a delivery's first";
+    DELIVERIES_NOT_SENT = Kind::Counter, "wharf_deliveries_not_sent_total",
+        "Deliveries given back because this host itself could not send them, by the reason; no attempts";
     DELIVERY_LAG = LAGS, "wharf_delivery_lag_seconds",
         "Time from an event to its acceptance by a receiver";
     DEAD_LETTERS = Kind::Counter, "wharf_dead_letters_total",

@@ -11,7 +11,9 @@ mod scrape;
 use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram};
-use wharf_domain::{DeliveryState, EventKind, ImportResult, SendOutcome, SyncCounts, Time};
+use wharf_domain::{
+    DeliveryState, EventKind, ImportResult, NotSent, SendOutcome, SyncCounts, Time,
+};
 use wharf_engine::{Blame, Fault};
 use wharf_store::{
     deliveries::{Attempt, Claimed},
@@ -67,6 +69,12 @@ const CALLS: &[&str] = &[
     "out_of_service",
     "not_found",
 ];
+const NOT_SENT: &[&str] = &[
+    NotSent::ALL[0].as_str(),
+    NotSent::ALL[1].as_str(),
+    NotSent::ALL[2].as_str(),
+    NotSent::ALL[3].as_str(),
+];
 const ATTEMPTS: &[&str] = &["accepted", "rejected", "gone", "no_answer", "not_sent"];
 
 /// Work that is claimed and leased.
@@ -103,6 +111,7 @@ pub struct Metrics {
     delivery_attempts: Counters,
     delivery_attempt_duration: Histogram,
     delivery_retries: Counter,
+    deliveries_not_sent: Counters,
     delivery_lag: Histogram,
     dead_letters: Counters,
     leases_renewed: Counters,
@@ -153,6 +162,7 @@ impl Metrics {
             delivery_attempts: registry.counters(&c::DELIVERY_ATTEMPTS, "outcome", ATTEMPTS),
             delivery_attempt_duration: registry.histogram(&c::DELIVERY_ATTEMPT_DURATION, &[]),
             delivery_retries: registry.counter(&c::DELIVERY_RETRIES, &[]),
+            deliveries_not_sent: registry.counters(&c::DELIVERIES_NOT_SENT, "reason", NOT_SENT),
             delivery_lag: registry.histogram(&c::DELIVERY_LAG, &[]),
             dead_letters: registry.counters(
                 &c::DEAD_LETTERS,
@@ -321,6 +331,11 @@ impl Metrics {
                 });
             }
         }
+    }
+
+    /// A delivery was given back because the host itself could not send it.
+    pub(crate) fn not_sent(&self, why: NotSent) {
+        self.deliveries_not_sent.count(why.as_str());
     }
 
     /// Leases were to be prolonged.

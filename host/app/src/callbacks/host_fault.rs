@@ -1,0 +1,65 @@
+//! Telling the host's own troubles from the receiver's.
+
+use std::{error::Error, io, net::UdpSocket};
+
+use rustix::io::Errno;
+use wharf_domain::NotSent;
+
+/// The host's own trouble that made a request fail, if it was one.
+pub(super) fn host_fault(error: &wharf_egress::Error) -> Option<NotSent> {
+    among_causes(error).or_else(|| {
+        // A resolver without descriptors says "temporary failure in name resolution", as it says of a broken zone.
+        error.is_connect().then(try_a_socket).flatten()
+    })
+}
+
+fn among_causes(error: &(dyn Error + 'static)) -> Option<NotSent> {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .find_map(of_io)
+}
+
+fn of_io(error: &io::Error) -> Option<NotSent> {
+    match Errno::from_io_error(error)? {
+        Errno::MFILE | Errno::NFILE => Some(NotSent::NoDescriptors),
+        Errno::NOMEM | Errno::NOBUFS => Some(NotSent::NoMemory),
+        Errno::ADDRNOTAVAIL => Some(NotSent::NoAddress),
+        _ => None,
+    }
+}
+
+/// What keeps this process from opening a socket just now. It reaches nobody: a UDP socket sends nothing when it is bound.
+fn try_a_socket() -> Option<NotSent> {
+    UdpSocket::bind(("127.0.0.1", 0))
+        .err()
+        .as_ref()
+        .and_then(of_io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connecting failed")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn our_own_troubles_are_told_from_the_receivers() {
+        let told = |errno: Errno| among_causes(&Outer(errno.into()));
+        assert_eq!(told(Errno::MFILE), Some(NotSent::NoDescriptors));
+        assert_eq!(told(Errno::NFILE), Some(NotSent::NoDescriptors));
+        assert_eq!(told(Errno::NOBUFS), Some(NotSent::NoMemory));
+        assert_eq!(told(Errno::ADDRNOTAVAIL), Some(NotSent::NoAddress));
+        for theirs in [
+            Errno::CONNREFUSED,
+            Errno::CONNRESET,
+            Errno::TIMEDOUT,
+            Errno::NETUNREACH,
+        ] {
+            assert_eq!(told(theirs), None, "{theirs}");
+        }
+        assert_eq!(among_causes(&Outer(io::Error::other("no errno"))), None);
+        assert_eq!(try_a_socket(), None, "a test has descriptors");
+    }
+}
