@@ -6,7 +6,7 @@ use tracing::warn;
 use wharf_domain::{Backoff, NotSent, Time};
 use wharf_store::{
     StoreError,
-    deliveries::{self, Claimed},
+    deliveries::{self, Claimed, Fence},
 };
 
 use crate::App;
@@ -47,12 +47,13 @@ impl GiveBack {
 }
 
 async fn write(app: &App, not_sent: &[(Claimed, NotSent)], now: Time) -> Result<(), StoreError> {
+    // Every claim raises the fence, and every attempt its number: what is between them was in vain.
+    let claims = |claimed: &Claimed| claimed.fence.number - claimed.attempts_before;
+    let due_at = |claimed: &Claimed| now + Backoff::NOT_SENT.after(claims(claimed));
+    let given: Vec<(Fence, Time)> = not_sent
+        .iter()
+        .map(|(claimed, _)| (claimed.fence, due_at(claimed)))
+        .collect();
     let mut conn = app.0.ledger.write().await?;
-    for (claimed, _) in not_sent {
-        // Every claim raises the fence, and every attempt its number: what is between them was in vain.
-        let claims = claimed.fence.number - claimed.attempts_before;
-        let due_at = now + Backoff::NOT_SENT.after(claims);
-        deliveries::give_back(&mut conn, &[claimed.fence], due_at).await?;
-    }
-    Ok(())
+    deliveries::give_back(&mut conn, &given).await
 }

@@ -2,6 +2,7 @@
 //! settled behind the fence.
 
 mod claim;
+mod give_back;
 mod queue;
 mod settle;
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub use claim::{Claimed, claim};
+pub use give_back::give_back;
 pub use queue::{EndpointQueue, count_due, queues};
 pub use settle::{Attempt, SettledDelivery, settle};
 pub(crate) use settle::{aggregate, lock_events};
@@ -26,7 +28,8 @@ statements! {
 }
 
 /// Every statement about deliveries, by module.
-pub(crate) const MODULES: [&[(&str, Sql)]; 4] = [ALL, queue::ALL, claim::ALL, settle::ALL];
+pub(crate) const MODULES: [&[(&str, Sql)]; 5] =
+    [ALL, queue::ALL, claim::ALL, settle::ALL, give_back::ALL];
 
 /// The right to send one delivery, until the lease ends or somebody claims it after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
