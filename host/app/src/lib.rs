@@ -48,6 +48,15 @@ pub use wharf_store::endpoints::Endpoint;
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
 pub use wharf_store::transitions::PluginTransition;
 
+/// The engine's reports on plugins, for those who show them.
+pub mod plugin_reports {
+    pub use wharf_engine::{
+        AdapterManifest, Blame, Counters, Digest, FaultReport, HttpLimits, Inspection, Kind,
+        Limits, Manifest, PluginReport, PluginState, Refusal, RevisionReport, RevisionState,
+        ShaperManifest, Stage,
+    };
+}
+
 /// What the operations work with.
 pub struct Parts {
     /// The ledger.

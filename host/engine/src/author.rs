@@ -1,4 +1,4 @@
-//! What the author of a plugin asks: does it pass, what does it cost, and packing it for others.
+//! The author's tools: check, measure, ask once and pack a component.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,38 +8,46 @@ use serde::Serialize;
 use wharf_domain::{Answer, Event};
 use wharf_pack::PackFacts;
 
-use crate::conformance::{self, Conformance, Depth};
-use crate::engine::Engine;
-use crate::revision::Revision;
-use crate::sandbox::Metering;
-use crate::shelf::Stored;
-use crate::{
-    Digest, EngineSettings, Fault, Inspection, Kind, Limits, Manifest, Message, Refusal, Stage,
-    ValidateRequest,
+use crate::contract::{
+    convert::{Message, ValidateRequest},
+    digest::Digest,
+    fault::Fault,
+    inspect::{Inspection, Kind, inspect},
+    limits::Limits,
+    manifest::Manifest,
+    refusal::{Refusal, Stage},
+    settings::EngineSettings,
 };
+use crate::engine::Engine;
+use crate::plugins::{
+    conformance::{self, Conformance, Depth},
+    revision::Revision,
+    store::Stored,
+};
+use crate::sandbox::runtime::Metering;
 
-/// Calls that are measured.
+/// Calls that are measured: each input some three times.
 const CALLS: usize = 200;
 
-/// What became of a component on its way to serving, for its author.
+/// The result of a component's way to serving, for its author.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckReport {
-    /// The revision's name, its grants included.
+    /// The revision's digest, its grants included.
     pub digest: Digest,
-    /// What its names say.
+    /// The facts that its names tell.
     pub inspection: Option<Inspection>,
-    /// What it says about itself.
+    /// Its own description.
     pub manifest: Option<Manifest>,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: Option<Limits>,
-    /// Where it was stopped before any law was tried.
+    /// The refusal that ended it before any contract check ran.
     pub refusal: Option<Refusal>,
-    /// The laws.
+    /// The contract checks.
     pub conformance: Conformance,
 }
 
 impl CheckReport {
-    /// Whether a host would let it serve.
+    /// Tells if a host would let it serve.
     pub fn passed(&self) -> bool {
         self.refusal.is_none() && self.conformance.passed()
     }
@@ -70,29 +78,29 @@ impl fmt::Display for CheckReport {
     }
 }
 
-/// What calls of a plugin cost.
+/// The cost of a plugin's calls.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
-    /// How many calls were measured.
+    /// The number of measured calls.
     pub calls: usize,
     /// Units of work of one call, the same on every machine.
     pub fuel: Spread,
     /// Microseconds of one call on this machine, a fresh instance included.
     pub micros: Spread,
-    /// The most memory of any call, in bytes.
+    /// Peak memory of any call, in bytes.
     pub peak_memory_bytes: usize,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: Limits,
 }
 
-/// The least, the middle and the most of many figures.
+/// The minimum, median and maximum of many figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spread {
-    /// The least.
+    /// The minimum.
     pub least: u64,
-    /// Half are below.
+    /// The median.
     pub median: u64,
-    /// The most.
+    /// The maximum.
     pub most: u64,
 }
 
@@ -109,16 +117,13 @@ impl Spread {
 }
 
 impl Engine {
-    /// Takes a component through every stage and every law without letting it serve.
+    /// Takes a component through every stage and every contract check without letting it serve.
     pub async fn check(&self, bytes: impl Into<Arc<[u8]>>, grants: Option<&str>) -> CheckReport {
-        let stored = Stored {
-            bytes: bytes.into(),
-            grants: grants.map(Into::into),
-        };
+        let stored = Stored::new(bytes, grants);
         self.on_registry(async move |registry| {
             let mut report = CheckReport {
                 digest: stored.digest(),
-                inspection: crate::inspect(&stored.bytes).ok(),
+                inspection: inspect(&stored.bytes).ok(),
                 manifest: None,
                 limits: None,
                 refusal: None,
@@ -138,7 +143,7 @@ impl Engine {
         .await
     }
 
-    /// Measures what calls of a component cost, on input that it answers.
+    /// Measures the cost of a component's calls, on input that it answers.
     ///
     /// # Errors
     /// If it cannot be loaded, or answers none of the input.
@@ -147,10 +152,8 @@ impl Engine {
         bytes: impl Into<Arc<[u8]>>,
         grants: Option<&str>,
     ) -> Result<BenchReport, Refusal> {
-        let stored = Stored {
-            bytes: bytes.into(),
-            grants: grants.map(Into::into),
-        };
+        let stored = Stored::new(bytes, grants);
+        // Two engines: counting fuel slows calls, so time is measured without it.
         let counting = Self::build(EngineSettings::in_memory(), Metering::Fuel)
             .map_err(|error| Refusal::new(Stage::Compile, error.to_string(), "free some memory"))?;
         let timed = self.measure(stored.clone()).await?;
@@ -164,7 +167,7 @@ impl Engine {
         })
     }
 
-    /// Asks an adapter once that serves nobody and was tried against no law.
+    /// Asks an adapter once, without contract checks and without letting it serve.
     ///
     /// # Errors
     /// If it cannot be loaded.
@@ -174,10 +177,7 @@ impl Engine {
         grants: Option<&str>,
         request: ValidateRequest,
     ) -> Result<Result<Answer, Fault>, Refusal> {
-        let stored = Stored {
-            bytes: bytes.into(),
-            grants: grants.map(Into::into),
-        };
+        let stored = Stored::new(bytes, grants);
         self.on_registry(async move |registry| {
             let revision = registry.loader.load("run", &stored).await?;
             Ok(revision.callable.validate(&request).await)
@@ -185,7 +185,7 @@ impl Engine {
         .await
     }
 
-    /// Asks a shaper once that serves nobody and was tried against no law.
+    /// Asks a shaper once, without contract checks and without letting it serve.
     ///
     /// # Errors
     /// If it cannot be loaded.
@@ -195,10 +195,7 @@ impl Engine {
         grants: Option<&str>,
         event: Event,
     ) -> Result<Result<Message, Fault>, Refusal> {
-        let stored = Stored {
-            bytes: bytes.into(),
-            grants: grants.map(Into::into),
-        };
+        let stored = Stored::new(bytes, grants);
         self.on_registry(async move |registry| {
             let revision = registry.loader.load("run", &stored).await?;
             Ok(revision.callable.shape(&event).await)
@@ -264,7 +261,7 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
 /// # Errors
 /// If the component is no plugin, was packed before, or a vector cannot be read.
 pub fn pack(component: &[u8], facts: &PackFacts) -> Result<Vec<u8>, Refusal> {
-    crate::inspect(component)?;
+    inspect(component)?;
     if !conformance::vector_sections(component).is_empty() {
         return Err(Refusal::new(
             Stage::Read,

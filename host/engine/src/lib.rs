@@ -1,14 +1,18 @@
-//! The sandbox: compiles, checks, runs and swaps plugins.
+//! The engine: compiles, checks, runs and swaps plugins.
 //!
-//! What it does: reads WebAssembly components from a folder, checks them before and after compiling, and runs each call
-//! in a fresh instance with limits on time, memory, stack, output and log. A new or changed file is swapped in by one
-//! pointer exchange; a call keeps the revision that it began with.
+//! It reads WebAssembly components from a folder, checks them before and after compiling, and runs each call in a fresh
+//! instance with limits on time, memory, stack, output and log. A new or changed file is swapped in by one pointer
+//! exchange; a call keeps the revision that it began with.
 //!
-//! What it promises: nothing that a component does takes the host, another plugin or another call down with it. Every
-//! failed call is a typed [`Fault`] that says whose fault it is, and what a guest answers is checked against the contract
-//! before anybody sees it. Guests have no files, sockets or environment; shapers have no clock and no randomness either.
+//! It promises that nothing a component does takes the host, another plugin or another call down with it. Every failed
+//! call is a typed [`Fault`] that names the party at fault, and a guest's answers are checked against the contract
+//! before anybody sees them. Guests have no files, sockets or environment; shapers have no clock and no randomness
+//! either.
 //!
-//! What it leaves out: databases, the API, and what an answer means for an order.
+//! It leaves out databases, the API, and the meaning of an answer for an order.
+//!
+//! Its rooms, each using only those before it: `contract` (what is said and checked), `sandbox` (one call), `plugins`
+//! (revisions). [`Engine`] and the author's tools stand above them.
 
 #![allow(
     clippy::disallowed_methods,
@@ -16,47 +20,25 @@
 )]
 
 mod author;
-mod bindings;
-mod breaker;
-mod cache;
-mod call;
-mod conformance;
-mod convert;
-mod digest;
-mod egress;
+mod contract;
 mod engine;
-mod fault;
-mod gate;
-mod grants;
-mod guest;
-mod inspect;
-mod life;
-mod limiter;
-mod load;
-mod operations;
-mod outbound;
-mod processor;
-mod registry;
-mod report;
-mod revision;
+mod plugins;
 mod sandbox;
-mod settings;
-mod shelf;
-mod stderr;
-mod watch;
 
 pub use author::{BenchReport, CheckReport, Spread, pack};
-pub use conformance::{Conformance, Failure, Law, LawReport};
-pub use convert::{AdapterManifest, Message, ShaperManifest, ValidateRequest};
-pub use digest::Digest;
+pub use contract::convert::{Message, ValidateRequest};
+pub use contract::digest::Digest;
+pub use contract::fault::{Blame, Called, EngineError, Fault, OperationError};
+pub use contract::grants::{GrantedLimits, Grants};
+pub use contract::inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
+pub use contract::limits::{HttpLimits, Limits};
+pub use contract::manifest::{AdapterManifest, Manifest, ShaperManifest};
+pub use contract::refusal::{Refusal, Stage};
+pub use contract::report::{Counters, FaultReport, PluginReport, PluginState, RevisionReport};
+pub use contract::secret::{Credential, Secret, StoreSecret};
+pub use contract::settings::EngineSettings;
+pub use contract::state::{RevisionState, Transition};
 pub use engine::Engine;
-pub use fault::{Blame, Called, EngineError, Fault, OperationError};
-pub use grants::{Credential, GrantedLimits, Grants, Secret, StoreSecret};
-pub use inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
-pub use life::{RevisionState, Transition};
-pub use report::{
-    Counters, FaultReport, Manifest, PluginReport, PluginState, Refusal, RevisionReport, Stage,
-};
-pub use settings::{EngineSettings, HttpLimits, Limits};
+pub use plugins::conformance::{Conformance, ContractCheck, ContractCheckReport, Failure};
 pub use wharf_egress::{Resolver, SystemResolver};
 pub use wharf_pack::{PackFacts, vectors};

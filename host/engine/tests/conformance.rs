@@ -3,7 +3,7 @@
 mod support;
 
 use support::{ask, component, engine, engine_with, stamped};
-use wharf_engine::{Law, PackFacts, Stage, pack};
+use wharf_engine::{ContractCheck, PackFacts, Stage, pack};
 
 const ALL: [&str; 7] = [
     "etsy",
@@ -27,9 +27,9 @@ async fn every_plugin_of_the_project_passes() {
         assert!(report.passed(), "{name}:\n{report}");
         let vectors = report
             .conformance
-            .laws
+            .checks
             .iter()
-            .find(|law| law.law == Law::Vectors)
+            .find(|law| law.check == ContractCheck::Vectors)
             .expect("the law of vectors");
         eprintln!("{name}: {} vectors", vectors.cases);
     }
@@ -40,19 +40,19 @@ async fn every_plugin_of_the_project_passes() {
 async fn an_author_is_told_everything_and_a_host_refuses() {
     let engine = engine();
     for (stamp, law, cause) in [
-        ("describe random", Law::SameManifest, "manifest"),
-        ("unicode trap", Law::Answers, "trapped"),
-        ("always amount:1e3", Law::Answers, "amount"),
-        ("always random", Law::SameAnswer, "another answer"),
+        ("describe random", ContractCheck::SameManifest, "manifest"),
+        ("unicode trap", ContractCheck::Answers, "trapped"),
+        ("always amount:1e3", ContractCheck::Answers, "amount"),
+        ("always random", ContractCheck::SameAnswer, "another answer"),
     ] {
         let bytes = stamped(component("hostile-adapter"), stamp);
         let report = engine.check(bytes.clone(), None).await;
-        assert_eq!(report.conformance.laws.len(), 5, "every law was tried");
+        assert_eq!(report.conformance.checks.len(), 5, "every law was tried");
         let failures = &report
             .conformance
-            .laws
+            .checks
             .iter()
-            .find(|tried| tried.law == law)
+            .find(|tried| tried.check == law)
             .expect("the law")
             .failures;
         assert!(

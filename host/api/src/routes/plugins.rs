@@ -1,39 +1,39 @@
-//! `/admin/plugins`: what operators see of plugins and do with them.
+//! `/admin/plugins`: plugins for operators.
+
+mod facts;
+mod target;
+mod upload;
+mod view;
 
 use axum::{
     Json,
-    extract::{
-        FromRequestParts, Multipart, Path, State,
-        multipart::{MultipartError, MultipartRejection},
-    },
-    http::{HeaderMap, StatusCode, request::Parts},
+    extract::{Multipart, State, multipart::MultipartRejection},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use wharf_app::{
-    App, Digest, OperationError, PluginChange, PluginDetails, PluginReport, PluginTransition,
-    UploadedGrants,
-};
+use wharf_app::{App, Digest, OperationError, PluginChange, PluginDetails, PluginTransition};
 
 use crate::{
-    ApiState,
     body::JsonBody,
-    error::{ApiError, Detail, Refusal},
+    error::{ApiError, Refusal},
     request::request,
     values::Note,
 };
 
-/// The header in which a client may say who acts, for the audit.
-const ACTOR: &str = "x-wharf-actor";
-const MAX_ACTOR: usize = 64;
-/// A reason where none was given.
+use self::{
+    target::{ActorHeader, PluginPath, Target},
+    upload::{PluginForm, Upload},
+    view::PluginReport,
+};
+
+/// The reason where none was given.
 const NO_REASON: &str = "an operator wanted it";
 
 /// The plugins of this process.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PluginList {
     plugins: Vec<PluginReport>,
-    /// Why the plugins folder cannot be read, if it cannot.
+    /// The reason why the plugins folder cannot be read, if it cannot.
     #[schema(required)]
     folder_problem: Option<String>,
 }
@@ -48,7 +48,7 @@ pub(super) struct PluginList {
     ))]
 pub(super) async fn list(State(app): State<App>) -> Json<PluginList> {
     Json(PluginList {
-        plugins: app.plugins(),
+        plugins: app.plugins().into_iter().map(PluginReport::from).collect(),
         folder_problem: app.plugins_problem(),
     })
 }
@@ -99,27 +99,6 @@ impl From<PluginTransition> for PluginStep {
     }
 }
 
-/// The plugin that a request is about, and who acts.
-pub(super) struct Target {
-    app: App,
-    plugin: String,
-    actor: String,
-}
-
-impl FromRequestParts<ApiState> for Target {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        let Path(plugin) = path.map_err(|_| OperationError::NoSuchPlugin)?;
-        Ok(Self {
-            app: state.app.clone(),
-            plugin,
-            actor: actor(&parts.headers),
-        })
-    }
-}
-
 impl Target {
     async fn change(self, change: PluginChange) -> Result<Json<PluginNow>, ApiError> {
         self.app
@@ -128,10 +107,10 @@ impl Target {
         Ok(Json(self.now()))
     }
 
-    /// The plugin as it is now.
+    /// Returns the plugin as it is now.
     fn now(self) -> PluginNow {
         match self.app.plugin_report(&self.plugin) {
-            Some(report) => PluginNow::Here(Box::new(report)),
+            Some(report) => PluginNow::Here(Box::new(report.into())),
             None => PluginNow::Absent(AbsentPlugin {
                 plugin: self.plugin,
                 state: Absence::Absent,
@@ -165,7 +144,7 @@ enum Absence {
 ///
 /// Manifest, imports, grants, limits, revisions, counters and last faults of this process, and the audit.
 #[utoipa::path(get, path = "/admin/plugins/{plugin}", tag = "Admin", operation_id = "showPlugin",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy")),
+    params(PluginPath),
     responses(
         (status = 200, description = "All that is known of it", body = PluginDetail),
         (status = 404, description = "`Plugin not found`; `Admin API disabled`", body = Refusal),
@@ -178,28 +157,16 @@ pub(super) async fn inspect(target: Target) -> Result<Json<PluginDetail>, ApiErr
     } = details.ok_or(OperationError::NoSuchPlugin)?;
     let transitions = transitions.into_iter().map(PluginStep::from).collect();
     Ok(Json(PluginDetail {
-        report,
+        report: report.into(),
         transitions,
     }))
-}
-
-/// A plugin to be uploaded.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "it describes the form; `Upload` reads it")]
-pub(super) struct PluginForm {
-    /// The component, at most 32 MiB.
-    #[schema(value_type = String, format = Binary)]
-    component: Vec<u8>,
-    /// The text of its grants (TOML). Without this part it keeps those that its predecessor has; empty, it has none.
-    grants: Option<String>,
 }
 
 /// Upload a plugin
 ///
 /// It goes through the same stages as a file in the watched folder, and serves, or the answer says why not.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}", tag = "Admin", operation_id = "uploadPlugin",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     request_body(content = PluginForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "It serves", body = PluginNow),
@@ -222,47 +189,6 @@ pub(super) async fn upload(
         .upload_plugin(&target.plugin, component.into(), grants, &target.actor)
         .await?;
     Ok(Json(target.now()))
-}
-
-struct Upload {
-    component: Vec<u8>,
-    grants: UploadedGrants,
-}
-
-impl Upload {
-    async fn read(mut form: Multipart) -> Result<Self, ApiError> {
-        let (mut component, mut grants) = (None, UploadedGrants::AsBefore);
-        while let Some(part) = form.next_field().await.map_err(refused)? {
-            match part.name() {
-                Some("component") => component = Some(part.bytes().await.map_err(refused)?.into()),
-                Some("grants") => {
-                    grants =
-                        UploadedGrants::Text(text(part.bytes().await.map_err(refused)?.into())?)
-                }
-                _ => drop(part.bytes().await.map_err(refused)?),
-            }
-        }
-        let component = component.ok_or_else(|| invalid("component", "is required"))?;
-        Ok(Self { component, grants })
-    }
-}
-
-fn text(bytes: Vec<u8>) -> Result<String, ApiError> {
-    String::from_utf8(bytes).map_err(|_| invalid("grants", "must be UTF-8"))
-}
-
-fn invalid(path: &'static str, message: &str) -> ApiError {
-    ApiError::Validation(vec![Detail {
-        path,
-        message: message.into(),
-    }])
-}
-
-fn refused(error: MultipartError) -> ApiError {
-    match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::UploadTooLarge,
-        _ => ApiError::Malformed("the body is not a valid multipart form"),
-    }
 }
 
 request! {
@@ -295,8 +221,7 @@ request! {
 ///
 /// A retained revision serves.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/activate", tag = "Admin", operation_id = "activateRevision",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     request_body = Revision,
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
@@ -316,8 +241,7 @@ pub(super) async fn activate(
 ///
 /// The revision before serves again.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/rollback", tag = "Admin", operation_id = "rollBackPlugin",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
         (status = 404, description = "`Plugin not found`, `Revision not found`; `Admin API disabled`", body = Refusal),
@@ -333,8 +257,7 @@ pub(super) async fn rollback(target: Target) -> Result<Json<PluginNow>, ApiError
 ///
 /// Its calls wait, no attempt is burnt.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/disable", tag = "Admin", operation_id = "disablePlugin",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     request_body = DisablePlugin,
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
@@ -355,8 +278,7 @@ pub(super) async fn disable(
 ///
 /// Its calls go on.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/enable", tag = "Admin", operation_id = "enablePlugin",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
         (status = 404, description = "`Plugin not found`; `Admin API disabled`", body = Refusal),
@@ -371,8 +293,7 @@ pub(super) async fn enable(target: Target) -> Result<Json<PluginNow>, ApiError> 
 ///
 /// It may not serve until it is released; the one before takes over.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/quarantine", tag = "Admin", operation_id = "quarantineRevision",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     request_body = QuarantineRevision,
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
@@ -395,8 +316,7 @@ pub(super) async fn quarantine(
 ///
 /// It may serve again.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/release", tag = "Admin", operation_id = "releaseRevision",
-    params(("plugin" = String, Path, description = "The plugin's name", example = "etsy"),
-        ("X-Wharf-Actor" = Option<String>, Header, description = "Who acts, for the audit")),
+    params(PluginPath, ActorHeader),
     request_body = Revision,
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
@@ -413,45 +333,4 @@ pub(super) async fn release(
 
 fn given(reason: Option<Note<500>>) -> String {
     reason.map_or_else(|| NO_REASON.into(), |reason| reason.0)
-}
-
-/// Who acts: the admin, and the name that the client gives itself.
-fn actor(headers: &HeaderMap) -> String {
-    let name = headers
-        .get(ACTOR)
-        .and_then(|name| name.to_str().ok())
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    name.map_or_else(
-        || "admin".into(),
-        |name| format!("admin {name:.MAX_ACTOR$}"),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn the_audit_names_who_acts() {
-        let named = |name: &'static str| {
-            actor(&HeaderMap::from_iter([(
-                axum::http::HeaderName::from_static(ACTOR),
-                HeaderValue::from_static(name),
-            )]))
-        };
-        assert_eq!(actor(&HeaderMap::new()), "admin");
-        assert_eq!(named("  "), "admin");
-        assert_eq!(named(" ada "), "admin ada");
-        assert_eq!(
-            actor(&HeaderMap::from_iter([(
-                axum::http::HeaderName::from_static(ACTOR),
-                HeaderValue::from_str(&"x".repeat(100)).expect("a header value"),
-            )]))
-            .len(),
-            "admin ".len() + MAX_ACTOR
-        );
-    }
 }

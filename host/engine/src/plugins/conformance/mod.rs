@@ -1,0 +1,64 @@
+//! Conformance: contract checks that every plugin must pass, run on generated input, and the vectors that its author
+//! packed into it.
+//!
+//! One suite, four users: the author from the command line, the host before a revision serves, this project's own tests
+//! and the CI of a plugin's repository. The checks:
+//!
+//! - it describes itself, the same way each time;
+//! - it answers every receipt or event (empty, long, in any script, of digits or control characters) without a trap and
+//!   within its limits, and the answers keep the contract (exact amounts, three-letter currencies, valid headers);
+//! - the same input gives the same answer;
+//! - an adapter that asks over HTTP reports a failing marketplace by the right fault;
+//! - every vector is answered as written.
+//!
+//! Vectors are JSON in the custom section `wharf:conformance`, `{"cases": [...]}`; see [`vectors`]. Nothing here reaches the
+//! network: a case plays its marketplace itself.
+
+mod checks;
+mod inputs;
+mod report;
+mod vectors;
+
+use super::revision::Revision;
+use crate::contract::refusal::{Refusal, Stage};
+
+pub(crate) use inputs::{event, inputs, request};
+pub use report::{Conformance, ContractCheck, ContractCheckReport, Failure};
+pub(crate) use vectors::{read as read_vectors, sections as vector_sections};
+
+/// The extent of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Up to the first failure, for a host that only decides.
+    UntilItFails,
+    /// Everything, for an author who wants to see all failures.
+    Everything,
+}
+
+/// Runs every contract check and the vectors on a revision.
+pub(crate) async fn run(revision: &Revision, component: &[u8], depth: Depth) -> Conformance {
+    let mut conformance = Conformance::default();
+    for check in ContractCheck::ALL {
+        let report = checks::run(check, revision, component, depth).await;
+        let failed = !report.failures.is_empty();
+        conformance.checks.push(report);
+        if failed && depth == Depth::UntilItFails {
+            break;
+        }
+    }
+    conformance
+}
+
+/// Refuses a revision that fails a check: the host's question before it serves.
+pub(crate) async fn check(revision: &Revision, component: &[u8]) -> Result<(), Refusal> {
+    let conformance = run(revision, component, Depth::UntilItFails).await;
+    let Some((check, failure)) = conformance.first_failure() else {
+        return Ok(());
+    };
+    let cause = format!("{check}: {}: {}", failure.case, failure.cause);
+    Err(Refusal::new(
+        Stage::Conform,
+        cause,
+        "run `wharf plugin check` on the file and correct what it names",
+    ))
+}

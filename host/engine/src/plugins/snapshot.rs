@@ -1,0 +1,65 @@
+//! The snapshot that calls read: every serving revision by its name.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::breaker::Breaker;
+use super::gate::Gate;
+use super::record::Record;
+use super::reports::report;
+use super::revision::Revision;
+use crate::contract::{
+    inspect::Kind,
+    refusal::Refusal,
+    report::{PluginReport, PluginState},
+};
+
+/// A revision that serves, or would, with its gate and breaker.
+pub(crate) struct Serving {
+    pub(crate) revision: Arc<Revision>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) breaker: Arc<Mutex<Breaker>>,
+    /// The reason why it does not serve now.
+    pub(crate) out: Option<String>,
+}
+
+/// All serving revisions at one moment. Replaced as a whole, so a call sees the state before a change or after it.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pub(crate) adapters: BTreeMap<String, Arc<Serving>>,
+    pub(crate) shapers: BTreeMap<String, Arc<Serving>>,
+    pub(super) plugins: BTreeMap<String, (Record, Option<Arc<Serving>>)>,
+    pub(super) unreadable: BTreeMap<String, Refusal>,
+    pub(crate) folder_problem: Option<String>,
+}
+
+impl Snapshot {
+    pub(super) fn of_kind(&self, kind: Kind) -> &BTreeMap<String, Arc<Serving>> {
+        match kind {
+            Kind::Adapter => &self.adapters,
+            Kind::Shaper => &self.shapers,
+        }
+    }
+
+    /// Returns every plugin that was found, sorted by name.
+    pub(crate) fn reports(&self) -> Vec<PluginReport> {
+        let mut reports: BTreeMap<&str, PluginReport> = self
+            .plugins
+            .iter()
+            .filter(|(_, (record, _))| record.active.is_some() || record.refused.is_some())
+            .map(|(name, (record, serving))| {
+                (name.as_str(), report(name, record, serving.as_deref()))
+            })
+            .collect();
+        for (name, refusal) in &self.unreadable {
+            let report = reports
+                .entry(name)
+                .or_insert_with(|| report(name, &Record::default(), None));
+            report.state = PluginState::Refused {
+                refused: None,
+                refusal: refusal.clone(),
+            };
+        }
+        reports.into_values().collect()
+    }
+}

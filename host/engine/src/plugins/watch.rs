@@ -1,0 +1,191 @@
+//! The watched folder. The operating system's events are only hints: the files are read after a hint, and every few
+//! seconds anyway.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use super::record::Source;
+use super::registry::Registry;
+use super::store::Stored;
+use crate::contract::{
+    fault::OperationError,
+    inspect::MAX_COMPONENT_BYTES,
+    refusal::{Refusal, Stage},
+};
+
+const MAX_GRANTS_BYTES: usize = 256 * 1024;
+
+/// The folder is read even if no hint came: network file systems give none.
+const RESCAN: Duration = Duration::from_secs(5);
+/// A hint must be followed by this much quiet before the folder is read: a file is written in many steps ...
+const QUIET: Duration = Duration::from_millis(100);
+/// ... but never longer than two of these, so that a file that is written all the time is read as well.
+const MAX_QUIETS: u32 = 2;
+
+/// The folders that are followed: the plugins, and the records that other hosts change.
+pub(crate) struct Watched {
+    pub(crate) plugins: Option<PathBuf>,
+    pub(crate) records: Option<PathBuf>,
+}
+
+/// Follows the folders for ever. `ready` fires when they were read for the first time.
+pub(crate) async fn follow(registry: Arc<Registry>, watched: Watched, ready: oneshot::Sender<()>) {
+    let hint = Arc::new(Notify::new());
+    // Watch before reading, so that no change falls between the two.
+    let mut watchers = [None, None];
+    watched.watch(&mut watchers, &hint);
+    scan(&registry, &watched).await;
+    // Nobody waits if the start was given up.
+    let _ = ready.send(());
+    let retained = registry.clone();
+    tokio::spawn(async move { retained.load_retained().await });
+    loop {
+        if timeout(RESCAN, hint.notified()).await.is_ok() {
+            for _ in 0..MAX_QUIETS {
+                if timeout(QUIET, hint.notified()).await.is_err() {
+                    break;
+                }
+            }
+        }
+        watched.watch(&mut watchers, &hint);
+        scan(&registry, &watched).await;
+    }
+}
+
+impl Watched {
+    /// Watches what is not watched yet: a folder may come later.
+    fn watch(&self, watchers: &mut [Option<RecommendedWatcher>; 2], hint: &Arc<Notify>) {
+        for (watcher, dir) in watchers.iter_mut().zip([&self.plugins, &self.records]) {
+            if let (None, Some(dir)) = (&watcher, dir) {
+                *watcher = watch(dir, hint);
+            }
+        }
+    }
+}
+
+fn watch(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
+    let hint = hint.clone();
+    let ring = move |event: notify::Result<notify::Event>| {
+        // Reading the folder is an event too; following it would never end.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            hint.notify_one();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(ring).ok()?;
+    watcher.watch(dir, RecursiveMode::NonRecursive).ok()?;
+    Some(watcher)
+}
+
+async fn scan(registry: &Registry, watched: &Watched) {
+    if let Some(dir) = &watched.plugins {
+        match list(dir) {
+            Ok(names) => {
+                registry.set_folder_problem(None);
+                read_all(registry, dir, &names).await;
+            }
+            Err(error) => registry.set_folder_problem(Some(format!("{}: {error}", dir.display()))),
+        }
+    }
+    if let Err(error) = registry.reconcile().await {
+        tracing::error!(%error, "the plugins' state cannot be read; what serves goes on");
+    }
+}
+
+async fn read_all(registry: &Registry, dir: &Path, names: &[String]) {
+    registry.keep_unreadable(names);
+    if let Err(error) = registry.withdraw_all_but(names) {
+        tracing::error!(%error, "plugins whose files are gone could not be withdrawn");
+    }
+    for name in names {
+        let (folder, file) = (dir.to_owned(), name.clone());
+        let refusal = match tokio::task::spawn_blocking(move || read(&folder, &file)).await {
+            Ok(Ok(stored)) => match registry.offer(name, stored, Source::Folder, "folder").await {
+                // The verdict on what could be read is kept with the plugin's record.
+                Ok(_) => None,
+                Err(OperationError::Refused(refusal)) if refusal.stage > Stage::Read => None,
+                Err(OperationError::Refused(refusal)) => Some(refusal),
+                Err(error) => Some(Refusal::new(
+                    Stage::Read,
+                    error.to_string(),
+                    "make the state folder writable",
+                )),
+            },
+            // It was removed since the folder was listed.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(Err(error)) => {
+                let fix = "make it a readable file of at most 32 MiB inside the folder";
+                Some(Refusal::new(Stage::Read, error.to_string(), fix))
+            }
+            Err(_) => return,
+        };
+        registry.set_unreadable(name, refusal);
+    }
+}
+
+/// Returns the names of all plugins in the folder, sorted, so that every host settles a conflict alike.
+fn list(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if let Some(stem) = name
+            .to_string_lossy()
+            .strip_suffix(".wasm")
+            .filter(|stem| !stem.starts_with('.'))
+        {
+            names.push(stem.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Reads a plugin: the component and, if there are any, its grants.
+fn read(dir: &Path, name: &str) -> io::Result<Stored> {
+    let bytes = read_file(dir, &dir.join(format!("{name}.wasm")), MAX_COMPONENT_BYTES)?;
+    let grants = match read_file(dir, &dir.join(format!("{name}.toml")), MAX_GRANTS_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        grants => Some(String::from_utf8_lossy(&grants?).into()),
+    };
+    Ok(Stored {
+        bytes: bytes.into(),
+        grants,
+    })
+}
+
+/// Reads one file. A link is followed only inside the folder, as mounted configuration needs it.
+fn read_file(dir: &Path, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let target = path.canonicalize()?;
+    if !target.starts_with(dir.canonicalize()?) {
+        return Err(io::Error::other(
+            "it is a link that leads out of the folder",
+        ));
+    }
+    let file = open(&target)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed shows that there is more.
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::other(format!(
+            "it is larger than {} KiB",
+            max / 1024
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Opens a file. A link that was put in its place meanwhile is not followed, and a pipe is not waited for.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}

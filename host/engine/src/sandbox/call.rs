@@ -1,0 +1,227 @@
+//! One call: a fresh instance, its budgets, and the meaning of a failure.
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
+use wharf_domain::{Answer, Event};
+
+use super::callable::{Callable, Guest};
+use super::guest::GuestState;
+use super::processor::ProcessorTime;
+use crate::contract::bindings::adapter_types;
+use crate::contract::convert::{self, Message, ValidateRequest};
+use crate::contract::fault::Fault;
+use crate::contract::manifest::{self, Manifest};
+use crate::contract::text::for_people;
+
+/// The runtime's words for a guest that hands out more than its hostcall fuel. The error has no public type.
+const HOSTCALL_FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls";
+
+/// Fuel that no call can burn within its time.
+const ALL_FUEL: u64 = u64::MAX / 2;
+/// Handles that a component may hold.
+const MAX_COMPONENT_HANDLES: usize = 1_000;
+
+impl Callable {
+    /// Asks an adapter to judge a receipt.
+    pub(crate) async fn validate(&self, request: &ValidateRequest) -> Result<Answer, Fault> {
+        convert::answer(self.judge(request).await?)
+    }
+
+    /// Asks an adapter and returns its unchecked answer in the contract's own types.
+    pub(crate) async fn judge(&self, request: &ValidateRequest) -> Result<Judged, Fault> {
+        self.judge_measured(request).await.0
+    }
+
+    /// Asks an adapter, and measures.
+    pub(crate) async fn judge_measured(
+        &self,
+        request: &ValidateRequest,
+    ) -> (Result<Judged, Fault>, Usage) {
+        let Guest::Adapter(pre) = &self.guest else {
+            return (Err(Fault::NotFound), Usage::default());
+        };
+        if let Err(fault) = self.check_input(request.bytes()) {
+            return (Err(fault), Usage::default());
+        }
+        let judged = self.run_measured(async |store| {
+            store
+                .data_mut()
+                .requests
+                .access_token
+                .clone_from(&request.access_token);
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instance
+                .wharf_plugin_adapter()
+                .call_validate(store, &request.to_guest())
+                .await
+        });
+        judged.await
+    }
+
+    /// Asks a shaper for a message.
+    pub(crate) async fn shape(&self, event: &Event) -> Result<Message, Fault> {
+        self.shape_measured(event).await.0
+    }
+
+    /// Asks a shaper for a message, and measures.
+    pub(crate) async fn shape_measured(&self, event: &Event) -> (Result<Message, Fault>, Usage) {
+        let Guest::Shaper(pre) = &self.guest else {
+            return (Err(Fault::NotFound), Usage::default());
+        };
+        if let Err(fault) = self.check_input(convert::event_bytes(event)) {
+            return (Err(fault), Usage::default());
+        }
+        let shaped = self.run_measured(async |store| {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instance
+                .wharf_plugin_shaper()
+                .call_shape(store, &convert::event_to_guest(event))
+                .await
+        });
+        let (said, usage) = shaped.await;
+        (
+            said.and_then(|said| convert::message(said, self.limits.output_bytes)),
+            usage,
+        )
+    }
+
+    /// Asks for the manifest.
+    pub(crate) async fn describe(&self) -> Result<Manifest, Fault> {
+        match &self.guest {
+            Guest::Adapter(pre) => {
+                let said = self
+                    .run(async |store| {
+                        let instance = pre.instantiate_async(&mut *store).await?;
+                        instance.wharf_plugin_adapter().call_describe(store).await
+                    })
+                    .await?;
+                manifest::adapter_manifest(said).map(Manifest::Adapter)
+            }
+            Guest::Shaper(pre) => {
+                let said = self
+                    .run(async |store| {
+                        let instance = pre.instantiate_async(&mut *store).await?;
+                        instance.wharf_plugin_shaper().call_describe(store).await
+                    })
+                    .await?;
+                manifest::shaper_manifest(said).map(Manifest::Shaper)
+            }
+        }
+    }
+
+    /// Makes an instance and drops it again.
+    pub(crate) async fn instantiate(&self) -> Result<(), Fault> {
+        self.run(async |store| match &self.guest {
+            Guest::Adapter(pre) => pre.instantiate_async(store).await.map(drop),
+            Guest::Shaper(pre) => pre.instantiate_async(store).await.map(drop),
+        })
+        .await
+    }
+
+    fn check_input(&self, bytes: usize) -> Result<(), Fault> {
+        let limit = self.limits.input_bytes;
+        if bytes > limit {
+            Err(Fault::InputTooLarge { bytes, limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        self.run_measured(work).await.0
+    }
+
+    async fn run_measured<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
+    ) -> (Result<T, Fault>, Usage) {
+        let processor = ProcessorTime::default();
+        let mut store = self.store(processor.clone());
+        let ended = {
+            let mut call = std::pin::pin!(work(&mut store));
+            let measured = std::future::poll_fn(|context| {
+                processor.resume();
+                call.as_mut().poll(context)
+            });
+            // Dropping the future ends the guest wherever it waits.
+            tokio::time::timeout(self.limits.wall, measured).await
+        };
+        let last_words = store.data_mut().finish_log();
+        let usage = Usage {
+            memory_bytes: store.data().memory.peak(),
+            fuel: self
+                .metering
+                .counts_fuel()
+                .then(|| ALL_FUEL.saturating_sub(store.get_fuel().unwrap_or(ALL_FUEL))),
+        };
+        let result = match ended {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(fault(&error, store.data(), last_words)),
+            // Processor time has its own limit, so this guest waited, and whom it asked is to blame.
+            Err(_) if store.data().requests.any() => Err(Fault::UpstreamTooSlow),
+            Err(_) => Err(Fault::OutOfTime),
+        };
+        (result, usage)
+    }
+
+    fn store(&self, processor: ProcessorTime) -> Store<GuestState> {
+        let mut store = Store::new(self.guest.engine(), self.state());
+        store.limiter(|state| &mut state.memory);
+        // Bounds what the host copies out of the guest before any check can see it.
+        store.set_hostcall_fuel(self.limits.output_bytes);
+        store.set_max_component_handles(MAX_COMPONENT_HANDLES);
+        if self.metering.counts_fuel() {
+            store.set_fuel(ALL_FUEL).expect("this engine counts fuel");
+        }
+        let max = self.limits.cpu;
+        // Interrupted at every tick: it yields its thread, or ends if its time is spent.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            Ok(if processor.is_spent(max) {
+                UpdateDeadline::Interrupt
+            } else {
+                UpdateDeadline::Yield(1)
+            })
+        });
+        store
+    }
+}
+
+/// The cost of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Peak memory, in bytes.
+    pub(crate) memory_bytes: usize,
+    /// Units of work, where they are counted.
+    pub(crate) fuel: Option<u64>,
+}
+
+/// An adapter's answer about a receipt.
+pub(crate) type Judged = Result<adapter_types::Verdict, adapter_types::Fault>;
+
+fn fault(error: &wasmtime::Error, state: &GuestState, last_words: Option<String>) -> Fault {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Fault::Overloaded;
+    }
+    // A guest that was refused memory aborts like any other: the limiter knows better than the trap.
+    if state.memory.refused() {
+        return Fault::OutOfMemory;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => return Fault::OutOfCpu,
+        Some(Trap::StackOverflow) => return Fault::OutOfStack,
+        _ => {}
+    }
+    let cause = error.root_cause().to_string();
+    if cause.contains(HOSTCALL_FUEL_EXHAUSTED) {
+        return Fault::OutputTooLarge;
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return Fault::Trapped(format!("it exited with status {}", exit.0));
+    }
+    let cause = for_people(&cause);
+    Fault::Trapped(last_words.map_or(cause.clone(), |words| format!("{cause}; it said: {words}")))
+}

@@ -1,0 +1,49 @@
+//! A component that can be called.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::guest::{GuestState, Identity};
+use super::outbound::Outbound;
+use super::runtime::Metering;
+use crate::contract::bindings::{MarketplaceAdapterPre, PayloadShaperPre};
+use crate::contract::limits::Limits;
+
+/// A compiled and linked component, from which fresh instances are made.
+#[derive(Clone)]
+pub(crate) enum Guest {
+    Adapter(MarketplaceAdapterPre<GuestState>),
+    Shaper(PayloadShaperPre<GuestState>),
+}
+
+impl Guest {
+    pub(super) fn engine(&self) -> &wasmtime::Engine {
+        match self {
+            Self::Adapter(pre) => pre.engine(),
+            Self::Shaper(pre) => pre.engine(),
+        }
+    }
+}
+
+/// A component that can be called: compiled code, identity, configuration, network and limits.
+#[derive(Clone)]
+pub(crate) struct Callable {
+    pub(crate) guest: Guest,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) config: Arc<BTreeMap<String, String>>,
+    pub(crate) limits: Limits,
+    pub(crate) outbound: Outbound,
+    pub(crate) metering: Metering,
+}
+
+impl Callable {
+    /// Returns the state of a new call.
+    pub(super) fn state(&self) -> GuestState {
+        GuestState::new(
+            self.identity.clone(),
+            self.config.clone(),
+            &self.limits,
+            self.outbound.clone(),
+        )
+    }
+}

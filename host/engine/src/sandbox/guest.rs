@@ -1,0 +1,208 @@
+//! The state of one call, and the host functions that a guest sees.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::p2::bindings::{cli, random};
+use wasmtime_wasi::random::{Deterministic, WasiRandom};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::limiter::MemoryLimiter;
+use super::outbound::{Outbound, Requests};
+use super::stderr::Stderr;
+use crate::contract::bindings::{config, log};
+use crate::contract::{digest::Digest, inspect::Kind, limits::Limits, text::for_people};
+
+/// Handles that a guest may hold at a time, to streams and the like.
+const MAX_HANDLES: usize = 1_000;
+/// Random bytes that a guest may ask for at once.
+const MAX_RANDOM_BYTES: u64 = 64 * 1024;
+
+/// The identity of a guest, for its log lines.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) digest: Digest,
+    pub(crate) kind: Kind,
+}
+
+/// The state of one call.
+pub(crate) struct GuestState {
+    pub(crate) memory: MemoryLimiter,
+    pub(crate) requests: Requests,
+    identity: Arc<Identity>,
+    config: Arc<BTreeMap<String, String>>,
+    log_left: usize,
+    log_dropped: u64,
+    table: ResourceTable,
+    /// Made when the guest first asks: most calls of most plugins never do.
+    wasi: Option<WasiCtx>,
+    stderr: Stderr,
+    http: WasiHttpCtx,
+}
+
+impl GuestState {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        config: Arc<BTreeMap<String, String>>,
+        limits: &Limits,
+        outbound: Outbound,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self {
+            memory: MemoryLimiter::new(limits.memory_bytes),
+            requests: Requests::new(outbound, limits.http.map_or(0, |http| http.requests)),
+            identity,
+            config,
+            log_left: limits.log_bytes,
+            log_dropped: 0,
+            table,
+            wasi: None,
+            stderr: Stderr::new(limits.log_bytes),
+            http: WasiHttpCtx::new(),
+        }
+    }
+
+    /// Passes on what the guest wrote to standard error and says what was dropped. Returns its last line that is no
+    /// mere note, where a panic leaves its reason.
+    pub(crate) fn finish_log(&mut self) -> Option<String> {
+        let mut last_words = None;
+        let (text, bytes) = self.stderr.text();
+        for line in text
+            .lines()
+            .map(for_people)
+            .filter(|line| !line.trim().is_empty())
+        {
+            self.write_line(log::Level::Warn, &line);
+            // Rust's panic handler adds a note about RUST_BACKTRACE after the reason.
+            if !line.starts_with("note:") {
+                last_words = Some(line);
+            }
+        }
+        if self.log_dropped > 0 || bytes > 0 {
+            let (Identity { plugin, digest, .. }, lines) = (&*self.identity, self.log_dropped);
+            tracing::warn!(target: "plugin", %plugin, %digest, lines, bytes, "log over the limit dropped");
+        }
+        last_words
+    }
+
+    fn write_line(&mut self, level: log::Level, line: &str) {
+        // An empty line costs one byte, so that nobody writes endless ones.
+        let Some(left) = self.log_left.checked_sub(line.len().max(1)) else {
+            self.log_dropped += 1;
+            return;
+        };
+        self.log_left = left;
+        let Identity { plugin, digest, .. } = &*self.identity;
+        match level {
+            log::Level::Debug => tracing::debug!(target: "plugin", %plugin, %digest, "{line}"),
+            log::Level::Info => tracing::info!(target: "plugin", %plugin, %digest, "{line}"),
+            log::Level::Warn => tracing::warn!(target: "plugin", %plugin, %digest, "{line}"),
+            log::Level::Error => tracing::error!(target: "plugin", %plugin, %digest, "{line}"),
+        }
+    }
+}
+
+impl log::Host for GuestState {
+    fn log(&mut self, level: log::Level, message: String) {
+        let line: String = message
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        self.write_line(level, &line);
+    }
+}
+
+impl config::Host for GuestState {
+    fn get(&mut self, key: String) -> Option<String> {
+        self.config.get(&key).cloned()
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| empty_context(self.identity.kind, &self.stderr));
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.requests,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// No arguments, variables, files or sockets. A shaper's answer may depend on its input alone, so that a retry sends
+/// the same bytes: its clocks stand still and its randomness is constant.
+fn empty_context(kind: Kind, stderr: &Stderr) -> WasiCtx {
+    let mut builder = WasiCtx::builder();
+    builder
+        .stderr(stderr.clone())
+        .max_random_size(MAX_RANDOM_BYTES);
+    if kind == Kind::Shaper {
+        builder
+            .wall_clock(Still)
+            .monotonic_clock(Still)
+            .secure_random(Deterministic::new(vec![0]))
+            .insecure_random(Deterministic::new(vec![0]))
+            .insecure_random_seed(0);
+    }
+    builder.build()
+}
+
+/// A clock that stands still at its beginning.
+struct Still;
+
+impl HostWallClock for Still {
+    fn resolution(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(1)
+    }
+
+    fn now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
+impl HostMonotonicClock for Still {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        0
+    }
+}
+
+/// Defines every host function. Inspection has decided before compiling which of them a plugin may import.
+pub(crate) fn define(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    log::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+    config::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    random::insecure::add_to_linker::<GuestState, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    random::insecure_seed::add_to_linker::<GuestState, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    cli::environment::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
+    cli::exit::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
+    cli::terminal_input::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
+    cli::terminal_output::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
+    cli::terminal_stdin::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
+    cli::terminal_stdout::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)?;
+    cli::terminal_stderr::add_to_linker::<GuestState, WasiCli>(linker, GuestState::cli)
+}

@@ -1,0 +1,15 @@
+//! The sandbox: one call of one component, in a fresh instance with limits on everything that it uses.
+//!
+//! This room knows the contract and nothing of revisions. It is used by the plugins' room and by the engine.
+
+mod call;
+pub(crate) mod callable;
+pub(crate) mod guest;
+mod limiter;
+pub(crate) mod network;
+pub(crate) mod outbound;
+mod processor;
+pub(crate) mod runtime;
+mod stderr;
+
+pub(crate) use call::Judged;

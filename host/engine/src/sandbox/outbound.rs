@@ -1,0 +1,198 @@
+//! The requests of one call on their way out: the hook behind `wasi:http`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wharf_domain::AccessToken;
+
+use super::network::Network;
+
+type Finished = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sent = Result<(Response<WasiBody>, Finished), Error>;
+
+/// The destination of one call's requests.
+#[derive(Clone)]
+pub(crate) enum Outbound {
+    /// None: nothing is granted, or the guest is only tried.
+    Closed,
+    /// The network, as granted.
+    Live(Arc<Network>),
+    /// A canned reply.
+    Canned(Arc<Canned>),
+}
+
+/// A reply that a conformance case gives instead of the network. It remembers if it was asked for.
+pub(crate) struct Canned {
+    reply: Reply,
+    asked: AtomicBool,
+}
+
+/// The behaviour of a played marketplace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// An HTTP response.
+    Response {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
+    /// No answer in time.
+    TimedOut,
+    /// No connection.
+    Refused,
+    /// Not granted.
+    Denied,
+}
+
+/// The requests of one call.
+pub(crate) struct Requests {
+    pub(crate) outbound: Outbound,
+    pub(crate) access_token: Option<AccessToken>,
+    left: u32,
+    asked: bool,
+}
+
+impl Requests {
+    pub(crate) const fn new(outbound: Outbound, max: u32) -> Self {
+        Self {
+            outbound,
+            access_token: None,
+            left: max,
+            asked: false,
+        }
+    }
+
+    /// Tells if the guest made a request.
+    pub(crate) const fn any(&self) -> bool {
+        self.asked
+    }
+}
+
+impl WasiHttpHooks for Requests {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Finished,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        self.asked = true;
+        let Some(left) = self.left.checked_sub(1) else {
+            return Box::new(drained(request, Error::ConnectionLimitReached));
+        };
+        self.left = left;
+        match &self.outbound {
+            Outbound::Closed => Box::new(drained(request, Error::HttpRequestDenied)),
+            Outbound::Canned(canned) => {
+                let canned = canned.clone();
+                Box::new(async move {
+                    drain(request).await;
+                    canned.asked.store(true, Ordering::Relaxed);
+                    canned.reply.play().map(finished)
+                })
+            }
+            Outbound::Live(network) => {
+                let (network, access_token) = (network.clone(), self.access_token.clone());
+                let first_byte = options.and_then(|options| options.first_byte_timeout);
+                Box::new(async move {
+                    network
+                        .send(request, first_byte, access_token)
+                        .await
+                        .map(finished)
+                })
+            }
+        }
+    }
+}
+
+/// Returns the response with nothing left to do for its connection: the client keeps its own.
+fn finished(response: Response<WasiBody>) -> (Response<WasiBody>, Finished) {
+    (response, Box::new(std::future::ready(Ok(()))))
+}
+
+async fn drained(request: Request<WasiBody>, error: Error) -> Sent {
+    drain(request).await;
+    Err(error)
+}
+
+/// Reads what the guest writes, so that it sees the refusal and not a broken stream.
+async fn drain(request: Request<WasiBody>) {
+    let mut body = request.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+impl Canned {
+    pub(crate) const fn new(reply: Reply) -> Self {
+        Self {
+            reply,
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Reply {
+    fn play(&self) -> Result<Response<WasiBody>, Error> {
+        let (status, headers, body) = match self {
+            Self::Response {
+                status,
+                headers,
+                body,
+            } => (*status, headers, body),
+            Self::TimedOut => return Err(Error::ConnectionReadTimeout),
+            Self::Refused => return Err(Error::ConnectionRefused),
+            Self::Denied => return Err(Error::HttpRequestDenied),
+        };
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        let body = Full::new(bytes::Bytes::from(body.clone()))
+            .map_err(|never| match never {})
+            .boxed_unsync();
+        response
+            .body(body)
+            .map_err(|error| Error::InternalError(Some(error.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_of_a_call_are_counted() {
+        let answers = Reply::Response {
+            status: 204,
+            headers: vec![],
+            body: String::new(),
+        };
+        let mut requests = Requests::new(Outbound::Canned(Arc::new(Canned::new(answers))), 2);
+        assert!(!requests.any());
+        for n in 1..=4 {
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let sent = Box::into_pin(requests.send_request(
+                Request::new(body),
+                None,
+                Box::new(std::future::ready(Ok(()))),
+            ));
+            match sent.await {
+                Ok((response, _)) => assert!(n <= 2 && response.status() == 204, "request {n}"),
+                Err(error) => {
+                    assert!(
+                        n > 2 && matches!(error, Error::ConnectionLimitReached),
+                        "request {n}: {error:?}"
+                    )
+                }
+            }
+        }
+        assert!(requests.any());
+    }
+}

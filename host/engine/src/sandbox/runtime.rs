@@ -1,0 +1,148 @@
+//! The wasmtime engine with its limits, the threads that guests run on, and the ticker that interrupts them.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use wasmtime::component::Linker;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::guest::{self, GuestState};
+use crate::contract::{fault::EngineError, limits::MAX_MEMORY_BYTES, settings::EngineSettings};
+
+/// The interval at which running guests are interrupted: the grain of processor budgets.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Small enough that deep recursion ends as a stack overflow. At 512 KiB it ended as an access out of bounds.
+const MAX_WASM_STACK_BYTES: usize = 128 * 1024;
+/// With `-zstack-size=65536` a guest's live pages fit in here, and clearing them costs no system call.
+const MEMORY_KEPT_RESIDENT_BYTES: usize = 256 * 1024;
+/// Must not be zero either: tables would be unmapped and mapped again in every call.
+const TABLE_KEPT_RESIDENT_BYTES: usize = 64 * 1024;
+/// Ticks after the engine is dropped: one second for guests that still spin.
+const TICKS_AFTER_THE_END: u32 = 100;
+// Parts of one component. JavaScript and Python guests need the most.
+const MAX_TABLE_ELEMENTS: usize = 10_000;
+const MAX_CORE_INSTANCES: u32 = 64;
+const MAX_MEMORIES: u32 = 3;
+const MAX_TABLES: u32 = 8;
+
+/// Instances beside the calls in flight: trials of new revisions and conformance runs.
+const SPARE_INSTANCES: usize = 8;
+
+/// The unit in which the cost of a call is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metering {
+    /// Time alone: for revisions that serve.
+    Time,
+    /// Units of work besides, for measurements that repeat exactly. Costs a fifth more.
+    Fuel,
+}
+
+impl Metering {
+    pub(crate) fn counts_fuel(self) -> bool {
+        self == Self::Fuel
+    }
+}
+
+/// Builds the wasmtime engine.
+pub(crate) fn engine(
+    settings: &EngineSettings,
+    metering: Metering,
+) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .consume_fuel(metering.counts_fuel())
+        .max_wasm_stack(MAX_WASM_STACK_BYTES)
+        // The contract has no async functions, and their bookkeeping costs every call 3 us.
+        .concurrency_support(false)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    wasmtime::Engine::new(&config)
+}
+
+fn pool(settings: &EngineSettings) -> PoolingAllocationConfig {
+    let components = u32::try_from(settings.max_in_flight + SPARE_INSTANCES).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.linear_memory_keep_resident(MEMORY_KEPT_RESIDENT_BYTES)
+        .table_keep_resident(TABLE_KEPT_RESIDENT_BYTES)
+        .max_memory_size(MAX_MEMORY_BYTES)
+        .table_elements(MAX_TABLE_ELEMENTS)
+        .max_memories_per_module(MAX_MEMORIES)
+        .max_tables_per_module(MAX_TABLES)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .total_component_instances(components)
+        .total_stacks(components)
+        .total_core_instances(components.saturating_mul(MAX_CORE_INSTANCES))
+        .total_memories(components.saturating_mul(MAX_MEMORIES))
+        .total_tables(components.saturating_mul(MAX_TABLES));
+    pool
+}
+
+/// Builds the linker with every host function.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<GuestState>> {
+    let mut linker = Linker::new(engine);
+    guest::define(&mut linker)?;
+    Ok(linker)
+}
+
+/// The guests' runtime and the ticker. Dropping it ends both without waiting, also inside a runtime.
+pub(crate) struct Threads {
+    // Declared, and so dropped, before the ticker is told to stop.
+    runtime: Option<Runtime>,
+    _stop_ticker: mpsc::Sender<()>,
+}
+
+impl Threads {
+    pub(crate) fn start(
+        engine: wasmtime::Engine,
+        guest_threads: usize,
+    ) -> Result<Self, EngineError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(guest_threads.max(1))
+            .thread_name("wharf-guest")
+            .enable_all()
+            .build()
+            .map_err(EngineError::Threads)?;
+        let (stop_ticker, stopped) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("wharf-ticker".into())
+            .spawn(move || tick(&engine, &stopped))
+            .map_err(EngineError::Threads)?;
+        Ok(Self {
+            runtime: Some(runtime),
+            _stop_ticker: stop_ticker,
+        })
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.runtime
+            .as_ref()
+            .expect("the runtime is there until it is dropped")
+            .handle()
+            .clone()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would wait for guests, and panic inside another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// On a thread of the operating system's: a runtime's timer would wait behind the very guests that it is to interrupt.
+fn tick(engine: &wasmtime::Engine, stopped: &mpsc::Receiver<()>) {
+    while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+        engine.increment_epoch();
+    }
+    // A guest that spins at the end gives its thread back at its next interruption, so there must be some more.
+    for _ in 0..TICKS_AFTER_THE_END {
+        std::thread::sleep(TICK);
+        engine.increment_epoch();
+    }
+}
