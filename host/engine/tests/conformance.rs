@@ -47,7 +47,7 @@ async fn an_author_is_told_everything_and_a_host_refuses() {
     ] {
         let bytes = stamped(component("hostile-adapter"), stamp);
         let report = engine.check(bytes.clone(), None).await;
-        assert_eq!(report.conformance.checks.len(), 5, "every law was tried");
+        assert_eq!(report.conformance.checks.len(), 5, "every check ran");
         let failures = &report
             .conformance
             .checks

@@ -15,7 +15,7 @@ use wharf_engine::{Digest, Engine, EngineSettings};
 /// Set for the child: the folder of its state.
 const STATE: &str = "WHARF_TEST_CRASH_STATE";
 const GRANTS: &str = "[config]\ngranted = 'yes'";
-/// Where an installation can end: each file's making, filling and renaming, and each removal.
+/// The places where an installation can end: each file's making, filling and renaming, and each removal.
 const PLACES: [&str; 4] = [
     "file.begun",
     "file.written",
@@ -94,7 +94,7 @@ fn unfinished(state: &Path) -> usize {
         .count()
 }
 
-/// What was killed starts again: one of the two serves, every retained revision is whole, and nothing is left behind.
+/// Starts the killed host again: one of the two serves, every retained revision is whole, and nothing is left behind.
 async fn audit(state: &Path, digests: &[Digest], when: &str) {
     let engine = start(state);
     for step in 0..digests.len() {

@@ -1,5 +1,5 @@
-//! Named places where a fault test ends this process, as a power cut would, or pauses it. Nothing of this is in a
-//! release build. `tests/tests/crash.rs` kills at each place of `host/app`, `host/engine/tests/crash.rs` at each of the engine's.
+//! Named places where a fault test kills this process, as a power cut would, or pauses it. Release builds contain none
+//! of it. `tests/tests/crash.rs` kills at each place of `host/app`, `host/engine/tests/crash.rs` at each of the engine's.
 
 /// Passes the place `name`. In a debug build started with `WHARF_FAILPOINT=name:N` the process ends itself by SIGKILL
 /// at the N-th passage; with `WHARF_FAILPOINT=name:N:stop` it pauses itself by SIGSTOP and goes on after SIGCONT.
@@ -39,7 +39,7 @@ pub fn pass(name: &'static str) {
         return;
     };
     if armed.passages_left.fetch_sub(1, Ordering::SeqCst) == 1 {
-        // It cannot fail: the process exists and is ours.
+        // Cannot fail: the process exists and is ours.
         let _ = kill_process(getpid(), armed.signal);
         // SIGSTOP may reach another thread first; this one must not get past the place meanwhile.
         std::thread::sleep(std::time::Duration::from_millis(100));

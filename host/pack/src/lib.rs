@@ -1,9 +1,8 @@
-//! What a plugin's component carries besides its code: version, licence, description and conformance vectors, as custom
-//! sections at its end.
+//! Packing: adds version, licence, description and conformance vectors to a component, as custom sections at its end.
 //!
-//! The first three have the names of the WebAssembly tool conventions, so `wasm-tools metadata show` reads them. A crate of
-//! its own, so that the repository's chores pack its plugins as `wharf plugin pack` packs those of others, and are built
-//! without the sandbox. Leaves out: whether the component is a plugin and its vectors make sense, which the engine says.
+//! The first three have the names of the WebAssembly tool conventions, so `wasm-tools metadata show` reads them. This is a
+//! crate of its own, so that `xtask` packs plugins as `wharf plugin pack` does without building the sandbox. It does not
+//! check that the component is a plugin and that its vectors make sense: the engine does.
 
 use std::{fs, io, path::Path};
 
@@ -12,7 +11,7 @@ use wasm_encoder::{CustomSection, Section};
 /// The custom section that holds vectors.
 pub const CONFORMANCE_SECTION: &str = "wharf:conformance";
 
-/// What is packed into a component besides its code.
+/// The facts that are packed into a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackFacts {
     /// A semantic version.
@@ -25,7 +24,7 @@ pub struct PackFacts {
     pub vectors: Vec<String>,
 }
 
-/// The component with these facts. Whatever it carries already stays.
+/// Adds the facts to a component. Sections that it already has stay.
 pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
     let texts = [
         ("version", &facts.version),
@@ -50,7 +49,7 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
     packed
 }
 
-/// The texts of a folder's files of vectors, `*.json`, in the order of their names.
+/// Reads a folder's files of vectors, `*.json`, in the order of their names.
 ///
 /// # Errors
 /// If the folder or a file cannot be read; the error names it.
@@ -70,6 +69,7 @@ pub fn vectors(dir: &Path) -> io::Result<Vec<String>> {
         file.extension()
             .is_some_and(|extension| extension == "json")
     });
+    // Folders have no order, and the same vectors must make the same component.
     files.sort_unstable();
     files
         .iter()

@@ -6,7 +6,7 @@ pub use wit::{Fault, Manifest, Order, Request, Verdict};
 
 /// A marketplace. Export it with [`crate::export_adapter!`].
 pub trait Adapter {
-    /// What the adapter is and what it asks for. The same for every call under the same configuration.
+    /// Describes the adapter and what it asks for, in the same way for every call under the same configuration.
     fn manifest() -> Manifest;
 
     /// Asks the marketplace for a receipt. Same request and same marketplace, same verdict: keep no state, for the

@@ -145,7 +145,7 @@ impl Response {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The URL or a header is not valid.
@@ -174,7 +174,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What cannot be asked is misconfigured; what was asked in vain is unavailable.
+/// Returns `misconfigured` for a request that cannot be made, and `unavailable` for one that got no answer.
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {

@@ -1,4 +1,4 @@
-//! What a Wharf plugin in Rust is written with: a trait and a macro for each world of the plugin contract.
+//! The SDK for Wharf plugins in Rust: a trait and a macro for each world of the plugin contract.
 //!
 //! ```
 //! use wharf_plugin_sdk::adapter::{Adapter, Fault, Manifest, Request, Verdict};

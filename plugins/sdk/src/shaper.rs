@@ -6,7 +6,7 @@ pub use wit::{Event, Manifest, Message};
 
 /// A form of webhook payloads. Export it with [`crate::export_shaper!`].
 pub trait Shaper {
-    /// What the shaper is. The same for every call.
+    /// Describes the shaper, in the same way for every call.
     fn manifest() -> Manifest;
 
     /// Turns an event into a message. Same event, same bytes.

@@ -1,4 +1,4 @@
-//! What stands in for the host in native tests of a plugin.
+//! Stand-ins for the host in native tests of a plugin.
 
 use std::{cell::RefCell, collections::HashMap};
 

@@ -200,7 +200,7 @@ request! {
 }
 
 request! {
-    /// Why a plugin is to be switched off.
+    /// The reason why a plugin is to be disabled.
     pub(super) struct DisablePlugin {
         /// For the audit.
         reason "reason": Option<Note<500>>,

@@ -1,4 +1,4 @@
-//! What the engine's tests share: where built components are, and short ways to ask them.
+//! Shared parts of the engine's tests: the paths of built components, and short ways to ask them.
 #![allow(clippy::disallowed_methods, reason = "test code")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 

@@ -73,7 +73,7 @@ fn options(request: &Request) -> Result<RequestOptions, Error> {
     Ok(options)
 }
 
-/// Whether the body could be written. If not, the answer's error says why.
+/// Writes the body and tells if it could. If not, the answer's error has the reason.
 fn write(body: &OutgoingBody, bytes: &[u8]) -> bool {
     let Ok(mut stream) = body.write() else {
         return false;

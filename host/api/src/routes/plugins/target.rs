@@ -13,6 +13,7 @@ use crate::{ApiState, error::ApiError};
 const ACTOR: &str = "x-wharf-actor";
 /// Characters of that name.
 const MAX_ACTOR: usize = 64;
+
 /// The plugin in the path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]

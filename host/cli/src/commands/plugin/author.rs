@@ -1,4 +1,4 @@
-//! What authors ask of a component in a file: does it pass, what does it cost, and pack it.
+//! The author's commands on a component in a file: check, measure and pack.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ pub(super) struct FileArgs {
 
 #[derive(Args)]
 struct GrantsArgs {
-    /// What it is granted [default: the `.toml` file beside the component, if there is one]
+    /// Its grants [default: the `.toml` file beside the component, if there is one]
     #[arg(long, value_name = "FILE")]
     grants: Option<PathBuf>,
 }
@@ -47,13 +47,13 @@ impl GrantsArgs {
 }
 
 impl FileArgs {
-    /// The component's bytes and its grants.
+    /// Reads the component's bytes and its grants.
     pub(super) fn read(&self) -> Result<(Vec<u8>, Option<String>), UsageError> {
         Ok((read(&self.file)?, self.grants.read(&self.file)?))
     }
 }
 
-/// A sandbox with nothing in it.
+/// Starts an engine without plugins.
 pub(super) fn sandbox(compiling: CompileArgs) -> anyhow::Result<Engine> {
     let settings = EngineSettings {
         compile_limit: compiling.plugin_compile_limit,
@@ -81,7 +81,7 @@ pub(super) struct CheckArgs {
     compiling: CompileArgs,
 }
 
-/// Tries components as a host would.
+/// Checks components as a host would.
 pub(super) async fn check(args: CheckArgs, format: Format) -> anyhow::Result<()> {
     let engine = sandbox(args.compiling)?;
     let (mut reports, mut failed) = (Vec::new(), Vec::new());
@@ -188,9 +188,9 @@ Example, in the folder that `wharf plugin new corner` made:
 
 Version, licence and description come from ./Cargo.toml where no option names them.")]
 pub(super) struct PackArgs {
-    /// What the compiler built
+    /// The component from the compiler
     file: PathBuf,
-    /// Where the packed component goes
+    /// The packed component
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// The folder of vectors, `*.json` [default: `conformance`, if there is one]
@@ -233,7 +233,7 @@ pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a package says of itself; nothing if there is none here.
+/// Returns the package's own facts; none if there is no package here.
 fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
     if !manifest.is_file() {
         return Ok(toml::Table::new());
@@ -246,7 +246,7 @@ fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
         .unwrap_or_default())
 }
 
-/// The texts of all files of vectors.
+/// Reads all files of vectors.
 fn vectors(dir: Option<&Path>) -> Result<Vec<String>, UsageError> {
     let usual = Path::new("conformance");
     match dir.or(usual.is_dir().then_some(usual)) {
@@ -255,7 +255,7 @@ fn vectors(dir: Option<&Path>) -> Result<Vec<String>, UsageError> {
     }
 }
 
-/// Written beside its place and renamed, so that a host that watches the folder never reads half a file.
+/// Writes a file beside its place and renames it, so that a host that watches the folder never reads half of it.
 fn write_beside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let name = path
         .file_name()

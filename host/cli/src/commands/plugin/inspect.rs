@@ -1,3 +1,5 @@
+//! `wharf plugin inspect`: everything that is known about a file, or about a plugin on a host.
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -34,7 +36,7 @@ pub(super) struct InspectArgs {
     host: HostArgs,
 }
 
-/// Shows all that is known.
+/// Shows everything that is known about a plugin.
 pub(super) async fn run(args: InspectArgs, format: Format) -> anyhow::Result<()> {
     let plugin = if args.plugin.ends_with(".wasm") {
         of_file(&args).await?
@@ -48,7 +50,7 @@ pub(super) async fn run(args: InspectArgs, format: Format) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A file, in the words in which a host tells of a plugin.
+/// Reports on a file in the form of a host's report.
 async fn of_file(args: &InspectArgs) -> anyhow::Result<Value> {
     let component = read(args.plugin.as_ref())?;
     let grants = args.grants.as_deref().map(read_text).transpose()?;
@@ -117,7 +119,7 @@ fn line(name: &str, value: &str) {
     }
 }
 
-/// A value in a line: nothing for nothing.
+/// Returns a value as one line; null as an empty one.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -1,3 +1,5 @@
+//! `wharf plugin list`: the plugins of a folder, or of a host.
+
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
@@ -49,7 +51,7 @@ pub(super) async fn run(args: ListArgs, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without state: a look must not change what a host beside it serves.
+/// Loads the folder without state: looking must not change what a host beside it serves.
 fn of_folder(args: &ListArgs) -> anyhow::Result<Value> {
     let settings = EngineSettings {
         state_dir: None,
@@ -87,7 +89,7 @@ fn table(plugins: &[Value]) -> Table {
     table
 }
 
-/// Where a plugin stands, in words.
+/// Returns a plugin's state in words.
 pub(super) fn state(plugin: &Value) -> String {
     let refusal = &plugin["refusal"];
     match (

@@ -1,4 +1,4 @@
-//! `wharf plugin`: for authors, over files; for operators, over a running host.
+//! `wharf plugin`: commands of authors on files, and of operators on a running host.
 
 mod author;
 mod inspect;
@@ -28,7 +28,7 @@ pub(crate) struct PluginArgs {
 enum PluginCommand {
     /// Start a plugin in Rust: a folder that builds and passes at once
     New(new::NewArgs),
-    /// Try a plugin against the contract's laws and its own vectors, as a host does before it serves
+    /// Run the contract checks and a plugin's own vectors, as a host does before it serves
     Check(author::CheckArgs),
     /// Ask a plugin one question
     Run(run::RunArgs),
@@ -43,17 +43,27 @@ enum PluginCommand {
     /// Send a component to a host; it serves once it has passed
     Push(operate::PushArgs),
     /// Let a kept revision serve
-    Activate(operate::ActivateArgs),
+    #[command(after_help = "Example:\n  wharf plugin activate corner 4f0c2d91")]
+    Activate(operate::RevisionArgs),
     /// Go back to the revision that served before
-    Rollback(operate::RollbackArgs),
-    /// Switch a plugin off; its work waits
+    #[command(after_help = "Example:\n  wharf plugin rollback corner")]
+    Rollback(operate::NamedArgs),
+    /// Disable a plugin; its work waits
+    #[command(
+        after_help = "Example:\n  wharf plugin disable corner --reason 'the shop moves house'"
+    )]
     Disable(operate::DisableArgs),
-    /// Switch a plugin on again
-    Enable(operate::EnableArgs),
-    /// Put a revision aside; the one before takes over
+    /// Enable a plugin again
+    #[command(after_help = "Example:\n  wharf plugin enable corner")]
+    Enable(operate::NamedArgs),
+    /// Quarantine a revision; the one before takes over
+    #[command(
+        after_help = "Example:\n  wharf plugin quarantine corner 4f0c2d91 --reason 'it charges twice'"
+    )]
     Quarantine(operate::QuarantineArgs),
-    /// Let a revision out of quarantine
-    Release(operate::ReleaseArgs),
+    /// Release a revision from quarantine
+    #[command(after_help = "Example:\n  wharf plugin release corner 4f0c2d91")]
+    Release(operate::RevisionArgs),
 }
 
 impl PluginArgs {

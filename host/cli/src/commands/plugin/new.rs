@@ -1,4 +1,5 @@
-//! A new plugin outside this repository. Nothing is fetched: the SDK and the contract are in this program.
+//! `wharf plugin new`: a plugin outside this repository. Nothing is fetched: the SDK and the contract are in this
+//! program.
 
 use std::{
     fs,
@@ -36,9 +37,10 @@ enum Kind {
     Shaper,
 }
 
+/// Characters of a name, as the contract has it.
 const MAX_NAME: usize = 64;
 
-/// The SDK as it stands in this repository. A test compares the list with the folder.
+/// Includes the SDK of this repository. A test compares the list with the folder.
 macro_rules! sdk {
     ($($file:literal),* $(,)?) => {
         &[$(($file, include_str!(concat!("../../../../../plugins/sdk/", $file)))),*]
@@ -61,7 +63,7 @@ const SDK: &[(&str, &str)] = sdk![
 const SDK_MANIFEST: &str = include_str!("../../../../../plugins/sdk/Cargo.toml");
 const WORKSPACE_MANIFEST: &str = include_str!("../../../../../Cargo.toml");
 
-/// Makes the folder.
+/// Makes the folder with a plugin that builds and passes.
 pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     let name = checked_name(&args.name)?;
     let dir = args.path.clone().unwrap_or_else(|| name.into());
@@ -81,7 +83,7 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name that Cargo, the contract and a host take alike.
+/// Checks a name that Cargo, the contract and a host must all take.
 fn checked_name(name: &str) -> Result<&str, UsageError> {
     let valid = name.len() <= MAX_NAME
         && name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -167,7 +169,7 @@ fn capitalized(word: &str) -> String {
         .collect()
 }
 
-/// A member's manifest with what it inherits from its workspace written out.
+/// Returns a member's manifest with everything that it inherits from its workspace written out.
 fn standalone(member: &str, workspace: &str) -> anyhow::Result<String> {
     let (mut member, workspace): (Table, Table) = (member.parse()?, workspace.parse()?);
     member.remove("lints");

@@ -1,4 +1,4 @@
-//! What operators do with the plugins of a running host.
+//! Operations on the plugins of a running host.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Digits of a digest that are enough to name a revision.
-const FEWEST_DIGITS: usize = 6;
+const MIN_DIGITS: usize = 6;
 
 /// `wharf plugin push`.
 #[derive(Args)]
@@ -33,89 +33,50 @@ pub(super) struct PushArgs {
     /// The plugin's name on the host [default: the file's name without `.wasm`]
     #[arg(long)]
     name: Option<String>,
-    /// What it is granted: a file as `plugins/<name>.toml`
+    /// Its grants: a file as `plugins/<name>.toml`
     #[arg(long, value_name = "FILE")]
     grants: Option<PathBuf>,
     #[command(flatten)]
     host: HostArgs,
 }
 
-/// `wharf plugin activate`.
-#[derive(Args)]
-#[command(after_help = "\
-Example:
-  wharf plugin activate corner 4f0c2d91")]
-pub(super) struct ActivateArgs {
-    #[command(flatten)]
-    revision: RevisionArgs,
-}
-
-/// `wharf plugin rollback`.
-#[derive(Args)]
-#[command(after_help = "\
-Example:
-  wharf plugin rollback corner")]
-pub(super) struct RollbackArgs {
-    #[command(flatten)]
-    plugin: NamedArgs,
-}
-
 /// `wharf plugin disable`.
 #[derive(Args)]
-#[command(after_help = "\
-Example:
-  wharf plugin disable corner --reason 'the shop moves house'")]
 pub(super) struct DisableArgs {
     #[command(flatten)]
     plugin: NamedArgs,
-    /// Why, for the audit
-    #[arg(long)]
-    reason: Option<String>,
-}
-
-/// `wharf plugin enable`.
-#[derive(Args)]
-#[command(after_help = "\
-Example:
-  wharf plugin enable corner")]
-pub(super) struct EnableArgs {
     #[command(flatten)]
-    plugin: NamedArgs,
+    why: ReasonArgs,
 }
 
 /// `wharf plugin quarantine`.
 #[derive(Args)]
-#[command(after_help = "\
-Example:
-  wharf plugin quarantine corner 4f0c2d91 --reason 'it charges twice'")]
 pub(super) struct QuarantineArgs {
     #[command(flatten)]
     revision: RevisionArgs,
+    #[command(flatten)]
+    why: ReasonArgs,
+}
+
+#[derive(Args)]
+struct ReasonArgs {
     /// Why, for the audit
     #[arg(long)]
     reason: Option<String>,
 }
 
-/// `wharf plugin release`.
+/// A plugin of a host.
 #[derive(Args)]
-#[command(after_help = "\
-Example:
-  wharf plugin release corner 4f0c2d91")]
-pub(super) struct ReleaseArgs {
-    #[command(flatten)]
-    revision: RevisionArgs,
-}
-
-#[derive(Args)]
-struct NamedArgs {
+pub(super) struct NamedArgs {
     /// The plugin's name on the host
     name: String,
     #[command(flatten)]
     host: HostArgs,
 }
 
+/// A revision of a plugin.
 #[derive(Args)]
-struct RevisionArgs {
+pub(super) struct RevisionArgs {
     #[command(flatten)]
     plugin: NamedArgs,
     /// The revision's digest, or its first digits
@@ -141,37 +102,37 @@ pub(super) async fn push(args: PushArgs, format: Format) -> anyhow::Result<()> {
 }
 
 /// Lets a kept revision serve.
-pub(super) async fn activate(args: ActivateArgs, format: Format) -> anyhow::Result<()> {
-    args.revision.change("activate", None, format).await
+pub(super) async fn activate(args: RevisionArgs, format: Format) -> anyhow::Result<()> {
+    args.change("activate", None, format).await
 }
 
 /// Goes back to the revision before.
-pub(super) async fn rollback(args: RollbackArgs, format: Format) -> anyhow::Result<()> {
-    args.plugin.change("rollback", json!({}), format).await
+pub(super) async fn rollback(args: NamedArgs, format: Format) -> anyhow::Result<()> {
+    args.change("rollback", json!({}), format).await
 }
 
-/// Switches a plugin off.
+/// Disables a plugin.
 pub(super) async fn disable(args: DisableArgs, format: Format) -> anyhow::Result<()> {
     args.plugin
-        .change("disable", json!({"reason": args.reason}), format)
+        .change("disable", json!({"reason": args.why.reason}), format)
         .await
 }
 
-/// Switches a plugin on again.
-pub(super) async fn enable(args: EnableArgs, format: Format) -> anyhow::Result<()> {
-    args.plugin.change("enable", json!({}), format).await
+/// Enables a plugin again.
+pub(super) async fn enable(args: NamedArgs, format: Format) -> anyhow::Result<()> {
+    args.change("enable", json!({}), format).await
 }
 
-/// Puts a revision aside.
+/// Quarantines a revision.
 pub(super) async fn quarantine(args: QuarantineArgs, format: Format) -> anyhow::Result<()> {
     args.revision
-        .change("quarantine", args.reason.as_deref(), format)
+        .change("quarantine", args.why.reason.as_deref(), format)
         .await
 }
 
-/// Lets a revision out of quarantine.
-pub(super) async fn release(args: ReleaseArgs, format: Format) -> anyhow::Result<()> {
-    args.revision.change("release", None, format).await
+/// Releases a revision from quarantine.
+pub(super) async fn release(args: RevisionArgs, format: Format) -> anyhow::Result<()> {
+    args.change("release", None, format).await
 }
 
 impl NamedArgs {
@@ -202,10 +163,10 @@ impl RevisionArgs {
     }
 }
 
-/// The one revision whose digest begins like this.
+/// Returns the one revision whose digest begins with these digits.
 fn full_digest(plugin: &Value, digits: &str) -> anyhow::Result<String> {
-    if digits.len() < FEWEST_DIGITS {
-        bail!("give at least {FEWEST_DIGITS} digits of the digest");
+    if digits.len() < MIN_DIGITS {
+        bail!("give at least {MIN_DIGITS} digits of the digest");
     }
     let digits = digits.to_ascii_lowercase();
     let revisions = plugin["revisions"].as_array().into_iter().flatten();
@@ -213,6 +174,7 @@ fn full_digest(plugin: &Value, digits: &str) -> anyhow::Result<String> {
         .filter_map(|revision| revision["digest"].as_str())
         .collect();
     found.retain(|digest| digest.starts_with(&digits));
+    // A revision can be listed twice, as retained and as quarantined.
     found.dedup();
     match found[..] {
         [digest] => Ok(digest.to_owned()),
@@ -221,7 +183,7 @@ fn full_digest(plugin: &Value, digits: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The plugin as it is now, in one line.
+/// Shows the plugin as it is now, in one line.
 fn show(plugin: &Value, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return Ok(output::json(plugin)?);

@@ -1,4 +1,4 @@
-//! A running host, asked through its admin API.
+//! The client of a running host's admin API.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::{admin_token::AdminTokenArgs, settings::DataArgs};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost:3000";
 
-/// Which host, and how to ask it.
+/// A host, and the token for its admin API.
 #[derive(Args)]
 pub(super) struct HostArgs {
     /// Where the host is [default: http://localhost:3000]
@@ -45,17 +45,17 @@ impl Remote {
         })
     }
 
-    /// Every plugin of the host.
+    /// Returns every plugin of the host.
     pub(super) async fn list(&self) -> anyhow::Result<Value> {
         self.ask(self.request(Method::GET, "")).await
     }
 
-    /// One plugin with everything that is known of it.
+    /// Returns one plugin with everything that is known about it.
     pub(super) async fn inspect(&self, plugin: &str) -> anyhow::Result<Value> {
         self.ask(self.request(Method::GET, &path(plugin))).await
     }
 
-    /// Does something with a plugin: `rollback`, `activate` and so on.
+    /// Changes a plugin: `rollback`, `activate` and so on.
     pub(super) async fn change(
         &self,
         plugin: &str,
@@ -122,7 +122,7 @@ fn path(plugin: &str) -> String {
     format!("/{}", utf8_percent_encode(plugin, NON_ALPHANUMERIC))
 }
 
-/// A refusal in lines for people.
+/// Returns a refusal as lines for people.
 fn refusal(answer: &Value) -> String {
     let Some(error) = answer["error"].as_str() else {
         return answer.to_string();
@@ -154,7 +154,7 @@ struct Form {
 
 impl Form {
     fn new(component: Vec<u8>, grants: Option<String>) -> anyhow::Result<Self> {
-        // So much chance does not stand in a component.
+        // 128 random bits: no component holds this line by chance.
         let boundary = format!("wharf-{:032x}", u128::from_be_bytes(wharf_app::random()));
         let mut body = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"component\"; filename=\"component.wasm\"\r\n\

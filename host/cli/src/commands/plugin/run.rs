@@ -1,3 +1,5 @@
+//! `wharf plugin run`: one question to a component in a file.
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -65,7 +67,7 @@ fn time(text: &str) -> Result<Time, String> {
     Time::parse(text).ok_or_else(|| "must be RFC 3339, such as 2026-01-31T12:00:00Z".into())
 }
 
-/// Asks once and prints what it said.
+/// Asks once and prints the answer.
 pub(super) async fn run(args: RunArgs, format: Format) -> anyhow::Result<()> {
     let (component, grants) = args.component.read()?;
     let engine = sandbox(args.component.compiling)?;
