@@ -227,6 +227,7 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
         peak_memory_bytes: 0,
         limits: callable.limits,
     };
+    // The same input for every plugin, so that figures can be compared.
     for input in conformance::inputs().iter().cycle().take(CALLS) {
         let started = Instant::now();
         let (result, usage) = match callable.identity.kind {
@@ -240,6 +241,7 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
             }
         };
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // A fault ends early or late, and would spoil the figures of answered calls.
         if matches!(result, Ok(()) | Err(Fault::Refused(_))) {
             measured.micros.push(micros);
             measured.fuel.extend(usage.fuel);
@@ -262,6 +264,7 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
 /// If the component is no plugin, was packed before, or a vector cannot be read.
 pub fn pack(component: &[u8], facts: &PackFacts) -> Result<Vec<u8>, Refusal> {
     inspect(component)?;
+    // Packing twice would run the vectors twice, the old ones too.
     if !conformance::vector_sections(component).is_empty() {
         return Err(Refusal::new(
             Stage::Read,
@@ -269,6 +272,7 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Result<Vec<u8>, Refusal> {
             "pack what the compiler built",
         ));
     }
+    // Read back before it is handed out: a broken vector must fail here and not on a host.
     let packed = wharf_pack::pack(component, facts);
     let wrong = |cause| Refusal::new(Stage::Read, cause, "correct the file of vectors");
     conformance::read_vectors(&packed).map_err(wrong)?;

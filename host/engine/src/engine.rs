@@ -71,8 +71,10 @@ impl Engine {
         };
         let cache = state_dir.map(Cache::open).transpose().map_err(unusable)?;
         let store = RevisionStore::open(state_dir).map_err(unusable)?;
+        // After the state folder: an engine that cannot start must leave no threads behind.
         let threads = Threads::start(wasmtime.clone(), settings.guest_threads)?;
         let loader = Loader::new(wasmtime, linker, cache, settings.clone(), metering);
+        // Unbounded: transitions are rare, and a slow audit must not hold up a rollback.
         let (told, transitions) = mpsc::unbounded_channel();
         let engine = Self {
             registry: Arc::new(Registry::new(loader, store, told, settings.max_in_flight)),
@@ -275,6 +277,7 @@ impl Engine {
             .handle()
             .spawn(async move { change(registry).await });
         task.await
+            // Changes run on the engine's threads, so a caller that goes away does not stop them half way.
             .expect("changes do not panic, and the runtime lives as long as the engine")
     }
 }
@@ -283,6 +286,7 @@ impl Engine {
 fn wait(done: oneshot::Receiver<()>) {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
+        // `blocking_recv` panics on a runtime's thread, so it waits on one of its own.
         scope.spawn(move || sender.send(done.blocking_recv()));
         // An error means that the runtime ended, and then there is nothing to wait for.
         let _ = receiver.recv();

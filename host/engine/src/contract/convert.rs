@@ -111,6 +111,7 @@ pub(crate) fn answer(said: Result<adapter::Verdict, adapter::Fault>) -> Result<A
         Ok(Verdict::Accepted(order)) => Answer::Accepted(checked_order(&order)?),
         Ok(Verdict::Rejected(reason)) => Answer::Refused(for_people(&reason)),
         Err(Said::RateLimited(wait)) => Answer::RateLimited(
+            // No wait at all is left to the host's backoff.
             wait.map(|seconds| Duration::from_secs(u64::from(seconds)).min(MAX_RETRY_AFTER)),
         ),
         Err(Said::Unauthorized(reason)) => {
@@ -126,6 +127,7 @@ pub(crate) fn answer(said: Result<adapter::Verdict, adapter::Fault>) -> Result<A
 }
 
 fn checked_order(order: &adapter::Order) -> Result<Order, Fault> {
+    // PostgreSQL takes no NUL in a text.
     if order.id.contains('\0') || !(1..=255).contains(&order.id.chars().count()) {
         return Err(Fault::broken(
             "the order's id must be 1 to 255 characters without NUL",
@@ -139,6 +141,7 @@ fn checked_order(order: &adapter::Order) -> Result<Order, Fault> {
         .filter(|currency| currency.as_str() == order.currency)
         .ok_or_else(|| Fault::broken("the order's currency must be three upper-case letters"))?;
     let imported_at = Time::parse(&order.imported_at)
+        // Earlier times are mistakes, such as a zero date.
         .filter(|at| at.as_micros() >= 0)
         .ok_or_else(|| Fault::broken("imported-at must be RFC 3339, 1970 or later"))?;
     Ok(Order {
@@ -155,6 +158,7 @@ pub(crate) fn message(
     most_bytes: usize,
 ) -> Result<Message, Fault> {
     let said = said.map_err(|reason| Fault::Refused(for_people(&reason)))?;
+    // Headers first, the body last: each check is cheaper than the next.
     check_content_type(&said.content_type)?;
     if said.headers.len() > MAX_HEADERS {
         return Err(Fault::broken(format!("more than {MAX_HEADERS} headers")));
@@ -183,6 +187,7 @@ pub(crate) fn message(
 }
 
 fn check_content_type(value: &str) -> Result<(), Fault> {
+    // Parameters such as `charset` may follow.
     let essence = value.split(';').next().unwrap_or_default().trim_end();
     let token = |part: &str| {
         !part.is_empty()
@@ -207,6 +212,7 @@ fn check_content_type(value: &str) -> Result<(), Fault> {
 fn check_header(name: &str, value: &str) -> Result<(), Fault> {
     let valid = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| Fault::broken("a header's name is not valid"))?;
+    // `HeaderName` has made it lower case.
     if OWNED_HEADERS.contains(&valid.as_str())
         || OWNED_PREFIXES
             .iter()
@@ -216,6 +222,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Fault> {
             "the header {valid} belongs to the host"
         )));
     }
+    // HTTP allows bytes above 127, but receivers read them in different ways.
     if HeaderValue::from_str(value).is_err() || !value.is_ascii() {
         return Err(Fault::broken(format!(
             "the value of the header {valid} is not valid"

@@ -58,6 +58,7 @@ impl Grants {
     /// A [`Refusal`] at [`Stage::Grant`] that names what is wrong in it.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let mut grants: Self =
+            // `deny_unknown_fields`: a misspelt grant must be an error, not a missing right.
             toml::from_str(text).map_err(|error| refuse(mistake(text, &error)))?;
         let one_spelling = |origins: &BTreeSet<String>| -> Result<BTreeSet<String>, Refusal> {
             origins
@@ -65,6 +66,7 @@ impl Grants {
                 .map(|origin| checked_origin(origin).map_err(|fault| refuse(fault.to_string())))
                 .collect()
         };
+        // Compared as texts later, so there must be one spelling.
         grants.origins = one_spelling(&grants.origins)?;
         for (name, credential) in &mut grants.credentials {
             if !is_key(name) {
@@ -121,6 +123,7 @@ impl Grants {
         limits.memory_bytes = granted.memory_bytes.unwrap_or(limits.memory_bytes);
         limits.output_bytes = granted.output_bytes.unwrap_or(limits.output_bytes);
         limits.log_bytes = granted.log_bytes.unwrap_or(limits.log_bytes);
+        // A limit alone opens no network: shapers have none.
         if let Some(http) = &mut limits.http {
             http.requests = granted.http_requests.unwrap_or(http.requests);
             http.body_bytes = granted.http_body_bytes.unwrap_or(http.body_bytes);
@@ -142,6 +145,7 @@ impl GrantedLimits {
             _ => Ok(()),
         };
         let bytes = |value: Option<usize>| value.map(|value| value as u64);
+        // Processor time beyond the wall-clock limit would never be reached.
         within("cpu_ms", self.cpu_ms, wall)?;
         within("wall_ms", self.wall_ms, wall)?;
         within(

@@ -83,6 +83,7 @@ impl Inspection {
 /// # Errors
 /// A [`Refusal`] at [`Stage::Verify`] if it is no component, of no known world or version, or imports what no plugin gets.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    // Before parsing, which takes time in proportion.
     if bytes.len() > MAX_COMPONENT_BYTES {
         let cause = format!("{} bytes are too many for a component", bytes.len());
         return Err(refuse(cause, "build it smaller").offering("32 MiB a component"));
@@ -127,6 +128,7 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
             }
             // Nested modules and components have imports of their own, which the outermost one satisfies.
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            // The outermost component ends too, at depth 0.
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
@@ -155,10 +157,12 @@ fn world(exports: &[String]) -> Result<(Kind, String), Refusal> {
     let Some((kind, version)) = found.next() else {
         return Err(refuse("it exports neither an adapter nor a shaper", fix).offering(worlds));
     };
+    // A component of both worlds would have two sets of rights.
     if found.next().is_some() {
         return Err(refuse("it exports more than one adapter or shaper", fix).offering(worlds));
     }
     let known = Version::parse(version).is_ok_and(|v| {
+        // Pre-releases promise nothing.
         v.pre.is_empty() && CONTRACT_VERSIONS.contains(&format!("{}.{}", v.major, v.minor).as_str())
     });
     if !known {
@@ -174,6 +178,7 @@ fn check_import(kind: Kind, import: &str) -> Result<(), Refusal> {
     let (interface, version) = split(import);
     let known = FOR_ALL.contains(&interface)
         || (kind == Kind::Adapter && FOR_ADAPTERS.contains(&interface));
+    // WASI keeps 0.2.x compatible, the contract its 0.1.x.
     let track = if interface.starts_with("wasi:") {
         "0.2."
     } else {

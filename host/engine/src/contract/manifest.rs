@@ -89,6 +89,7 @@ pub(crate) fn adapter_manifest(said: adapter::Manifest) -> Result<AdapterManifes
     check_plugin_name("marketplace", &said.marketplace)?;
     check_display(&said.display_name, &said.version)?;
     let lists = [&said.wanted_origins, &said.config_keys, &said.credentials];
+    // Operators read every entry, and every request is compared with them.
     if lists.iter().any(|list| list.len() > MAX_WISHES) {
         return Err(Fault::broken(format!(
             "a list of the manifest has more than {MAX_WISHES} entries"
@@ -180,6 +181,7 @@ pub(crate) fn checked_origin(text: &str) -> Result<String, Fault> {
     let url = url::Url::parse(text).map_err(|_| wrong())?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let anonymous = url.username().is_empty() && url.password().is_none();
+    // Credentials in a URL would end up in logs, and a path would promise a finer rule than there is.
     if !matches!(url.scheme(), "http" | "https")
         || !bare
         || !anonymous

@@ -68,6 +68,7 @@ impl<'de> Deserialize<'de> for Secret {
             Some(("env", name)) => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) => Ok(Self::File(path.into())),
             Some(("store", "access-token")) => Ok(Self::Store(StoreSecret::AccessToken)),
+            // The value itself is not repeated: it may be a secret.
             _ => Err(serde::de::Error::custom(
                 "a secret is named by where it is kept: { env = \"NAME\" }, { file = \"/path\" } or { store = \"access-token\" }",
             )),
@@ -131,9 +132,11 @@ impl Secret {
 fn read_file(path: &PathBuf) -> std::io::Result<SecretString> {
     let mut text = String::new();
     std::io::Read::read_to_string(
+        // Bounded: the path may be a device without an end.
         &mut std::io::Read::take(std::fs::File::open(path)?, MAX_SECRET_BYTES),
         &mut text,
     )?;
+    // Editors and `echo` end a file with a line end that is no part of the secret.
     let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| {
         line.strip_suffix('\r').unwrap_or(line)
     });

@@ -53,10 +53,13 @@ impl EngineSettings {
         Self {
             plugins_dir: None,
             state_dir: None,
+            // Each reserves an instance in the pool.
             max_in_flight: 64,
+            // More threads than processors would only make guests interrupt each other.
             guest_threads: std::thread::available_parallelism().map_or(2, Into::into),
             adapter_limits: Limits::ADAPTER,
             shaper_limits: Limits::SHAPER,
+            // A Python component takes a debug build half a minute.
             compile_limit: Duration::from_secs(60),
             resolver: Arc::new(SystemResolver),
         }

@@ -42,6 +42,7 @@ impl Engine {
         F: Future<Output = Result<T, Fault>> + Send,
         W: FnOnce(Arc<Serving>) -> F + Send + 'static,
     {
+        // Nothing is waited for where nothing serves: the import is deferred at once.
         let Some(serving) = serving else {
             return Called {
                 plugin: None,
@@ -63,9 +64,12 @@ impl Engine {
         let task = self.threads.handle().spawn(calls.track_future(async move {
             // The plugin's gate first: whoever waits for the host must not be many.
             let _of_plugin = serving.gate.enter().await?;
+            // Both permits are held until the call has ended.
             let _of_host = host_gate.enter().await?;
+            // After the gates: a probe that waits in a queue would keep the breaker half open.
             let admitted = Admitted::begin(&serving)?;
             let result = work(serving.clone()).await;
+            // Counted before the breaker decides, so that reports show the fault that tripped it.
             serving.revision.counts.count(result.as_ref().err());
             if let Some(Tripped { young: true }) = admitted.end(result.as_ref().err()) {
                 let reason = result.as_ref().err().map_or_else(String::new, |fault| {
@@ -81,6 +85,7 @@ impl Engine {
             }
             result
         }));
+        // A caller that gives up ends the guest with it.
         let result = AbortOnDropHandle::new(task).await.unwrap_or_else(|error| {
             let what = if error.is_panic() {
                 "a host function panicked"
@@ -89,6 +94,7 @@ impl Engine {
             };
             Err(Fault::Host(what.into()))
         });
+        // These two are decided before the guest is asked, so no revision answers for them.
         let asked = !matches!(result, Err(Fault::Overloaded | Fault::OutOfService(_)));
         Called {
             plugin,
@@ -110,6 +116,7 @@ impl<'a> Admitted<'a> {
         let admitted = locked(breaker).admit(Instant::now());
         admitted.map_err(|pause| {
             Fault::OutOfService(format!(
+                // At least one second: a client that reads 0 would come back at once.
                 "pausing for {} s after too many faults",
                 pause.as_secs().max(1)
             ))
@@ -124,6 +131,7 @@ impl<'a> Admitted<'a> {
         self.outcome = match fault.map(Fault::blame) {
             None | Some(Blame::Upstream) => Outcome::Good,
             Some(Blame::Plugin) => Outcome::Fault,
+            // The host's own failures say nothing about the plugin.
             Some(Blame::Host) => Outcome::Nothing,
         };
         // Recorded here, so dropping it must not record it again.

@@ -80,6 +80,7 @@ impl Breaker {
     /// Lets a call through, or returns the time for which it lets none through. A call that was let through must be
     /// recorded.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+        // The pause is over with the first call after it; no timer is needed.
         if let State::Open { until, pause } = self.state {
             if now < until {
                 return Err(until - now);
@@ -95,6 +96,7 @@ impl Breaker {
         } = &mut self.state
         {
             if *under_way + *passed >= PROBES {
+                // As many probes as may run are under way; their end decides.
                 return Err(Duration::from_secs(1));
             }
             *under_way += 1;
@@ -105,6 +107,7 @@ impl Breaker {
     /// Records the end of a call.
     pub(crate) fn record(&mut self, outcome: Outcome, now: Instant) -> Option<Tripped> {
         if let State::Probing { under_way, .. } = &mut self.state {
+            // Calls from before the pause may end now as well.
             *under_way = under_way.saturating_sub(1);
         }
         if outcome == Outcome::Nothing {
@@ -153,6 +156,7 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Instant, pause: Duration) -> Option<Tripped> {
+        // A bad probe opens it again, which says nothing new about the revision.
         let first = self.state == State::Closed;
         self.state = State::Open {
             until: now + pause,
@@ -173,7 +177,9 @@ impl Breaker {
 
     fn count(&mut self, outcome: Outcome, now: Instant) {
         let number = self.second(now);
+        // A ring of seconds: memory does not grow with the calls.
         let second = &mut self.seconds[(number % WINDOW_SECONDS) as usize];
+        // The slot still holds a second of the last round.
         if second.number != number {
             *second = Second {
                 number,

@@ -40,6 +40,7 @@ impl Cache {
 
     /// Loads the component's code, if there is an authentic file.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, component: Digest) -> Option<Component> {
+        // Read into memory, not mapped: the bytes that are verified are the bytes that run.
         let file = fs::read(self.path(engine, component)).ok()?;
         let (tag, code) = file.split_at_checked(TAG_BYTES)?;
         self.mac(engine, component, code).verify_slice(tag).ok()?;
@@ -77,6 +78,7 @@ impl Cache {
                 KEPT_UNUSED
             };
             let used = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            // A clock that was set back gives no age; then the file stays.
             let is_old = used.is_ok_and(|at| at.elapsed().unwrap_or_default() > most);
             if is_old && let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "compiled code that nobody uses could not be removed");
@@ -93,6 +95,7 @@ impl Cache {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
         mac.update(component.as_bytes());
+        // Code of other settings would be authentic and still wrong.
         mac.update(&compatibility(engine).to_be_bytes());
         mac.update(code);
         mac
@@ -120,6 +123,7 @@ fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     // More than one host may replace a bad key at the same time.
     for _ in 0..3 {
         match fs::read(path) {
+            // Others who can read the key can forge code.
             Ok(bytes) if is_private(path)? => match bytes.try_into() {
                 Ok(key) => return Ok(key),
                 Err(_) => fs::remove_file(path)?,
@@ -140,6 +144,7 @@ fn make_key(path: &Path) -> io::Result<()> {
     let beside = path.with_extension(format!("{:016x}.tmp", u64::from_be_bytes(random()?)));
     write_new(&beside, &[&random::<KEY_BYTES>()?])?;
     let linked = fs::hard_link(&beside, path);
+    // Two names for one file: the link stays.
     fs::remove_file(&beside)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

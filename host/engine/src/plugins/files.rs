@@ -13,11 +13,13 @@ pub(super) fn is_unfinished(path: &Path) -> bool {
 /// never written over.
 pub(super) fn write_beside(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    // A random name, because two hosts may write the same file at a time.
     let beside = parent.join(format!(".{:016x}.tmp", u64::from_be_bytes(random()?)));
     let written = write_new(&beside, parts).and_then(|()| {
         wharf_failpoint::pass("file.written");
         fs::rename(&beside, path)
     });
+    // A full disk must not fill up with halves.
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }

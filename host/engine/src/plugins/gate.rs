@@ -37,12 +37,14 @@ impl Gate {
         Self {
             slots: Semaphore::new(max_in_flight),
             waiting: AtomicUsize::new(0),
+            // Bounded by the plugins' gates already.
             max_waiting: usize::MAX,
         }
     }
 
     /// Waits for a slot, but neither long nor behind many.
     pub(crate) async fn enter(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        // The common case takes no place in the queue and starts no timer.
         if let Ok(permit) = self.slots.try_acquire() {
             return Ok(permit);
         }

@@ -68,6 +68,7 @@ impl Loader {
 
     /// Brings a revision to the point where it could be tried against the contract. Runs on the guests' runtime.
     pub(crate) async fn load(&self, plugin: &str, stored: &Stored) -> Result<Revision, Refusal> {
+        // Cheap checks first: nothing is compiled that could not serve.
         let inspection = inspect(&stored.bytes)?;
         let kind = inspection.kind;
         let grants = stored
@@ -77,6 +78,7 @@ impl Loader {
         let component = self
             .compile(stored.component(), stored.bytes.clone())
             .await?;
+        // The limits are granted from the start: describing itself is a call like any other.
         let callable = Callable {
             guest: self.link(kind, &component)?,
             identity: Arc::new(Identity {
@@ -86,6 +88,7 @@ impl Loader {
             }),
             config: Arc::new(grants.config.clone()),
             limits: grants.limits(self.settings.limits(kind)),
+            // On trial it reaches nobody: its manifest is not known yet.
             outbound: Outbound::Closed,
             metering: self.metering,
         };
@@ -116,6 +119,7 @@ impl Loader {
         manifest: &Manifest,
         grants: &Grants,
     ) -> Result<Callable, Refusal> {
+        // Everything or nothing: half of its wishes would make it fail in the middle of an order.
         let missing = grants.missing(manifest);
         if !missing.is_empty() {
             let cause = format!("it asks for {}", missing.join(", "));
@@ -127,6 +131,7 @@ impl Loader {
         };
         grants.check_secrets(&wishes.credentials)?;
         let mut config = grants.config.clone();
+        // It reads only the keys that it declared, whatever else is in the file.
         config.retain(|key, _| wishes.config_keys.contains(key));
         let outbound = callable.limits.http.map_or(Outbound::Closed, |limits| {
             Outbound::Live(Arc::new(Network::new(
@@ -154,6 +159,7 @@ impl Loader {
             .await
             .expect("nobody closes the semaphore");
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        // Compiling takes a processor for seconds and cannot be interrupted.
         let compile = tokio::task::spawn_blocking(move || {
             let _place = place;
             cached(&engine, cache.as_deref(), digest, &bytes)

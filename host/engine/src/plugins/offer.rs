@@ -31,6 +31,7 @@ impl Registry {
         if source == Source::Folder && record.folder == Some(digest) {
             return Ok(digest);
         }
+        // Examined without a lock: compiling takes seconds.
         match self.examine(plugin, &stored, &record).await {
             Ok(revision) => {
                 self.hold(Arc::new(revision));
@@ -60,6 +61,7 @@ impl Registry {
             ));
         }
         let revision = self.loader.load(plugin, stored).await?;
+        // Two plugins of one name: the first keeps it, because orders may be on their way to it.
         if let Some(rival) = self.rival(plugin, &revision.manifest) {
             let cause = format!(
                 "the plugin {rival} already serves {:?}",
@@ -68,6 +70,7 @@ impl Registry {
             let fix = "remove one of the two files, or give this one another name to serve";
             return Err(Refusal::new(Stage::Activate, cause, fix).passing());
         }
+        // Last, because it takes longest.
         conformance::check(&revision, &stored.bytes).await?;
         Ok(revision)
     }
@@ -81,6 +84,7 @@ impl Registry {
     ) -> Result<(), OperationError> {
         let digest = stored.digest();
         self.change(plugin, |record| {
+            // The same file once more is no news for the audit.
             let known = record.active == Some(digest);
             // Before the record that names it: a kill between the two leaves unused bytes, never a missing revision.
             self.store.keep(digest, stored)?;
@@ -130,6 +134,7 @@ impl Registry {
                 refusal: refusal.clone(),
                 source,
             };
+            // Each look at the folder finds it again; the audit is told once.
             if record.refused.replace(refused.clone()) == Some(refused) {
                 return Ok(Vec::new());
             }

@@ -51,6 +51,7 @@ impl Registry {
                 return Ok(Vec::new());
             }
             let before = record.active;
+            // Going back and going forward order the retained revisions differently.
             if record.fallback() == Some(digest) {
                 record.roll_back();
             } else {
@@ -74,6 +75,7 @@ impl Registry {
         self.record_of(plugin)?;
         self.change(plugin, |record| {
             let before = record.disabled.replace(reason.to_owned());
+            // Already disabled: only the reason changes, which is no step.
             let active = record.active.filter(|_| before.is_none());
             Ok(active
                 .map(|digest| step(digest, State::Active, State::Disabled, reason, actor))
@@ -188,6 +190,7 @@ impl Registry {
     /// Quarantines a young revision that failed too often, so that the one before serves. Without one before there is
     /// nothing to gain, and the breaker's pause has to do.
     pub(crate) async fn tripped(&self, plugin: &str, digest: Digest, reason: &str) {
+        // Another call's fault may have rolled it back already.
         let may_go = self
             .record_of(plugin)
             .is_ok_and(|record| record.active == Some(digest) && record.fallback().is_some());

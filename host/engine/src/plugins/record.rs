@@ -54,8 +54,10 @@ impl Record {
             .filter(|before| *before != digest);
         self.retained
             .retain(|kept| *kept != digest && Some(*kept) != before);
+        // First in the row: the next one to roll back to.
         self.retained.splice(0..0, before);
         self.retained.truncate(MAX_RETAINED);
+        // A revision that serves makes an older refusal history.
         self.refused = None;
         before
     }
@@ -99,6 +101,7 @@ impl Record {
 
     /// Withdraws the plugin because its file is gone. What was uploaded since stays.
     pub(crate) fn withdraw(&mut self) -> Option<Digest> {
+        // Without a revision of the folder, the active one was uploaded.
         let uploaded = self.folder.take().is_none();
         self.refused = None;
         let before = self.active.take_if(|_| !uploaded);
@@ -114,6 +117,7 @@ impl Record {
             .as_ref()
             .map(|reason| format!("disabled: {reason}"));
         let quarantined = self.active.and_then(|digest| self.quarantined.get(&digest));
+        // An operator's word comes before the breaker's.
         disabled.or_else(|| quarantined.map(|reason| format!("quarantined: {reason}")))
     }
 

@@ -86,9 +86,11 @@ impl Registry {
         let _of_this_host = self.changing();
         let _of_all_hosts = self.store.lock()?;
         let mut record = self.store.record(plugin)?;
+        // Kept to take the change back if it cannot be written.
         let before = record.clone();
         let steps = change(&mut record)?;
         let replaced = self.adopt(plugin, record.clone());
+        // No write and no wake-up of other hosts for a change that changes nothing.
         if record != before {
             if let Err(error) = self.store.save(plugin, &record) {
                 drop(self.adopt(plugin, before));
@@ -117,6 +119,7 @@ impl Registry {
             {
                 continue;
             }
+            // Loaded before it is adopted, so that no call waits for a compiler.
             if let Some(digest) = record.active
                 && let Err(refusal) = self.loaded(&plugin, digest).await
             {
@@ -132,6 +135,7 @@ impl Registry {
     /// the audit.
     fn follow(&self, plugin: &str, record: Record) -> io::Result<()> {
         let _of_this_host = self.changing();
+        // Loading took a while, and another change may have overtaken it.
         if self.store.record(plugin)? == record {
             drop(self.adopt(plugin, record));
         }
@@ -244,6 +248,7 @@ impl Registry {
         plugin.record = record;
         let replaced = plugin.serve();
         let needed: Vec<Digest> = plugin.record.needed().collect();
+        // Code that can serve no more gives its memory back; running calls hold their own revision.
         plugin.loaded.retain(|digest, _| needed.contains(digest));
         self.publish(&known);
         replaced
@@ -253,6 +258,7 @@ impl Registry {
     fn drain(&self, replaced: Arc<Revision>) {
         let transitions = self.transitions.clone();
         tokio::spawn(async move {
+            // Ends when the last call that began on it has ended.
             replaced.calls.wait().await;
             let step = Step {
                 digest: Some(replaced.digest()),
@@ -305,6 +311,7 @@ impl Registry {
             };
             by_name.insert(manifest.serves().to_owned(), serving);
         }
+        // One pointer: a call sees the old state or the new one.
         self.now.store(Arc::new(snapshot));
     }
 }
@@ -341,6 +348,7 @@ impl Plugin {
             .cloned();
         let same = |serving: &&Arc<Serving>| Some(serving.revision.digest()) == self.record.active;
         self.serving = revision.map(|revision| {
+            // A revision that comes back from draining takes calls again.
             revision.calls.reopen();
             // A revision that goes on serving keeps its record of faults.
             let breaker = before
@@ -349,6 +357,7 @@ impl Plugin {
                 .map(|serving| serving.breaker.clone());
             Arc::new(Serving {
                 revision,
+                // The same gate for all revisions: a swap must not double the calls in flight.
                 gate: self.gate.clone(),
                 breaker: breaker
                     .unwrap_or_else(|| Arc::new(Mutex::new(Breaker::new(Instant::now())))),
@@ -357,6 +366,7 @@ impl Plugin {
         });
         let replaced =
             before.filter(|serving| Some(serving.revision.digest()) != self.record.active)?;
+        // From now on the wait for its last call can end.
         replaced.revision.calls.close();
         Some(replaced.revision.clone())
     }

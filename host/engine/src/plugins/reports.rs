@@ -40,6 +40,7 @@ pub(super) fn report(name: &str, record: &Record, serving: Option<&Serving>) -> 
 }
 
 fn state(record: &Record, serving: Option<&Serving>) -> PluginState {
+    // What nobody can call comes first, then the newest refusal, then a pause.
     if let Some(reason) = record.out_of_service() {
         return PluginState::OutOfService { reason };
     }
@@ -104,6 +105,7 @@ fn revisions(record: &Record) -> Vec<RevisionReport> {
         reports.iter().any(|report| report.digest == *digest)
     };
     for (digest, reason) in &record.quarantined {
+        // Quarantined revisions stay known after they left the retained ones.
         if !listed(digest, &reports) {
             let reason = Some(reason.clone());
             reports.push(RevisionReport {

@@ -64,11 +64,13 @@ impl Counts {
             Blame::Upstream => &self.upstream_faults,
             Blame::Host => &self.host_faults,
         };
+        // Figures for people: no order between them is promised.
         counter.fetch_add(1, Ordering::Relaxed);
         let mut last = self
             .last_faults
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Before the push, so that the list never grows beyond its limit.
         last.truncate(MAX_LAST_FAULTS - 1);
         last.push_front(FaultReport {
             at: SystemClock.now(),

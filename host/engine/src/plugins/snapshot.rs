@@ -46,6 +46,7 @@ impl Snapshot {
         let mut reports: BTreeMap<&str, PluginReport> = self
             .plugins
             .iter()
+            // A withdrawn plugin keeps its record for rolling back, and is not shown.
             .filter(|(_, (record, _))| record.active.is_some() || record.refused.is_some())
             .map(|(name, (record, serving))| {
                 (name.as_str(), report(name, record, serving.as_deref()))

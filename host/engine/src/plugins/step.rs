@@ -72,6 +72,7 @@ pub(super) fn passed(digest: Digest, stopped: Option<Stage>, actor: &str) -> Vec
     ];
     let reached = stages
         .into_iter()
+        // A refusal at a stage means that all states before it were reached.
         .take_while(|(_, needs, _)| needs.is_none_or(|needs| stopped.is_none_or(|at| at > needs)));
     let mut from = None;
     reached

@@ -35,6 +35,7 @@ impl Stored {
     pub(crate) fn digest(&self) -> Digest {
         let component = self.component();
         self.grants.as_ref().map_or(component, |grants| {
+            // Over both digests and not the bytes, so that where one ends is unmistakable.
             let both = [
                 component.as_bytes().as_slice(),
                 Digest::of(grants.as_bytes()).as_bytes(),
@@ -84,6 +85,7 @@ impl RevisionStore {
             .create(true)
             .append(true)
             .open(dir.join("lock"))?;
+        // Blocks the thread, for a few small files of another host at most.
         file.lock()?;
         Ok(ChangeLock(Some(file)))
     }
@@ -105,6 +107,7 @@ impl RevisionStore {
             };
             match fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
                 Ok(record) => drop(records.insert(name.to_owned(), record)),
+                // Another host may have removed it since the folder was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::error!(plugin = name, %error, "the plugin's state cannot be read")
@@ -187,6 +190,7 @@ impl RevisionStore {
                 }
             }
         };
+        // A disk error or an edit by hand must not serve under a name that promises other bytes.
         if stored.digest() == digest {
             return Ok(stored);
         }

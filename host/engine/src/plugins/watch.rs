@@ -48,6 +48,7 @@ pub(crate) async fn follow(registry: Arc<Registry>, watched: Watched, ready: one
     let retained = registry.clone();
     tokio::spawn(async move { retained.load_retained().await });
     loop {
+        // Either a hint or the time is up: both lead to the same scan.
         if timeout(RESCAN, hint.notified()).await.is_ok() {
             for _ in 0..MAX_QUIETS {
                 if timeout(QUIET, hint.notified()).await.is_err() {
@@ -75,6 +76,7 @@ fn watch(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let hint = hint.clone();
     let ring = move |event: notify::Result<notify::Event>| {
         // Reading the folder is an event too; following it would never end.
+        // Errors of the watcher are no matter: the rescan finds everything.
         if event.is_ok_and(|event| !event.kind.is_access()) {
             hint.notify_one();
         }
@@ -100,6 +102,7 @@ async fn scan(registry: &Registry, watched: &Watched) {
 }
 
 async fn read_all(registry: &Registry, dir: &Path, names: &[String]) {
+    // Removals first: a renamed file must not meet its own old name as a rival.
     registry.keep_unreadable(names);
     if let Err(error) = registry.withdraw_all_but(names) {
         tracing::error!(%error, "plugins whose files are gone could not be withdrawn");
@@ -138,6 +141,7 @@ fn list(dir: &Path) -> io::Result<Vec<String>> {
         if let Some(stem) = name
             .to_string_lossy()
             .strip_suffix(".wasm")
+            // Hidden files are unfinished ones.
             .filter(|stem| !stem.starts_with('.'))
         {
             names.push(stem.to_owned());
@@ -163,12 +167,14 @@ fn read(dir: &Path, name: &str) -> io::Result<Stored> {
 /// Reads one file. A link is followed only inside the folder, as mounted configuration needs it.
 fn read_file(dir: &Path, path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let target = path.canonicalize()?;
+    // A link out of the folder could read any file of the host.
     if !target.starts_with(dir.canonicalize()?) {
         return Err(io::Error::other(
             "it is a link that leads out of the folder",
         ));
     }
     let file = open(&target)?;
+    // A pipe or a device would never end.
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }

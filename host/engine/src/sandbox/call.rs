@@ -40,6 +40,7 @@ impl Callable {
         let Guest::Adapter(pre) = &self.guest else {
             return (Err(Fault::NotFound), Usage::default());
         };
+        // Before an instance is made: too large an input costs nothing then.
         if let Err(fault) = self.check_input(request.bytes()) {
             return (Err(fault), Usage::default());
         }
@@ -49,6 +50,7 @@ impl Callable {
                 .requests
                 .access_token
                 .clone_from(&request.access_token);
+            // A fresh instance for each call: no state leaks, and a trap poisons nothing.
             let instance = pre.instantiate_async(&mut *store).await?;
             instance
                 .wharf_plugin_adapter()
@@ -143,12 +145,14 @@ impl Callable {
         let ended = {
             let mut call = std::pin::pin!(work(&mut store));
             let measured = std::future::poll_fn(|context| {
+                // Polled anew means running anew, perhaps on another thread.
                 processor.resume();
                 call.as_mut().poll(context)
             });
             // Dropping the future ends the guest wherever it waits.
             tokio::time::timeout(self.limits.wall, measured).await
         };
+        // Also after a trap: a panic leaves its reason on standard error.
         let last_words = store.data_mut().finish_log();
         let usage = Usage {
             memory_bytes: store.data().memory.peak(),
@@ -203,6 +207,7 @@ pub(crate) struct Usage {
 pub(crate) type Judged = Result<adapter_types::Verdict, adapter_types::Fault>;
 
 fn fault(error: &wasmtime::Error, state: &GuestState, last_words: Option<String>) -> Fault {
+    // The pool is full: the host's shortage, not the guest's fault.
     if error.is::<PoolConcurrencyLimitError>() {
         return Fault::Overloaded;
     }
@@ -211,10 +216,12 @@ fn fault(error: &wasmtime::Error, state: &GuestState, last_words: Option<String>
         return Fault::OutOfMemory;
     }
     match error.downcast_ref::<Trap>() {
+        // Only the epoch callback interrupts, and only when the time is spent.
         Some(Trap::Interrupt) => return Fault::OutOfCpu,
         Some(Trap::StackOverflow) => return Fault::OutOfStack,
         _ => {}
     }
+    // The outer errors hold the runtime's backtrace.
     let cause = error.root_cause().to_string();
     if cause.contains(HOSTCALL_FUEL_EXHAUSTED) {
         return Fault::OutputTooLarge;

@@ -52,8 +52,10 @@ impl GuestState {
         outbound: Outbound,
     ) -> Self {
         let mut table = ResourceTable::new();
+        // A guest that leaks handles must not grow the host.
         table.set_max_capacity(MAX_HANDLES);
         Self {
+            // Counts all memories of the call, the runtime's own limits count each alone.
             memory: MemoryLimiter::new(limits.memory_bytes),
             requests: Requests::new(outbound, limits.http.map_or(0, |http| http.requests)),
             identity,
@@ -109,6 +111,7 @@ impl GuestState {
 
 impl log::Host for GuestState {
     fn log(&mut self, level: log::Level, message: String) {
+        // A line end would let a guest forge log lines.
         let line: String = message
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -151,6 +154,7 @@ fn empty_context(kind: Kind, stderr: &Stderr) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder
         .stderr(stderr.clone())
+        // The host allocates what is asked for before the guest's memory limit can tell.
         .max_random_size(MAX_RANDOM_BYTES);
     if kind == Kind::Shaper {
         builder
@@ -191,6 +195,7 @@ pub(crate) fn define(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     log::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
+    // HTTP and the few below: files and sockets are not even defined.
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     random::insecure::add_to_linker::<GuestState, WasiRandom>(linker, |state| {
         state.ctx().ctx.random()

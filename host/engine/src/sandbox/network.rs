@@ -89,6 +89,7 @@ impl Network {
             .body(body)
             .timeout(self.limits.timeout)
             .send();
+        // The guest may wait less than the limit, never more.
         let first_byte = first_byte
             .unwrap_or(self.limits.timeout)
             .min(self.limits.timeout);
@@ -129,6 +130,7 @@ impl Network {
     fn permitted(&self, method: &Method, uri: &http::Uri) -> Result<Url, Error> {
         // Judged as parsed by the client's own parser: another one could see another host.
         let url = Url::parse(&uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
+        // A user in the URL would become an Authorization header.
         let anonymous = url.username().is_empty() && url.password().is_none();
         if *method == Method::CONNECT
             || !anonymous
@@ -150,6 +152,7 @@ impl Network {
     ) -> Result<(), Error> {
         let origin = url.origin().ascii_serialization();
         for (name, credential) in &self.credentials {
+            // No origins named means all that are granted.
             if !credential.origins().is_empty() && !credential.origins().contains(&origin) {
                 continue;
             }
@@ -157,6 +160,7 @@ impl Network {
                 tracing::warn!(credential = name, why, "a credential could not be added");
                 Error::ConfigurationError
             })?;
+            // `insert` replaces: the guest's own header of this name must not survive.
             headers.insert(header, value);
         }
         Ok(())
@@ -207,6 +211,7 @@ fn header(
 
 /// Returns the error that tells the guest why an exchange failed.
 fn reason(error: &wharf_egress::Error) -> Error {
+    // The client wraps the cause several times over.
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(cause) = source {
         if cause.is::<Forbidden>() {
@@ -222,6 +227,7 @@ fn reason(error: &wharf_egress::Error) -> Error {
                 _ => {}
             }
         }
+        // Told apart, so that authors see a certificate's fault at once.
         if cause.is::<rustls::Error>() {
             return Error::TlsCertificateError;
         }

@@ -79,6 +79,7 @@ impl WasiHttpHooks for Requests {
         _: Finished,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         self.asked = true;
+        // Refused requests count too: they cost the host work.
         let Some(left) = self.left.checked_sub(1) else {
             return Box::new(drained(request, Error::ConnectionLimitReached));
         };

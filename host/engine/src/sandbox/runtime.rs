@@ -53,6 +53,7 @@ pub(crate) fn engine(
     let mut config = Config::new();
     config
         .epoch_interruption(true)
+        // Epochs cost next to nothing, fuel a fifth.
         .consume_fuel(metering.counts_fuel())
         .max_wasm_stack(MAX_WASM_STACK_BYTES)
         // The contract has no async functions, and their bookkeeping costs every call 3 us.
@@ -62,6 +63,7 @@ pub(crate) fn engine(
 }
 
 fn pool(settings: &EngineSettings) -> PoolingAllocationConfig {
+    // Trials of new revisions must not take the places of calls.
     let components = u32::try_from(settings.max_in_flight + SPARE_INSTANCES).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.linear_memory_keep_resident(MEMORY_KEPT_RESIDENT_BYTES)
@@ -75,6 +77,7 @@ fn pool(settings: &EngineSettings) -> PoolingAllocationConfig {
         .max_tables_per_component(MAX_TABLES)
         .total_component_instances(components)
         .total_stacks(components)
+        // Every component could need its maximum at the same time.
         .total_core_instances(components.saturating_mul(MAX_CORE_INSTANCES))
         .total_memories(components.saturating_mul(MAX_MEMORIES))
         .total_tables(components.saturating_mul(MAX_TABLES));
@@ -101,6 +104,7 @@ impl Threads {
         guest_threads: usize,
     ) -> Result<Self, EngineError> {
         let runtime = Builder::new_multi_thread()
+            // A runtime without threads would panic.
             .worker_threads(guest_threads.max(1))
             .thread_name("wharf-guest")
             .enable_all()

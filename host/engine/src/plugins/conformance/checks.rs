@@ -62,6 +62,7 @@ fn tried(callable: &Callable) -> Callable {
     limits.wall = limits.wall.min(MAX_WAIT);
     Callable {
         limits,
+        // No check reaches the network, whatever was granted.
         outbound: Outbound::Closed,
         ..callable.clone()
     }
@@ -141,6 +142,7 @@ impl Trial {
             }
             Kind::Shaper => match self.callable.shape(&event(text)).await {
                 // A shaper may say that an event is not for it.
+                // It must refuse the same event with the same words.
                 Err(Fault::Refused(reason)) => Ok(reason),
                 shaped => shaped.map(|message| format!("{message:?}")),
             },
@@ -188,6 +190,7 @@ impl Trial {
             let result = match callable.judge(&request("order-101")).await {
                 Err(fault) => Err(fault.to_string()),
                 // One that asks nobody, for want of configuration or of need, has nothing to tell.
+                // It may need configuration that only its operator has.
                 Ok(_) if !canned.was_asked() => Ok(()),
                 Ok(Err(said)) if right(&said) => Ok(()),
                 Ok(judged) => Err(format!("it made of it {}", shown(&judged))),
@@ -220,6 +223,7 @@ impl Trial {
     async fn vector(&self, case: &Case) -> Result<(), String> {
         let mut callable = self.callable.clone();
         if !case.config.is_empty() {
+            // A case's own configuration replaces the granted one as a whole.
             callable.config = Arc::new(case.config.clone());
         }
         if let Some(upstream) = &case.upstream {

@@ -51,6 +51,7 @@ pub(crate) fn inputs() -> Vec<String> {
     ]
     .map(String::from)
     .to_vec();
+    // 255 characters are the longest receipt.
     inputs.extend(["9", "x", "ü", "\u{1f6d2}"].map(|unit| unit.repeat(255)));
     let mut random = fastrand::Rng::with_seed(SEED);
     inputs.extend((0..8).map(|_| {

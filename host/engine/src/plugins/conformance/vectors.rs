@@ -114,6 +114,7 @@ pub(crate) fn read(component: &[u8]) -> Result<Vec<Case>, String> {
             .map_err(|error| format!("the vectors cannot be read: {error}"))?;
         cases.extend(vectors.cases);
     }
+    // Every host runs them before a revision serves.
     if cases.len() > MAX_CASES {
         return Err(format!("there are more than {MAX_CASES} vectors"));
     }
@@ -123,6 +124,7 @@ pub(crate) fn read(component: &[u8]) -> Result<Vec<Case>, String> {
 /// Returns the outermost component's sections of vectors.
 pub(crate) fn sections(component: &[u8]) -> Vec<&[u8]> {
     let (mut found, mut depth) = (Vec::new(), 0_u32);
+    // A component that cannot be parsed was refused by inspection before.
     for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
