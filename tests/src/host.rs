@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, RequestBuilder};
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -29,6 +29,7 @@ pub struct HostBuilder {
     site: Arc<Site>,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
+    descriptors: Option<u32>,
 }
 
 impl HostBuilder {
@@ -37,6 +38,8 @@ impl HostBuilder {
             ("HOST".to_owned(), "127.0.0.1".to_owned()),
             ("PORT".to_owned(), "0".to_owned()),
             ("LOG_FORMAT".to_owned(), "json".to_owned()),
+            // Nobody balances load between the hosts of a test.
+            ("SHUTDOWN_DELAY".to_owned(), "0s".to_owned()),
             (
                 "WEBHOOK_ALLOW_NETWORKS".to_owned(),
                 "127.0.0.0/8,::1/128".to_owned(),
@@ -66,6 +69,16 @@ impl HostBuilder {
             site,
             arguments: vec!["serve".to_owned()],
             environment,
+            descriptors: None,
+        }
+    }
+
+    /// Gives the process so many file descriptors at most.
+    #[must_use]
+    pub fn descriptors(self, most: u32) -> Self {
+        Self {
+            descriptors: Some(most),
+            ..self
         }
     }
 
@@ -149,7 +162,15 @@ impl HostBuilder {
     }
 
     fn to_command(&self) -> Command {
-        let mut command = Command::new(wharf_binary());
+        let mut command = match self.descriptors {
+            None => Command::new(wharf_binary()),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]);
+                shell.arg(wharf_binary());
+                shell
+            }
+        };
         command.args(&self.arguments).current_dir(self.site.dir());
         command
             .env_clear()
@@ -345,6 +366,23 @@ impl Host {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid())?).context("a process id above zero")?;
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// Sets how many file descriptors the process may have, in the middle of its work. Below what it has it gets no more.
+    ///
+    /// # Errors
+    /// If the process is gone, or the limit would be raised above what it began with.
+    pub fn limit_descriptors(&self, most: u64) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
+        let limit = rustix::process::prlimit(
+            pid,
+            Resource::Nofile,
+            Rlimit {
+                current: Some(most),
+                maximum: getrlimit(Resource::Nofile).maximum,
+            },
+        );
+        limit.map(drop).context("the limit cannot be set")
     }
 
     /// Ends the process on the spot (SIGKILL) and waits until it is gone.

@@ -144,6 +144,28 @@ impl Ledger {
         done.with_context(|| statement.to_owned())
     }
 
+    /// Keeps everybody else from writing until what this returns is dropped. For the embedded backend.
+    ///
+    /// # Errors
+    /// If the database refuses it, or is PostgreSQL, which has as many writers as come.
+    pub async fn hold_the_writer(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>> {
+        match &self.0 {
+            Pool::Postgres(_) => bail!("PostgreSQL has more than one writer"),
+            Pool::Sqlite(pool) => Ok(pool.begin_with("begin immediate").await?),
+        }
+    }
+
+    /// Makes new connections to a PostgreSQL database take no writes.
+    ///
+    /// # Errors
+    /// If it refuses that.
+    pub async fn make_read_only(&self) -> Result<()> {
+        let name = self.row("select current_database() as name").await?;
+        let name = name["name"].as_str().context("a name")?.to_owned();
+        let statement = format!("alter database \"{name}\" set default_transaction_read_only = on");
+        self.execute(&statement).await.map(drop)
+    }
+
     /// Puts an event into the outbox by plain SQL, as a neighbour of the host might. Returns its id.
     ///
     /// # Errors

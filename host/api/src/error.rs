@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use wharf_app::{AppError, OperationError, RevisionState};
+use wharf_app::{AppError, OperationError, RevisionState, Unready};
 
 /// One field that was refused.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -63,6 +63,14 @@ pub(crate) enum ApiError {
     AdminDisabled,
     /// What an operator wanted of a plugin was not done.
     Plugin(OperationError),
+    /// A webhook was sent to this API.
+    WebhookLoop,
+    /// Every place for connections has a request in work.
+    TooManyConnections,
+    /// The process cannot work just now.
+    Unready(Unready),
+    /// The process is about to stop and wants no new work.
+    Stopping,
     /// A handler panicked; with its message, for the log.
     Panicked(String),
     /// An operation failed.
@@ -131,6 +139,11 @@ fn app_answer(error: &AppError) -> Answer {
         }
         AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
         AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
+        AppError::TooOften { .. } => (
+            Status::TOO_MANY_REQUESTS,
+            "Too many requests",
+            Some("the organization asked for this too often"),
+        ),
         AppError::TargetForbidden(_) => (Status::BAD_REQUEST, INVALID, None),
         AppError::Unavailable(_) => unavailable("it is safe to repeat the request"),
         AppError::Internal(_) => internal("Internal error"),
@@ -194,6 +207,17 @@ impl ApiError {
                 (Status::SERVICE_UNAVAILABLE, "marketplace_unavailable", None)
             }
             Self::AnswerTimedOut => unavailable("it took too long"),
+            Self::WebhookLoop => (
+                Status::FORBIDDEN,
+                "Webhook refused",
+                Some("webhooks must not be sent to this API: they would make more of them"),
+            ),
+            Self::TooManyConnections => unavailable("too many connections"),
+            Self::Unready(Unready::Unanswered) => unavailable("the database does not answer"),
+            Self::Unready(Unready::Failed(_)) => {
+                unavailable("the database cannot be read and written")
+            }
+            Self::Stopping => unavailable("stopping"),
         }
     }
 
@@ -230,7 +254,8 @@ impl ApiError {
         let retry_after = |wait: Duration| {
             (
                 header::RETRY_AFTER,
-                HeaderValue::from(wait.as_secs().max(1)),
+                // Rounded up: a client that comes a little early would be refused once more.
+                HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64),
             )
         };
         match self {
@@ -242,9 +267,14 @@ impl ApiError {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"admin\""),
             )),
-            Self::RateLimited(wait) => Some(retry_after(*wait)),
+            Self::RateLimited(wait) | Self::App(AppError::TooOften { wait }) => {
+                Some(retry_after(*wait))
+            }
             Self::MarketplaceUnavailable
             | Self::AnswerTimedOut
+            | Self::TooManyConnections
+            | Self::Unready(_)
+            | Self::Stopping
             | Self::App(AppError::Unavailable(_))
             | Self::Plugin(OperationError::State(_)) => Some(retry_after(RETRY_SOON)),
             // What is left of the body is not read: the connection cannot carry another request.
@@ -262,6 +292,7 @@ impl ApiError {
             Self::App(error @ AppError::Unavailable(source)) => {
                 tracing::warn!(cause = chain(source.as_ref()), "{error}");
             }
+            Self::Unready(why) => tracing::warn!(cause = chain(why), "not ready"),
             Self::Panicked(message) => tracing::error!(message, "a handler panicked"),
             Self::Plugin(OperationError::State(error)) => {
                 tracing::error!(%error, "the plugins' state cannot be written");

@@ -5,8 +5,8 @@
 //! [`wharf_app`] and writes the answer down; there is no other logic here. Mapping errors to HTTP and logging them
 //! has one place, `error.rs`.
 //!
-//! Left out: listening, TLS and shutdown, which belong to the program; and what is refused before a request exists
-//! (HTTP that cannot be parsed), which hyper answers without a body.
+//! [`serve`] serves it within bounds on time and connections. Left out: TLS and signals, which belong to the program; and
+//! what is refused before a request exists (HTTP that cannot be parsed), which hyper answers without a body.
 
 mod basic_auth;
 mod bearer;
@@ -15,6 +15,7 @@ mod docs;
 mod drain;
 mod error;
 mod fields;
+mod loops;
 mod measure;
 mod observe;
 mod openapi;
@@ -22,7 +23,10 @@ mod path;
 mod query;
 mod request;
 mod routes;
+mod server;
 mod values;
+
+pub use server::{ServerSettings, serve};
 
 use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
 
@@ -34,6 +38,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use wharf_app::App;
@@ -57,6 +62,8 @@ pub struct ApiSettings {
     /// How long an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
     /// whose marketplace is slow is still stored and answered.
     pub answer_timeout: Duration,
+    /// Cancelled when the process is about to stop: it serves on, and says at `/readyz` that it is not ready.
+    pub draining: CancellationToken,
     /// Whether `GET /metrics` is one of the API's routes. Off where it has an address of its own.
     pub metrics: bool,
 }
@@ -68,6 +75,7 @@ impl Default for ApiSettings {
             admin_token: None,
             request_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(60),
+            draining: CancellationToken::new(),
             metrics: true,
         }
     }
@@ -79,7 +87,12 @@ struct ApiState {
     app: App,
     mock_credentials: Arc<MockCredentials>,
     admin_token: Option<AdminToken>,
+    draining: Draining,
 }
+
+/// Cancelled when the process is about to stop.
+#[derive(Clone)]
+struct Draining(CancellationToken);
 
 impl ApiState {
     fn new(app: App, settings: &ApiSettings) -> Self {
@@ -88,6 +101,7 @@ impl ApiState {
             app,
             mock_credentials,
             admin_token: settings.admin_token.as_ref().map(AdminToken::new),
+            draining: Draining(settings.draining.clone()),
         }
     }
 }
@@ -95,6 +109,12 @@ impl ApiState {
 impl FromRef<ApiState> for App {
     fn from_ref(state: &ApiState) -> Self {
         state.app.clone()
+    }
+}
+
+impl FromRef<ApiState> for Draining {
+    fn from_ref(state: &ApiState) -> Self {
+        state.draining.clone()
     }
 }
 
@@ -117,8 +137,12 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
 }
 
 /// What every process can be asked at an address of its own: `/metrics`, `/healthz` and `/readyz`.
-pub fn metrics_router(app: App) -> Router {
-    let settings = ApiSettings::default();
+/// When `draining` is cancelled, it is not ready any more.
+pub fn metrics_router(app: App, draining: CancellationToken) -> Router {
+    let settings = ApiSettings {
+        draining,
+        ..ApiSettings::default()
+    };
     let routes = routes::health().merge(routes::metrics());
     limited(routes.into(), &settings).with_state(ApiState::new(app, &settings))
 }
@@ -160,6 +184,7 @@ fn limited<S: Clone + Send + Sync + 'static>(
             in_time,
         ))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(loops::refuse_webhooks))
 }
 
 /// A method that a route does not have. axum adds `Allow`, which is all that OPTIONS asks for.

@@ -52,7 +52,7 @@ const TAGS: [(&str, &str); 7] = [
 ];
 
 /// How every route may refuse: under which name that is described, with which status, and in which words.
-const SHARED: [(&str, &str, &str); 7] = [
+const SHARED: [(&str, &str, &str); 8] = [
     (
         "Invalid",
         "400",
@@ -63,6 +63,12 @@ const SHARED: [(&str, &str, &str); 7] = [
         "AdminUnauthorized",
         "401",
         "`Unauthorized`: no token, or a wrong one",
+    ),
+    (
+        "WebhookRefused",
+        "403",
+        "`Webhook refused`: the request carries a webhook's signature (`webhook-signature` or `x-webhook-signature`). \
+        Webhooks must not be sent to this API: they would make more of them",
     ),
     (
         "RequestTimeout",

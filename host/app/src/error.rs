@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use wharf_store::StoreError;
 
@@ -26,6 +26,12 @@ pub enum AppError {
     /// The delivery has no body, because its shaper refused the event.
     #[error("the shaper refused the event: there is nothing to send")]
     NothingToSend,
+    /// The organization asked for this too often.
+    #[error("too many requests of this kind by one organization")]
+    TooOften {
+        /// How long to wait for the next.
+        wait: Duration,
+    },
     /// Webhooks must not go there; why, for people.
     #[error("{0}")]
     TargetForbidden(String),

@@ -4,6 +4,7 @@
 //! Promises: no network or plugin call inside a transaction; every step of a worker may run twice; nothing that was
 //! answered with success is lost. Left out: HTTP serving (`wharf-api`) and settings (`wharf`).
 
+mod budgets;
 mod callbacks;
 mod entropy;
 mod error;
@@ -11,6 +12,7 @@ mod import;
 mod marketplace;
 mod metrics;
 mod plugins;
+mod readiness;
 mod recovery;
 mod settings;
 mod stores;
@@ -27,12 +29,14 @@ use wharf_failpoint as failpoint;
 use wharf_queue::Doorbell;
 use wharf_store::Ledger;
 
+pub use budgets::OrganizationBudgets;
 pub use callbacks::{CallbackScheduler, CallbackStep, CallbackWorker, Swept};
 pub use entropy::random;
 pub use error::AppError;
 pub use marketplace::MockAnswer;
-pub use metrics::Metrics;
+pub use metrics::{ConnectionClosed, Metrics};
 pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
+pub use readiness::Unready;
 pub use recovery::{MAX_PER_PAGE, Page, Recovered, Redrive, Run};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
@@ -102,6 +106,7 @@ struct Inner {
     imports: import::Imports,
     sender: callbacks::Sender,
     metrics: Metrics,
+    readiness: readiness::Readiness,
 }
 
 impl App {
@@ -129,14 +134,10 @@ impl App {
             imports,
             sender,
             metrics,
+            readiness: readiness::Readiness::default(),
         });
         metrics::gather(&inner);
         Ok(Self(inner))
-    }
-
-    /// Whether the database answers. Redis is never a reason to be unready: without it workers poll.
-    pub async fn ready(&self) -> Result<(), AppError> {
-        Ok(self.0.ledger.read().await?.ping().await?)
     }
 
     /// Waits as long as between two looks for work, or until `stop` is cancelled.

@@ -14,7 +14,7 @@ use wharf_store::{
     resend::{self, DeadLetters, EventCursor, Missed},
 };
 
-use crate::{App, AppError};
+use crate::{App, AppError, budgets::Budgeted};
 
 /// The most deliveries that one page shows.
 pub const MAX_PER_PAGE: usize = 100;
@@ -135,6 +135,7 @@ impl App {
         {
             return Err(AppError::EndpointDisabled);
         }
+        self.spend(organization, Budgeted::Resend).await?;
         let mut tx = self.0.ledger.begin().await?;
         let is_due = resend::resend(
             &mut tx,
@@ -163,6 +164,7 @@ impl App {
         if let Some(id) = endpoint {
             self.active_endpoint(organization, id).await?;
         }
+        self.spend(organization, Budgeted::Recover).await?;
         let which = DeadLetters {
             organization,
             endpoint,
@@ -183,6 +185,7 @@ impl App {
         how: Redrive,
     ) -> Result<Recovered, AppError> {
         let found = self.active_endpoint(organization, endpoint).await?;
+        self.spend(organization, Budgeted::Recover).await?;
         let letters = DeadLetters {
             organization,
             endpoint: Some(endpoint),

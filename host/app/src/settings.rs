@@ -4,6 +4,8 @@ use secrecy::SecretString;
 use wharf_domain::{AddressPolicy, RetrySchedule};
 use wharf_store::EncryptionKey;
 
+use crate::OrganizationBudgets;
+
 /// How to work. Every number has a default that suits one machine.
 #[derive(Clone)]
 pub struct AppSettings {
@@ -82,6 +84,8 @@ pub struct CallbackSettings {
     pub per_endpoint: usize,
     /// Finished events are forgotten after this long, with their messages, deliveries and attempts; `None`: never.
     pub retention: Option<Duration>,
+    /// What one organization may ask for.
+    pub budgets: OrganizationBudgets,
     /// An endpoint is disabled when nothing but failures came from it for so long.
     pub disable_after: Duration,
 }
@@ -96,6 +100,7 @@ impl Default for CallbackSettings {
             concurrency: 256,
             per_endpoint: 16,
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            budgets: OrganizationBudgets::default(),
             disable_after: Duration::from_secs(120 * 60 * 60),
         }
     }

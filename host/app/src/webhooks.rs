@@ -17,6 +17,7 @@ use wharf_store::{
 
 use crate::{
     App, AppError,
+    budgets::Budgeted,
     callbacks::Unshaped,
     entropy::{new_id, random},
     trace,
@@ -283,6 +284,7 @@ impl App {
         if !endpoint.is_active {
             return Err(AppError::EndpointDisabled);
         }
+        self.spend(organization, Budgeted::Test).await?;
         let now = self.0.clock.now();
         let event = Event {
             id: EventId(new_id(now)),

@@ -7,6 +7,7 @@ use crate::{
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
+    process::ProcessArgs,
 };
 
 /// Sync marketplace orders through sandboxed plugins, and tell webhooks about it.
@@ -16,6 +17,9 @@ pub(crate) struct Cli {
     /// How the program speaks.
     #[command(flatten)]
     pub(crate) logging: LoggingArgs,
+    /// What it asks of the system.
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
     #[command(flatten)]
     data: DataArgs,
     /// What to do.

@@ -11,6 +11,7 @@ mod key;
 mod logging;
 mod mock_credentials;
 mod output;
+mod process;
 mod remote;
 mod secret_file;
 mod settings;
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    // Before anything secret is read and anything is opened.
+    process::prepare(cli.process)?;
     // One TLS implementation for the database and for HTTP, chosen before either is used.
     let provider = rustls::crypto::ring::default_provider();
     provider

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
-use wharf_app::{App, AppSettings, CallbackSettings, Parts, SyncSettings};
+use wharf_app::{App, AppSettings, CallbackSettings, OrganizationBudgets, Parts, SyncSettings};
 use wharf_engine::{Engine, EngineSettings};
 use wharf_queue::Doorbell;
 use wharf_store::{EncryptionKey, Ledger, LedgerSettings};
@@ -114,6 +114,11 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
             timeout: webhooks.webhook_timeout,
             concurrency: webhooks.callback_concurrency,
             retention: webhooks.retention.0,
+            budgets: OrganizationBudgets {
+                tests_per_minute: webhooks.webhook_tests_per_minute,
+                resends_per_minute: webhooks.webhook_resends_per_minute,
+                recoveries_per_minute: webhooks.webhook_recoveries_per_minute,
+            },
             disable_after: webhooks.webhook_disable_after,
             ..defaults.callbacks
         },

@@ -6,6 +6,7 @@
 mod address;
 mod asymmetric;
 mod backoff;
+mod budget;
 mod clock;
 mod delivery;
 mod endpoint;
@@ -21,6 +22,7 @@ mod time;
 pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
 pub use asymmetric::SigningRoot;
 pub use backoff::Backoff;
+pub use budget::Budget;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use delivery::{DeliveryState, NotSent, RetrySchedule, SendOutcome, Settled, settle};
 pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health};

@@ -14,10 +14,12 @@ mod error;
 mod ledger;
 mod pieces;
 mod query;
+mod readiness;
 mod rows;
 mod seal;
 mod values;
 
+pub mod budgets;
 pub mod deliveries;
 pub mod endpoints;
 pub mod history;
@@ -37,7 +39,7 @@ pub use seal::{EncryptionKey, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 8] = [
+    let modules: [&[(&'static str, Sql)]; 10] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
@@ -46,6 +48,8 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         resend::ALL,
         queues::ALL,
         transitions::ALL,
+        budgets::ALL,
+        readiness::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
     modules.chain(deliveries::MODULES).flatten().copied()

@@ -3,7 +3,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use wharf_app::App;
 
-use crate::error::ApiError;
+use crate::{Draining, error::ApiError};
 
 /// How the process is.
 #[derive(Serialize, ToSchema)]
@@ -23,10 +23,17 @@ pub(super) async fn alive() -> Json<Health> {
 
 /// Can it work?
 ///
-/// Asks the database; 503 while that does not answer.
+/// Reads and tries to write its database; 503 within a second while that cannot be done, and from the moment on at which
+/// it was told to stop. `message` says why.
 #[utoipa::path(get, path = "/readyz", tag = "Health", operation_id = "ready",
-    responses((status = 200, description = "Its database answers", body = Health)))]
-pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, ApiError> {
-    app.ready().await?;
+    responses((status = 200, description = "Its database can be read and written", body = Health)))]
+pub(super) async fn ready(
+    State(app): State<App>,
+    State(Draining(draining)): State<Draining>,
+) -> Result<Json<Health>, ApiError> {
+    if draining.is_cancelled() {
+        return Err(ApiError::Stopping);
+    }
+    app.ready().await.map_err(ApiError::Unready)?;
     Ok(Json(Health { status: "ready" }))
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tracing::info;
-use wharf_store::outbox;
+use wharf_store::{budgets, outbox};
 
 use crate::{App, AppError};
 
@@ -15,12 +15,15 @@ const MAX_BATCH: i64 = 500;
 /// Batches per look. Two million events a day leave faster than they come, and the scheduler is soon back at its work.
 const MAX_BATCHES: usize = 20;
 
-/// Removes events that were finished longer ago than the retention, oldest first. Returns how many.
+/// Removes events that were finished longer ago than the retention, oldest first, and budgets that are whole again.
+/// Returns how many events there were.
 pub(super) async fn purge(app: &App) -> Result<u64, AppError> {
+    let now = app.0.clock.now();
+    budgets::purge(&mut app.0.ledger.write().await?, now).await?;
     let Some(retention) = app.0.settings.callbacks.retention else {
         return Ok(0);
     };
-    let before = app.0.clock.now() - retention;
+    let before = now - retention;
     let mut purged = 0;
     for _ in 0..MAX_BATCHES {
         let mut conn = app.0.ledger.write().await?;

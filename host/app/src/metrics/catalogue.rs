@@ -49,6 +49,11 @@ catalogue! {
     HTTP_DURATION = WAITS, "wharf_http_request_duration_seconds",
         "Time from a request's head to its answer, by the template of the route";
 
+    HTTP_CONNECTIONS = Kind::Gauge, "wharf_http_connections",
+        "Open connections of the API's clients";
+    HTTP_CONNECTIONS_CLOSED = Kind::Counter, "wharf_http_connections_closed_total",
+        "Connections of the API's clients that were closed by a limit, by which";
+
     IMPORTS = Kind::Counter, "wharf_imports_total",
         "Answers to imports; repeated: the stored result of an earlier import";
     IMPORT_DURATION = WAITS, "wharf_import_duration_seconds",

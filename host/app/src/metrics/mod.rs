@@ -5,6 +5,7 @@
 //! does.
 
 mod catalogue;
+mod connections;
 mod registry;
 mod scrape;
 
@@ -20,6 +21,7 @@ use wharf_store::{
     outbox::FanOut,
 };
 
+pub use self::connections::ConnectionClosed;
 pub(crate) use self::scrape::gather;
 use self::{
     registry::{ByName, Counters, Registry},
@@ -99,6 +101,7 @@ impl Leased {
 pub struct Metrics {
     registry: Registry,
     http: ByName<Route>,
+    connections: connections::Connections,
     imports: Counters,
     import_duration: Histogram,
     sync_jobs: Counters,
@@ -141,6 +144,7 @@ impl Metrics {
             .gauge(&c::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))])
             .set(1.0);
         Self {
+            connections: connections::Connections::new(&registry),
             http: ByName::new(ROUTES),
             imports: registry.counters(&c::IMPORTS, "outcome", IMPORTS),
             import_duration: registry.histogram(&c::IMPORT_DURATION, &[]),

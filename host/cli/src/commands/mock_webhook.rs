@@ -15,6 +15,7 @@ use axum::{
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use wharf_api::ServerSettings;
 use wharf_domain::{Clock, EndpointSecret, SystemClock, Time, seed_signature, standard_signature};
 
 use super::serve::{announce, listen};
@@ -61,9 +62,15 @@ struct Mock {
 /// The most that a webhook may hold, in bytes.
 const MAX: usize = 16 * 1024 * 1024;
 
+/// As a host's own API is served.
+const SERVER: ServerSettings = ServerSettings {
+    request_timeout: Duration::from_secs(30),
+    max_connections: 512,
+};
+
 /// Receives until a signal comes.
 pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
+    let stop = shutdown::on_signal(Duration::ZERO)?.stop;
     let listener = listen(SocketAddr::new(args.host, args.port)).await?;
     announce(&listener, style, "the webhook receiver")?;
     let router = Router::new()
@@ -74,9 +81,7 @@ pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<(
             secrets: args.secrets,
             seed_secret: args.seed_secret,
         }));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await?;
+    wharf_api::serve(listener, router, SERVER, None, stop).await;
     Ok(())
 }
 

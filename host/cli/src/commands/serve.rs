@@ -1,11 +1,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
-use axum::{Router, serve::ListenerExt};
 use clap::{Args, ValueEnum};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use wharf_api::ApiSettings;
+use wharf_api::{ApiSettings, ServerSettings};
 use wharf_app::{CallbackScheduler, CallbackWorker, SyncScheduler, SyncWorker};
 
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
     logging::Style,
     mock_credentials, output,
     settings::{ListenArgs, Settings},
-    shutdown,
+    shutdown::{self, Shutdown},
     wiring::{self, Host},
 };
 
@@ -67,33 +66,42 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
     } else {
         &args.roles
     };
-    let stop = shutdown::on_signal()?;
+    let deployment = args.settings.database.deployment();
+    let delay = match roles.contains(&Role::Api) {
+        true => args.listen.shutdown_delay(deployment),
+        // Nobody is sent to it, so nobody has to be told.
+        false => Duration::ZERO,
+    };
+    let shutdown = shutdown::on_signal(delay)?;
+    let stop = shutdown.stop.clone();
     let host = wiring::open(&args.settings).await?;
     host.ledger
         .migrate()
         .await
         .context("the schema cannot be brought up to date")?;
     let mut running = Running::new();
-    serve_metrics(&args.settings, &host, &stop, &mut running).await?;
+    serve_metrics(&args.settings, &host, &shutdown, &mut running).await?;
     if roles.contains(&Role::Api) {
-        let deployment = args.settings.database.deployment();
         let api = ApiSettings {
             mock_credentials,
             admin_token: args
                 .admin_token
                 .of_host(deployment, &args.settings.data, style)?,
             request_timeout: args.listen.request_timeout,
+            draining: shutdown.draining.clone(),
             metrics: args.settings.metrics_addr.is_none(),
             ..ApiSettings::default()
         };
         let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
         announce(&listener, style, "wharf")?;
-        serve_http(
+        let server = wharf_api::serve(
             listener,
             wharf_api::router(host.app.clone(), api),
-            &stop,
-            &mut running,
+            args.listen.server(&args.settings),
+            Some(host.app.clone()),
+            stop.clone(),
         );
+        spawn(&mut running, server);
     }
     start(roles, &host, &stop, &mut running);
     let result = until_stopped(running, &stop, args.settings.shutdown_grace).await;
@@ -104,21 +112,28 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
 /// Runs roles that do not listen until a signal comes. The schema is somebody else's to bring up to date.
 pub(crate) async fn serve_roles(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
     settings.check()?;
-    let stop = shutdown::on_signal()?;
+    let shutdown = shutdown::on_signal(Duration::ZERO)?;
+    let stop = shutdown.stop.clone();
     let host = wiring::open(settings).await?;
     let mut running = Running::new();
-    serve_metrics(settings, &host, &stop, &mut running).await?;
+    serve_metrics(settings, &host, &shutdown, &mut running).await?;
     start(roles, &host, &stop, &mut running);
     let result = until_stopped(running, &stop, settings.shutdown_grace).await;
     host.close().await;
     result
 }
 
+/// A scraper or two and some health checks.
+const METRICS_SERVER: ServerSettings = ServerSettings {
+    request_timeout: Duration::from_secs(10),
+    max_connections: 64,
+};
+
 /// Serves the figures of this process where the setting says.
 async fn serve_metrics(
     settings: &Settings,
     host: &Host,
-    stop: &CancellationToken,
+    shutdown: &Shutdown,
     running: &mut Running,
 ) -> anyhow::Result<()> {
     let Some(address) = settings.metrics_addr else {
@@ -126,25 +141,22 @@ async fn serve_metrics(
     };
     let listener = listen(address).await.context("METRICS_ADDR")?;
     tracing::info!(metricsAddress = %listener.local_addr()?, "metrics are served");
-    serve_http(
+    let server = wharf_api::serve(
         listener,
-        wharf_api::metrics_router(host.app.clone()),
-        stop,
-        running,
+        wharf_api::metrics_router(host.app.clone(), shutdown.draining.clone()),
+        METRICS_SERVER,
+        None,
+        shutdown.stop.clone(),
     );
+    spawn(running, server);
     Ok(())
 }
 
-fn serve_http(
-    listener: TcpListener,
-    router: Router,
-    stop: &CancellationToken,
-    running: &mut Running,
-) {
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let server =
-        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    running.spawn(async { Ok(server.await?) });
+fn spawn(running: &mut Running, server: impl Future<Output = ()> + Send + 'static) {
+    running.spawn(async {
+        server.await;
+        Ok(())
+    });
 }
 
 /// Starts every role but the API.

@@ -1,11 +1,12 @@
 //! The settings: each one field with its flag, its environment variable, its default and its help. clap checks what
 //! stands alone and is no secret; [`Settings::check`] the rest, since clap repeats a wrong value in its message.
 
+mod listen;
 mod parse;
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use clap::{Args, value_parser};
 use secrecy::{ExposeSecret, SecretString};
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
-pub(crate) use self::parse::overlap;
+pub(crate) use self::{listen::ListenArgs, parse::overlap};
 use crate::key;
 
 /// A setting that is wrong.
@@ -162,22 +163,6 @@ pub(crate) struct CompileArgs {
     pub(crate) plugin_compile_limit: Duration,
 }
 
-/// Where the API listens.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "API")]
-pub(crate) struct ListenArgs {
-    /// The address to listen at; 0.0.0.0 is every network
-    #[arg(long, env = "HOST", value_name = "HOST", default_value = "127.0.0.1")]
-    pub(crate) host: IpAddr,
-    /// The port to listen at; 0 is any free one
-    #[arg(long, env = "PORT", value_name = "PORT", default_value = "3000")]
-    pub(crate) port: u16,
-    /// How long a client may take to send a request
-    #[arg(long, env = "REQUEST_TIMEOUT", value_name = "REQUEST_TIMEOUT", default_value = "30s",
-          value_parser = parse::duration)]
-    pub(crate) request_timeout: Duration,
-}
-
 /// The sync engine.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sync")]
@@ -222,6 +207,18 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "WEBHOOK_DISABLE_AFTER", value_name = "WEBHOOK_DISABLE_AFTER", default_value = "120h",
           value_parser = parse::duration)]
     pub(crate) webhook_disable_after: Duration,
+    /// Test events that one organization may ask for in a minute
+    #[arg(long, env = "WEBHOOK_TESTS_PER_MINUTE", value_name = "WEBHOOK_TESTS_PER_MINUTE", default_value = "60",
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) webhook_tests_per_minute: u32,
+    /// Deliveries that one organization may ask for once more in a minute, one by one
+    #[arg(long, env = "WEBHOOK_RESENDS_PER_MINUTE", value_name = "WEBHOOK_RESENDS_PER_MINUTE", default_value = "600",
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) webhook_resends_per_minute: u32,
+    /// Recoveries and redrives of dead letters that one organization may ask for in a minute
+    #[arg(long, env = "WEBHOOK_RECOVERIES_PER_MINUTE", value_name = "WEBHOOK_RECOVERIES_PER_MINUTE", default_value = "60",
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) webhook_recoveries_per_minute: u32,
     /// Webhooks that a callback worker sends at a time
     #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
           value_parser = parse::concurrency)]

@@ -16,6 +16,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration such as `5s`, or `0s` for none.
+pub(super) fn delay(text: &str) -> Result<Duration, String> {
+    match text.trim().parse::<SignedDuration>() {
+        Ok(delay) if !delay.is_negative() => Ok(delay.unsigned_abs()),
+        _ => Err("must be a duration such as 5s, or 0s".into()),
+    }
+}
+
 /// How long an old secret signs beside a new one: up to 7 days, `0s` for not at all.
 pub(crate) fn overlap(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {

@@ -163,6 +163,8 @@ pub(super) async fn show(
         (status = 404, description = "`Delivery not found`", body = Refusal),
         (status = 409, description = "`Webhook is disabled`: enable it first. `Nothing to send`: the shaper refused \
             the event", body = Refusal),
+        (status = 429, description = "`Too many requests`: the organization asked for it too often within a minute",
+            body = Refusal, headers(("Retry-After" = i64, description = "Seconds"))),
     ))]
 pub(super) async fn resend(
     State(app): State<App>,

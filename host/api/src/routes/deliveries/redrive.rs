@@ -63,6 +63,8 @@ pub(in crate::routes) struct Recovered {
         (status = 200, description = "How many", body = Recovered),
         (status = 404, description = "`Webhook not found`", body = Refusal),
         (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+        (status = 429, description = "`Too many requests`: the organization asked for it too often within a minute",
+            body = Refusal, headers(("Retry-After" = i64, description = "Seconds"))),
     ))]
 pub(in crate::routes) async fn recover(
     State(app): State<App>,
@@ -112,6 +114,8 @@ pub(in crate::routes) struct Redriven {
         (status = 200, description = "How many", body = Redriven),
         (status = 404, description = "`Webhook not found`", body = Refusal),
         (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+        (status = 429, description = "`Too many requests`: the organization asked for it too often within a minute",
+            body = Refusal, headers(("Retry-After" = i64, description = "Seconds"))),
     ))]
 pub(in crate::routes) async fn redrive(
     State(app): State<App>,

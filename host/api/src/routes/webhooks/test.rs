@@ -32,6 +32,8 @@ pub(in crate::routes) struct SentTest {
         (status = 202, description = "It is on its way", body = SentTest),
         (status = 404, description = "`Webhook not found`", body = Refusal),
         (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
+        (status = 429, description = "`Too many requests`: the organization asked for it too often within a minute",
+            body = Refusal, headers(("Retry-After" = i64, description = "Seconds"))),
     ))]
 pub(in crate::routes) async fn send(
     State(app): State<App>,

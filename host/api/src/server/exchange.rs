@@ -1,0 +1,126 @@
+//! A request on its way to the router and its answer on the way back, with their bodies watched.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    http::{HeaderValue, Request, Response, header},
+    response::IntoResponse,
+};
+use futures::future::BoxFuture;
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    service::Service,
+};
+use hyper_util::service::TowerToHyperService;
+
+use super::{
+    activity::{Activity, Arrival, Exchange},
+    places::Class,
+};
+use crate::error::ApiError;
+
+/// What a connection's requests are handed to.
+pub(super) struct Exchanges {
+    pub(super) router: Router,
+    pub(super) activity: Arc<Activity>,
+    pub(super) class: Class,
+}
+
+impl Service<Request<Incoming>> for Exchanges {
+    type Response = Response<Leaving>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let exchange = self.activity.begin(!request.body().is_end_stream());
+        if self.class == Class::Probes && !is_probe(request.uri().path()) {
+            return Box::pin(async move { Ok(overloaded().map(|body| leaving(body, exchange))) });
+        }
+        let arrival = exchange.arrival();
+        let request = request.map(|body| Body::new(Arriving { body, arrival }));
+        let answer = TowerToHyperService::new(self.router.clone()).call(request);
+        Box::pin(async move { Ok(answer.await?.map(|body| leaving(body, exchange))) })
+    }
+}
+
+/// What must be answered however busy the host is: its supervisor would end it otherwise.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+fn overloaded() -> Response<Body> {
+    let mut response = ApiError::TooManyConnections.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn leaving(body: Body, exchange: Exchange) -> Leaving {
+    exchange.answering();
+    Leaving {
+        body,
+        _exchange: exchange,
+    }
+}
+
+/// A request's body.
+struct Arriving {
+    body: Incoming,
+    arrival: Arrival,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let is_end = frame.is_none() || self.body.is_end_stream();
+        self.arrival.came(is_end);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body. The exchange ends with it.
+pub(super) struct Leaving {
+    body: Body,
+    _exchange: Exchange,
+}
+
+impl HttpBody for Leaving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,181 @@
+//! The places for connections, and who gets one when all are taken.
+//!
+//! The longest idle connections make room for new ones: whoever holds connections and says nothing on them loses them
+//! first. Where every place has a request in work, a few more connections are admitted for health checks alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio_util::sync::CancellationToken;
+use wharf_app::{App, ConnectionClosed};
+
+use super::activity::Activity;
+
+/// Places for health checks: enough for a supervisor, a load balancer's nodes and an operator at the same time.
+const MAX_PROBES: usize = 32;
+/// This part of the places is made free at a time, so that looking for idle ones costs a flood's victim little.
+const EVICTED_PART: usize = 64;
+
+/// What a connection may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Everything.
+    Full,
+    /// Health checks; the rest is answered 503.
+    Probes,
+}
+
+/// All places of a server.
+pub(super) struct Places {
+    max: usize,
+    app: Option<App>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    connections: HashMap<u64, Connection>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    class: Class,
+    activity: Arc<Activity>,
+    /// Cancelled when its place is given to another.
+    evicted: CancellationToken,
+}
+
+/// What becomes of a new connection.
+pub(super) enum Admission {
+    /// It has a place.
+    Admitted(Place),
+    /// There is none, not even for health checks.
+    Refused,
+}
+
+/// A connection's place. It is free when this is dropped.
+pub(super) struct Place {
+    places: Arc<Places>,
+    id: u64,
+    pub(super) class: Class,
+    pub(super) activity: Arc<Activity>,
+    pub(super) evicted: CancellationToken,
+}
+
+impl Places {
+    pub(super) fn new(max: usize, app: Option<App>) -> Arc<Self> {
+        Arc::new(Self {
+            max: max.max(1),
+            app,
+            taken: Mutex::default(),
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a new connection a place, if need be an idle one's.
+    pub(super) fn admit(self: &Arc<Self>) -> Admission {
+        let mut taken = self.taken();
+        let Some(class) = taken.free(self.max).or_else(|| {
+            let evicted = taken.evict(self.max.div_ceil(EVICTED_PART));
+            self.tell(ConnectionClosed::Evicted, evicted);
+            taken.free(self.max)
+        }) else {
+            self.tell(ConnectionClosed::Refused, 1);
+            return Admission::Refused;
+        };
+        let connection = Connection {
+            class,
+            activity: Arc::new(Activity::new(Instant::now())),
+            evicted: CancellationToken::new(),
+        };
+        let place = Place {
+            places: self.clone(),
+            id: taken.next,
+            class,
+            activity: connection.activity.clone(),
+            evicted: connection.evicted.clone(),
+        };
+        taken.next += 1;
+        taken.connections.insert(place.id, connection);
+        self.tell_open(&taken);
+        Admission::Admitted(place)
+    }
+
+    /// Makes descriptors free, if idle connections have any.
+    pub(super) fn evict_some(&self) {
+        let evicted = self.taken().evict(self.max.div_ceil(EVICTED_PART));
+        self.tell(ConnectionClosed::Evicted, evicted);
+    }
+
+    fn tell(&self, why: ConnectionClosed, connections: usize) {
+        if let Some(app) = &self.app {
+            app.metrics().connections_closed(why, connections);
+        }
+    }
+
+    fn tell_open(&self, taken: &Taken) {
+        if let Some(app) = &self.app {
+            app.metrics().connections_open(taken.connections.len());
+        }
+    }
+}
+
+impl Taken {
+    /// The class of which a place is free.
+    fn free(&self, max: usize) -> Option<Class> {
+        // Those that were evicted are about to leave.
+        let count = |class| {
+            let stays = |one: &&Connection| one.class == class && !one.evicted.is_cancelled();
+            self.connections.values().filter(stays).count()
+        };
+        if self.connections.len() < max || count(Class::Full) < max {
+            Some(Class::Full)
+        } else {
+            (count(Class::Probes) < MAX_PROBES).then_some(Class::Probes)
+        }
+    }
+
+    /// Evicts up to so many of the longest idle connections; those with all rights, if any of them is idle. Returns how
+    /// many there were.
+    fn evict(&self, most: usize) -> usize {
+        let idle = |class| {
+            let of_class = self
+                .connections
+                .values()
+                .filter(move |one| one.class == class && !one.evicted.is_cancelled());
+            let idle = of_class.filter_map(|one| Some((one.activity.idle_since()?, one)));
+            idle.collect::<Vec<_>>()
+        };
+        let mut idle = Some(idle(Class::Full))
+            .filter(|idle| !idle.is_empty())
+            .unwrap_or_else(|| idle(Class::Probes));
+        idle.sort_by_key(|(since, _)| *since);
+        idle.truncate(most);
+        for (_, one) in &idle {
+            one.evicted.cancel();
+        }
+        idle.len()
+    }
+}
+
+impl Place {
+    /// Counts why the connection was closed.
+    pub(super) fn tell(&self, why: ConnectionClosed) {
+        self.places.tell(why, 1);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.connections.remove(&self.id);
+        self.places.tell_open(&taken);
+    }
+}

@@ -1,0 +1,74 @@
+//! What is told of the connections of clients.
+
+use metrics::Gauge;
+
+use super::{
+    Metrics, catalogue,
+    registry::{Counters, Registry},
+};
+
+/// Why a client's connection was closed by a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionClosed {
+    /// No complete request came.
+    Silent,
+    /// No further request came.
+    Idle,
+    /// The client did not take its answer.
+    Slow,
+    /// It was idle, and its place was needed.
+    Evicted,
+    /// There was no place for it.
+    Refused,
+}
+
+impl ConnectionClosed {
+    const ALL: [&str; 5] = [
+        Self::Silent.as_str(),
+        Self::Idle.as_str(),
+        Self::Slow.as_str(),
+        Self::Evicted.as_str(),
+        Self::Refused.as_str(),
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The figures.
+pub(super) struct Connections {
+    open: Gauge,
+    closed: Counters,
+}
+
+impl Connections {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            open: registry.gauge(&catalogue::HTTP_CONNECTIONS, &[]),
+            closed: registry.counters(
+                &catalogue::HTTP_CONNECTIONS_CLOSED,
+                "reason",
+                &ConnectionClosed::ALL,
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    /// So many connections of clients are open now.
+    pub fn connections_open(&self, number: usize) {
+        self.connections.open.set(number as f64);
+    }
+
+    /// Connections were closed by a limit.
+    pub fn connections_closed(&self, why: ConnectionClosed, number: usize) {
+        self.connections.closed.add(why.as_str(), number as u64);
+    }
+}

@@ -1,0 +1,75 @@
+//! Readiness: whether the database can be read and written, answered in time whatever it does.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::task::AbortHandle;
+use wharf_store::{Ledger, StoreError};
+
+use crate::App;
+
+/// How long the question waits for the database: who asks gives it a second.
+const MAX_WAIT: Duration = Duration::from_millis(800);
+/// How long a check may go on behind that. A database that was frozen is asked anew after it.
+const MAX_CHECK: Duration = Duration::from_secs(10);
+
+/// Why the process cannot work.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unready {
+    /// The database did not answer in time, or no connection was free.
+    #[error("the database does not answer")]
+    Unanswered,
+    /// The database answered that it cannot be read or written.
+    #[error("the database cannot be read and written")]
+    Failed(#[source] Arc<StoreError>),
+}
+
+type Answer = Shared<BoxFuture<'static, Result<(), Unready>>>;
+
+/// The check that runs at the moment. There is one at a time, however many ask: a frozen database costs one connection.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Option<(AbortHandle, Answer)>>);
+
+impl Readiness {
+    fn check(&self, ledger: &Ledger) -> Answer {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = running.as_ref().filter(|(check, _)| !check.is_finished()) {
+            return answer.clone();
+        }
+        let ledger = ledger.clone();
+        // A task of its own: broken off in the middle of a statement, it would leave its connection in a bad state.
+        let check = tokio::spawn(async move {
+            tokio::time::timeout(MAX_CHECK, read_and_write(&ledger))
+                .await
+                .map_err(|_| Unready::Unanswered)?
+                .map_err(|error| Unready::Failed(Arc::new(error)))
+        });
+        let handle = check.abort_handle();
+        let answer = async move { check.await.unwrap_or(Err(Unready::Unanswered)) };
+        let answer = answer.boxed().shared();
+        *running = Some((handle, answer.clone()));
+        answer
+    }
+}
+
+async fn read_and_write(ledger: &Ledger) -> Result<(), StoreError> {
+    ledger.read().await?.ping().await?;
+    ledger.try_write().await
+}
+
+impl App {
+    /// Whether the database can be read and written; answered within a second. Redis is never a reason to be unready:
+    /// without it workers poll.
+    pub async fn ready(&self) -> Result<(), Unready> {
+        let check = self.0.readiness.check(&self.0.ledger);
+        tokio::time::timeout(MAX_WAIT, check)
+            .await
+            .unwrap_or(Err(Unready::Unanswered))
+    }
+}

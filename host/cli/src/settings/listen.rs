@@ -1,0 +1,92 @@
+use std::{net::IpAddr, time::Duration};
+
+use clap::{Args, value_parser};
+use wharf_api::ServerSettings;
+
+use super::{Deployment, Settings, parse};
+use crate::process;
+
+/// Where the API listens, and for how many.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "API")]
+pub(crate) struct ListenArgs {
+    /// The address to listen at; 0.0.0.0 is every network
+    #[arg(long, env = "HOST", value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// The port to listen at; 0 is any free one
+    #[arg(long, env = "PORT", value_name = "PORT", default_value = "3000")]
+    pub(crate) port: u16,
+    /// How long a client may take to send a request, head and body each; idle connections are closed after 2.5 times that
+    #[arg(long, env = "REQUEST_TIMEOUT", value_name = "REQUEST_TIMEOUT", default_value = "30s",
+          value_parser = parse::duration)]
+    pub(crate) request_timeout: Duration,
+    /// Connections of clients at a time [default: as descriptors allow, at most 8192]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "MAX_CONNECTIONS",
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    max_connections: Option<u32>,
+    /// How long the API serves on after a signal to stop, while /readyz says 503 [default: 0s; with PostgreSQL 5s]
+    #[arg(long, env = "SHUTDOWN_DELAY", value_name = "SHUTDOWN_DELAY", value_parser = parse::delay)]
+    shutdown_delay: Option<Duration>,
+}
+
+/// More would be a strain on memory: a connection may hold some 100 KiB of buffers.
+const MAX_CONNECTIONS: u64 = 8_192;
+
+impl ListenArgs {
+    /// The API's bounds.
+    pub(crate) fn server(&self, settings: &Settings) -> ServerSettings {
+        let free = connections_within(process::descriptors(), own_descriptors(settings));
+        let max_connections = self.max_connections.map_or(free, u64::from);
+        if max_connections > free.max(MAX_CONNECTIONS) {
+            tracing::warn!(
+                max_connections,
+                free,
+                "MAX_CONNECTIONS is more than the limit on descriptors allows"
+            );
+        }
+        ServerSettings {
+            request_timeout: self.request_timeout,
+            max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Load balancers need some seconds to see that a process is not ready any more. Nobody balances an embedded one.
+    pub(crate) fn shutdown_delay(&self, deployment: Deployment) -> Duration {
+        const PRODUCTION: Duration = Duration::from_secs(5);
+        self.shutdown_delay.unwrap_or(match deployment {
+            Deployment::Embedded => Duration::ZERO,
+            Deployment::Shared => PRODUCTION,
+        })
+    }
+}
+
+/// The descriptors that the host needs for itself: a file or socket of each kind, each with some room.
+fn own_descriptors(settings: &Settings) -> u64 {
+    // Standard streams, listeners, polls, Redis, logs, plugin files, health checks and metrics.
+    const OTHERS: u64 = 192;
+    // SQLite has three files open for each connection.
+    let database = 3 * (u64::from(settings.database.database_pool) + 1);
+    // One that is being sent and one that is kept open for the next.
+    let webhooks = 2 * settings.webhooks.callback_concurrency as u64;
+    let plugins = 2 * settings.plugins.plugin_max_in_flight as u64;
+    OTHERS + database + webhooks + plugins
+}
+
+/// What is left for clients; a quarter where it is too little for both.
+fn connections_within(descriptors: u64, own: u64) -> u64 {
+    let left = descriptors.saturating_sub(own).max(descriptors / 4);
+    left.clamp(1, MAX_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_what_the_host_leaves() {
+        assert_eq!(connections_within(524_288, 900), 8_192);
+        assert_eq!(connections_within(4_096, 900), 3_196);
+        assert_eq!(connections_within(1_024, 900), 256, "a quarter");
+        assert_eq!(connections_within(0, 900), 1);
+    }
+}

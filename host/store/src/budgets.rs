@@ -1,0 +1,51 @@
+//! What organizations have used of their budgets: one row for each organization and operation, the same for all processes.
+
+use sqlx::FromRow;
+use wharf_domain::{OrganizationId, Time};
+
+use crate::{Conn, StoreError, dialect::statements, values::At};
+
+statements! {
+    /// Makes the row if there is none, and holds it until the transaction ends.
+    LOCK = ["insert into organization_limits (organization_id, operation, spent_until) values ($1, $2, $3)
+        on conflict (organization_id, operation) do update set operation = organization_limits.operation
+        returning spent_until"];
+    SPEND = ["update organization_limits set spent_until = $3 where organization_id = $1 and operation = $2"];
+    PURGE = ["delete from organization_limits where spent_until < $1"];
+}
+
+/// Until when the organization has used its budget for an operation: now or earlier, if it has not. The row is held until
+/// the transaction ends.
+pub async fn lock(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    operation: &str,
+    now: Time,
+) -> Result<Time, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        spent_until: At,
+    }
+    let query = conn
+        .query(LOCK)
+        .bind(organization.as_str())
+        .bind(operation)
+        .time(now);
+    Ok(query.one::<Row>().await?.spent_until.0)
+}
+
+/// Sets until when the organization has used its budget.
+pub async fn spend(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    operation: &str,
+    until: Time,
+) -> Result<(), StoreError> {
+    let query = conn.query(SPEND).bind(organization.as_str());
+    query.bind(operation).time(until).run().await.map(drop)
+}
+
+/// Removes rows that say nothing any more: budgets that are whole again.
+pub async fn purge(conn: &mut Conn, now: Time) -> Result<u64, StoreError> {
+    conn.query(PURGE).time(now).run().await
+}

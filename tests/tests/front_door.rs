@@ -1,0 +1,412 @@
+//! The front door: clients that say nothing, little, slowly, or too much at a time, and what the host does for others
+//! meanwhile.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Client;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{interval, timeout},
+};
+use wharf_tests::{
+    Answer, Backend, Host, Ledger, PATIENCE, Proxy, Receiver, Shop, Signal, Site, eventually,
+    on_every_backend,
+};
+
+const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-a";
+const HALF_BODY: &str = "POST /stores/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    content-length: 100\r\n\r\n{";
+/// What a client of HTTP/2 says first: its preface and its settings, with windows of this size for answers.
+const fn http2_hello(window: u8) -> [u8; 39] {
+    let mut hello = [0; 39];
+    let said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0";
+    let mut at = 0;
+    while at < said.len() {
+        hello[at] = said[at];
+        at += 1;
+    }
+    hello[38] = window;
+    hello
+}
+
+async fn connect(host: &Host) -> Result<TcpStream> {
+    let address = host.base_url().trim_start_matches("http://");
+    Ok(TcpStream::connect(address).await?)
+}
+
+async fn saying(host: &Host, words: impl AsRef<[u8]>) -> Result<TcpStream> {
+    let mut connection = connect(host).await?;
+    connection.write_all(words.as_ref()).await?;
+    Ok(connection)
+}
+
+/// Waits until the host has closed a connection, and returns what it said before.
+async fn closed(what: &str, mut connection: TcpStream) -> Result<String> {
+    let mut said = Vec::new();
+    // It ends in a reset where the host closes what it has not read.
+    let _ = timeout(PATIENCE, connection.read_to_end(&mut said))
+        .await
+        .with_context(|| format!("{what} is not closed"))?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Sends a byte now and then until the host closes.
+async fn dribble(what: &str, connection: TcpStream) -> Result<()> {
+    let (mut reader, mut writer) = connection.into_split();
+    let mut pace = interval(Duration::from_millis(100));
+    let writing = async {
+        while writer.write_all(b"a").await.is_ok() {
+            pace.tick().await;
+        }
+    };
+    let mut said = Vec::new();
+    let reading = async {
+        let _ = reader.read_to_end(&mut said).await;
+    };
+    let ended = async {
+        tokio::select! { () = writing => {} () = reading => {} }
+    };
+    timeout(PATIENCE, ended)
+        .await
+        .with_context(|| format!("{what} is not closed"))
+}
+
+async fn nobody_keeps_a_connection_for_ever(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().env("REQUEST_TIMEOUT", "1s").start().await?;
+    let silent = connect(&host).await?;
+    let half_head = saying(&host, HALF_HEAD).await?;
+    let dribbled_head = saying(&host, HALF_HEAD).await?;
+    let half_body = saying(&host, HALF_BODY).await?;
+    let dribbled_body = saying(&host, HALF_BODY).await?;
+    let idle = saying(&host, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    let half_preface = saying(&host, &http2_hello(1)[..20]).await?;
+    let http2 = saying(&host, http2_hello(1)).await?;
+    let (silent, half_head, half_body, idle, half_preface, http2, ..) = tokio::try_join!(
+        closed("a silent connection", silent),
+        closed("half a head", half_head),
+        closed("half a body", half_body),
+        closed("an idle connection", idle),
+        closed("half a preface", half_preface),
+        closed("a silent connection of HTTP/2", http2),
+        dribble("a head that comes slowly", dribbled_head),
+        dribble("a body that comes slowly", dribbled_body),
+    )?;
+    assert_eq!((silent.as_str(), half_head.as_str()), ("", ""));
+    assert!(half_body.starts_with("HTTP/1.1 408"), "{half_body}");
+    assert!(idle.starts_with("HTTP/1.1 200"), "{idle}");
+    assert!(half_preface.is_empty() || half_preface.starts_with('\0'));
+    assert!(http2.starts_with('\0'), "it has sent its settings: {http2}");
+    let scrape = host.scrape().await?;
+    for (reason, at_least) in [("silent", 5.0), ("idle", 1.0)] {
+        let closed = scrape.value("wharf_http_connections_closed_total", &[("reason", reason)]);
+        assert!(closed >= at_least, "{reason}: {closed}");
+    }
+    Ok(())
+}
+
+/// Clients that ask for much and take nothing of it, in both versions of HTTP.
+async fn answers_that_nobody_takes_are_given_up(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().env("REQUEST_TIMEOUT", "1s").start().await?;
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+    // More than all buffers between the two hold.
+    let mut greedy = saying(&host, request).await?;
+    let asking = async { while greedy.write_all(request.as_bytes()).await.is_ok() {} };
+    let mut http2 = http2_hello(0).to_vec();
+    let fields = b"\x82\x86\x04\x0d/openapi.json\x41\x01x";
+    http2.extend([0, 0, fields.len() as u8, 1, 5, 0, 0, 0, 1]);
+    http2.extend(fields);
+    let stuck = saying(&host, http2).await?;
+    let (_, stuck) = tokio::try_join!(
+        async { timeout(PATIENCE, asking).await.context("it still listens") },
+        closed("a client of HTTP/2 without a window", stuck),
+    )?;
+    assert!(stuck.starts_with('\0'), "{stuck}");
+    let slow = || async {
+        let scrape = host.scrape().await.ok()?;
+        let slow = scrape.value("wharf_http_connections_closed_total", &[("reason", "slow")]);
+        (slow >= 2.0).then_some(())
+    };
+    eventually("both count as slow", PATIENCE, slow).await
+}
+
+async fn silent_connections_make_room(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().descriptors(512).start().await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let mut held = Vec::new();
+    for _ in 0..700 {
+        held.push(saying(&host, "G").await?);
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get_anew(&host, path).await?.status, 200, "{path}");
+    }
+    assert_eq!(shop.import(&host, "order-101").await?["success"], true);
+    let scrape = host.scrape().await?;
+    let evicted = scrape.value(
+        "wharf_http_connections_closed_total",
+        &[("reason", "evicted")],
+    );
+    assert!(evicted >= 100.0, "{evicted}");
+    let open = scrape.value("wharf_http_connections", &[]);
+    assert!((1.0..=512.0).contains(&open), "{open}");
+    Ok(())
+}
+
+/// A request on a connection of its own.
+async fn get_anew(host: &Host, path: &str) -> Result<Answer> {
+    let request = wharf_tests::client().get(format!("{}{path}", host.base_url()));
+    Answer::to(request.timeout(PATIENCE)).await
+}
+
+async fn health_is_answered_when_every_place_is_at_work(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().env("MAX_CONNECTIONS", "4").start().await?;
+    let mut at_work = Vec::new();
+    for _ in 0..4 {
+        let head = "POST /orders/import HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+            content-length: 100\r\nexpect: 100-continue\r\n\r\n";
+        let mut connection = saying(&host, head).await?;
+        // It asks for the body: the request is in its hands.
+        let mut asks = [0; 25];
+        timeout(PATIENCE, connection.read_exact(&mut asks)).await??;
+        at_work.push(connection);
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get_anew(&host, path).await?.status, 200, "{path}");
+    }
+    let refused = get_anew(&host, "/webhooks?organizationId=org-1").await?;
+    assert_eq!(
+        (
+            refused.status,
+            refused.get("message"),
+            refused.header("retry-after")
+        ),
+        (503, json!("too many connections"), "1")
+    );
+    drop(at_work);
+    let served = || async {
+        let answer = get_anew(&host, "/webhooks?organizationId=org-1").await;
+        answer.ok().filter(|answer| answer.status == 200)
+    };
+    eventually("places are free again", PATIENCE, served).await?;
+    Ok(())
+}
+
+/// The host has not one descriptor left: webhooks wait, and their receivers are not blamed.
+async fn want_of_descriptors_is_no_attempt(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().env("DATABASE_POOL", "4").start().await?;
+    let ledger = Ledger::open(&site).await?;
+    let mut receivers = Vec::new();
+    for organization in ["warm-up", "org-1"] {
+        let receiver = Receiver::start().await?;
+        let url = receiver.url();
+        let hook =
+            json!({"organizationId": organization, "event": "sync.completed", "targetUrl": url});
+        assert_eq!(host.post("/webhooks/register", &hook).await?.status, 200);
+        receivers.push(receiver);
+    }
+    // The connections to the database are open afterwards, and none to the receiver that counts.
+    for sent in 1..=8 {
+        ledger.put_event("warm-up", "sync.completed", "{}").await?;
+        receivers[0].wait_for(sent).await?;
+    }
+    ledger
+        .wait_for("select count(*) as n from callback_deliveries where state = 'success' having count(*) = 8")
+        .await?;
+    let receiver = &receivers[1];
+    host.limit_descriptors(8)?;
+    ledger.put_event("org-1", "sync.completed", "{}").await?;
+    host.logged_message("webhooks cannot be sent by this host and were given back")
+        .await?;
+    let delivery = ledger
+        .row("select state, attempt, last_error from callback_deliveries where organization_id = 'org-1'")
+        .await?;
+    assert_eq!(
+        delivery,
+        json!({"state": "pending", "attempt": 0, "last_error": null})
+    );
+    host.limit_descriptors(1_024)?;
+    receiver.wait_for_event("sync.completed").await?;
+    ledger
+        .wait_for("select id from callback_deliveries where organization_id = 'org-1' and state = 'success' and attempt = 1")
+        .await?;
+    let endpoint = ledger
+        .row("select failures from webhook_endpoints where organization_id = 'org-1' and failing_since is null")
+        .await?;
+    assert_eq!(endpoint["failures"], 0);
+    let told = host.scrape().await?;
+    let not_sent = told.value(
+        "wharf_deliveries_not_sent_total",
+        &[("reason", "no_descriptors")],
+    );
+    assert!(not_sent >= 1.0, "{not_sent}");
+    Ok(())
+}
+
+/// Half requests and idle connections do not hold up a stop, however long requests in work would be waited for.
+async fn a_stop_does_not_wait_for_half_requests(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let mut host = site
+        .host()
+        .env("SHUTDOWN_GRACE", "10m")
+        .env("REQUEST_TIMEOUT", "10m")
+        .start()
+        .await?;
+    let silent = connect(&host).await?;
+    let half_head = saying(&host, HALF_HEAD).await?;
+    let half_body = saying(&host, HALF_BODY).await?;
+    let mut idle = saying(&host, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    let http2 = saying(&host, http2_hello(1)).await?;
+    assert!(idle.read(&mut [0; 1_024]).await? > 0);
+    assert_eq!(host.stop().await?.code(), Some(0), "{}", host.logged());
+    drop((silent, half_head, half_body, idle, http2));
+    Ok(())
+}
+
+async fn a_host_that_is_about_to_stop_serves_on(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let mut host = site.host().env("SHUTDOWN_DELAY", "10m").start().await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    assert_eq!(host.get("/readyz").await?.status, 200);
+    host.signal(Signal::TERM)?;
+    let unready = || async {
+        let answer = host.get("/readyz").await.ok()?;
+        (answer.status == 503).then_some(answer)
+    };
+    let unready = eventually("it is not ready", PATIENCE, unready).await?;
+    assert_eq!(unready.get("message"), "stopping");
+    assert_eq!(get_anew(&host, "/healthz").await?.status, 200);
+    assert_eq!(shop.import(&host, "order-101").await?["success"], true);
+    host.signal(Signal::TERM)?;
+    assert_eq!(host.wait().await?.code(), Some(130), "a second signal");
+    Ok(())
+}
+
+/// With no time-out of the host's own left, an answer within this time comes from the limit on readiness alone.
+async fn readiness(host: &Host) -> Result<Answer> {
+    Answer::to(host.request("GET", "/readyz").timeout(PATIENCE)).await
+}
+
+async fn readiness_is_answered_whatever_the_database_does(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let wire = match backend {
+        Backend::Postgres => Some(Proxy::to(site.database().url()).await?),
+        Backend::Embedded => None,
+    };
+    let mut builder = site
+        .host()
+        .env("DATABASE_ACQUIRE_TIMEOUT", "10m")
+        .env("DATABASE_STATEMENT_TIMEOUT", "10m");
+    if let Some(wire) = &wire {
+        builder = builder.env("DATABASE_URL", wire.url());
+    }
+    let host = builder.start().await?;
+    assert_eq!(readiness(&host).await?.status, 200);
+    let ledger = Ledger::open(&site).await?;
+    let held = match &wire {
+        Some(wire) => {
+            wire.stall();
+            None
+        }
+        // Another process writes for a long time.
+        None => Some(ledger.hold_the_writer().await?),
+    };
+    for _ in 0..3 {
+        let answer = readiness(&host).await?;
+        assert_eq!(
+            (answer.status, answer.get("message")),
+            (503, json!("the database does not answer"))
+        );
+    }
+    assert_eq!(host.get("/healthz").await?.status, 200);
+    drop(held);
+    if let Some(wire) = &wire {
+        wire.open();
+    }
+    let ready = || async {
+        let answer = readiness(&host).await.ok()?;
+        (answer.status == 200).then_some(())
+    };
+    eventually("it is ready again", PATIENCE, ready).await
+}
+
+async fn a_database_that_takes_no_writes_is_not_ready(backend: Backend) -> Result<()> {
+    if backend == Backend::Embedded {
+        // SQLite's own is above: its only writer is not to be had.
+        return Ok(());
+    }
+    let site = Site::open(backend).await?;
+    let host = site.host().start().await?;
+    let ledger = Ledger::open(&site).await?;
+    ledger.make_read_only().await?;
+    site.database().terminate_connections().await?;
+    let unready = || async {
+        let answer = host.get("/readyz").await.ok()?;
+        (answer.get("message") == "the database cannot be read and written").then_some(())
+    };
+    eventually("it is not ready", PATIENCE, unready).await
+}
+
+async fn a_crash_leaves_no_core_file(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    for (setting, most) in [(None, Some("0")), (Some("true"), None)] {
+        let mut builder = site.host();
+        if let Some(setting) = setting {
+            builder = builder.env("WHARF_CORE_DUMPS", setting);
+        }
+        let mut host = builder.start().await?;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.pid()))?;
+        let core = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"))
+            .context("a limit on core files")?;
+        let hard = core.split_whitespace().nth(1).context("a hard limit")?;
+        // Without the setting the surroundings decide.
+        let ours = std::fs::read_to_string("/proc/self/limits")?;
+        ensure!(
+            most.map_or(ours.contains(core), |most| hard == most),
+            "{setting:?}: {core}"
+        );
+        host.stop().await?;
+    }
+    Ok(())
+}
+
+async fn http2_without_an_upgrade_is_served(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let client = Client::builder()
+        .no_proxy()
+        .http2_prior_knowledge()
+        .timeout(PATIENCE)
+        .build()?;
+    for path in ["/healthz", "/openapi.json"] {
+        let answer = Answer::to(client.get(format!("{}{path}", host.base_url()))).await?;
+        assert_eq!(answer.status, 200);
+    }
+    let body = json!({"organizationId": "org-1"});
+    let refused = client
+        .post(format!("{}/webhooks/register", host.base_url()))
+        .json(&body);
+    assert_eq!(Answer::to(refused).await?.status, 400);
+    Ok(())
+}
+
+on_every_backend!(
+    nobody_keeps_a_connection_for_ever,
+    answers_that_nobody_takes_are_given_up,
+    silent_connections_make_room,
+    health_is_answered_when_every_place_is_at_work,
+    want_of_descriptors_is_no_attempt,
+    a_stop_does_not_wait_for_half_requests,
+    a_host_that_is_about_to_stop_serves_on,
+    readiness_is_answered_whatever_the_database_does,
+    a_database_that_takes_no_writes_is_not_ready,
+    a_crash_leaves_no_core_file,
+    http2_without_an_upgrade_is_served,
+);
