@@ -1,4 +1,4 @@
-//! The laws and vectors: good plugins pass, faulty ones are stopped with a reason, and authors are told all of it.
+//! The contract checks and vectors: good plugins pass, faulty ones are stopped with a reason, and authors are told all of it.
 
 mod support;
 
@@ -29,8 +29,8 @@ async fn every_plugin_of_the_project_passes() {
             .conformance
             .checks
             .iter()
-            .find(|law| law.check == ContractCheck::Vectors)
-            .expect("the law of vectors");
+            .find(|check| check.check == ContractCheck::Vectors)
+            .expect("the check of vectors");
         eprintln!("{name}: {} vectors", vectors.cases);
     }
     assert!(engine.plugins().is_empty(), "checking lets nothing serve");
@@ -39,7 +39,7 @@ async fn every_plugin_of_the_project_passes() {
 #[tokio::test]
 async fn an_author_is_told_everything_and_a_host_refuses() {
     let engine = engine();
-    for (stamp, law, cause) in [
+    for (stamp, check, cause) in [
         ("describe random", ContractCheck::SameManifest, "manifest"),
         ("unicode trap", ContractCheck::Answers, "trapped"),
         ("always amount:1e3", ContractCheck::Answers, "amount"),
@@ -52,8 +52,8 @@ async fn an_author_is_told_everything_and_a_host_refuses() {
             .conformance
             .checks
             .iter()
-            .find(|tried| tried.check == law)
-            .expect("the law")
+            .find(|tried| tried.check == check)
+            .expect("the check")
             .failures;
         assert!(
             failures.iter().any(|failure| failure.cause.contains(cause)),

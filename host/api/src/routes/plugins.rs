@@ -208,7 +208,7 @@ request! {
 }
 
 request! {
-    /// A revision that is to be put aside.
+    /// A revision to be quarantined.
     pub(super) struct QuarantineRevision {
         /// Its SHA-256.
         digest "digest": Digest,
@@ -253,7 +253,7 @@ pub(super) async fn rollback(target: Target) -> Result<Json<PluginNow>, ApiError
     target.change(PluginChange::RollBack).await
 }
 
-/// Switch a plugin off
+/// Disable a plugin
 ///
 /// Its calls wait, no attempt is burnt.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/disable", tag = "Admin", operation_id = "disablePlugin",
@@ -274,7 +274,7 @@ pub(super) async fn disable(
         .await
 }
 
-/// Switch a plugin on
+/// Enable a plugin
 ///
 /// Its calls go on.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/enable", tag = "Admin", operation_id = "enablePlugin",
@@ -289,7 +289,7 @@ pub(super) async fn enable(target: Target) -> Result<Json<PluginNow>, ApiError> 
     target.change(PluginChange::Enable).await
 }
 
-/// Put a revision aside
+/// Quarantine a revision
 ///
 /// It may not serve until it is released; the one before takes over.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/quarantine", tag = "Admin", operation_id = "quarantineRevision",
