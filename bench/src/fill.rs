@@ -19,7 +19,7 @@ use wharf_store::{
 
 use database::Database;
 
-/// Whose the stores are.
+/// The organization that the stores belong to.
 const ORGANIZATION: &str = "fill";
 /// Logs of one statement: about a second, and a line of progress.
 const BATCH: i64 = 50_000;
@@ -37,7 +37,7 @@ Examples:
 
 Run it again and it goes on where it was stopped.")]
 pub(crate) struct Arguments {
-    /// How many logs there shall be
+    /// Logs that there shall be in all
     #[arg(long, default_value = "10000000", value_parser = value_parser!(i64).range(1..))]
     logs: i64,
     /// Over how many stores, of the organization `fill`
@@ -86,10 +86,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 async fn count(database: &mut Database, arguments: &Arguments, began: Instant) -> Result<()> {
     let logs_per_store = (arguments.logs / i64::from(arguments.stores)).max(1);
     let page = (COUNTED / logs_per_store).max(1);
+    let mut counted = 0;
     for offset in (0..i64::from(arguments.stores)).step_by(usize::try_from(page)?) {
-        database.count(ORGANIZATION, offset, page).await?;
+        counted += database.count(ORGANIZATION, offset, page).await?;
     }
-    say(began, "the counters are right");
+    say(began, &format!("{counted} stores have their counters"));
     Ok(())
 }
 

@@ -11,13 +11,13 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{message::Messages, usage};
 
-/// What the clients saw.
+/// The clients' view of a load.
 pub(crate) struct Load {
     /// Answered requests a second.
     pub(crate) rate: f64,
     /// The slowest answer but for one in a hundred, in milliseconds.
     pub(crate) p99_ms: f64,
-    /// How much of one processor the clients used.
+    /// The share of one processor that the clients used.
     pub(crate) client_share: f64,
     /// Answered requests.
     pub(crate) answers: usize,

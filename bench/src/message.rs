@@ -7,7 +7,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 pub(crate) struct Messages {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
-    /// Where the next message begins in the buffer.
+    /// The beginning of the next message in the buffer.
     begin: usize,
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::message::Messages;
 
-/// What came.
+/// The requests that came.
 #[derive(Default)]
 pub(crate) struct Received {
     /// The events' ids.

@@ -11,35 +11,35 @@ use crate::rounds::Pairs;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figure {
-    /// What it is.
+    /// Its name.
     pub(crate) name: String,
-    /// How much.
+    /// The value.
     pub(crate) value: f64,
     /// Of what.
     pub(crate) unit: &'static str,
-    /// What it is compared with.
+    /// The baseline.
     pub(crate) baseline: Option<Baseline>,
     /// The figure's ratio to the baseline.
     pub(crate) ratio: Option<f64>,
-    /// What it should be.
+    /// The target.
     #[serde(serialize_with = "as_text")]
     pub(crate) direction: Direction,
-    /// Whether it is; absent where nothing is asked.
+    /// The target is met; absent where there is none.
     pub(crate) met: Option<bool>,
-    /// How the machine was shared, and other things to know.
+    /// The machine's shares, and other things to know.
     pub(crate) note: String,
 }
 
-/// What a figure is compared with, measured in turns with it.
+/// The baseline of a figure, measured in turns with it.
 #[derive(Serialize)]
 pub(crate) struct Baseline {
-    /// What it is.
+    /// Its name.
     pub(crate) name: &'static str,
-    /// How much, in the figure's unit.
+    /// The value, in the figure's unit.
     pub(crate) value: f64,
 }
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Direction {
     /// Nothing is asked of it.

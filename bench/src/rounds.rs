@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// How long to measure.
+/// The length of the measurements.
 pub(crate) struct Plan {
-    /// How often Wharf and the baseline take turns.
+    /// Rounds of Wharf and the baseline, which take turns.
     pub(crate) rounds: usize,
-    /// How long each turn lasts.
+    /// The length of a turn.
     pub(crate) turn: Duration,
     /// Pieces of work of a benchmark that ends with its work, not with the time.
     pub(crate) work: usize,

@@ -179,9 +179,9 @@ pub(crate) fn sync_token(number: usize) -> SyncToken {
     SyncToken(numbered(SYNC_TOKEN, number))
 }
 
-/// What the ids of stores begin with; twelve digits follow.
+/// The beginning of stores' ids; twelve digits follow.
 pub(crate) const STORE_ID: &str = "00000000-0000-7000-8000-";
-/// What the sync tokens begin with.
+/// The beginning of sync tokens.
 pub(crate) const SYNC_TOKEN: &str = "00000000-0000-4000-8000-";
 
 fn numbered(beginning: &str, number: usize) -> Uuid {

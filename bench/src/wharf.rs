@@ -20,13 +20,13 @@ use crate::{site::Site, usage};
 /// A running process; killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
-    /// Where it listens, if it does.
+    /// The address that it listens on, if it does.
     address: Option<SocketAddr>,
 }
 
 impl Process {
     /// Starts `wharf` at a site, with defaults wherever the site does not demand otherwise, and waits until it is up.
-    /// What it logs goes to a file, as in production.
+    /// Its log goes to a file, as in production.
     pub(crate) async fn wharf(site: &Site, words: &[&str]) -> Result<Self> {
         Self::start(site.dir(), words, site.settings()).await
     }
@@ -77,7 +77,7 @@ impl Process {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         self.address.context("the process listens nowhere")
     }

@@ -1,3 +1,5 @@
+//! Events in the outbox, sent to a receiver by one worker process.
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,5 @@
+//! First and repeated imports, beside pgbench with the same statements.
+
 use std::cell::Cell;
 
 use anyhow::{Result, ensure};
@@ -142,7 +144,7 @@ fn first(round: usize) -> Result<Script> {
     Ok(Script { text, variables })
 }
 
-/// What a repeated import runs: the one read.
+/// The script of a repeated import: the one read.
 fn repeated() -> Result<Script> {
     let receipt = format!("'w-' || {NUMBER} || '-01'");
     let text = "\\set number random(0, 999)\n\\set store 1 + :number % 100\n".to_owned();

@@ -1,3 +1,5 @@
+//! The mock marketplace's validation, beside a bare axum handler.
+
 use anyhow::Result;
 
 use super::{CLIENTS, shares};

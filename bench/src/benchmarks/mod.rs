@@ -20,7 +20,7 @@ const CLIENTS: usize = 32;
 pub(crate) struct Benchmark {
     /// Its name, for filters.
     pub(crate) name: &'static str,
-    /// What it measures, for people.
+    /// The subject, for people.
     pub(crate) about: &'static str,
     /// Measures it.
     pub(crate) run: fn(&Plan) -> LocalBoxFuture<'_, Result<Vec<Figure>>>,
@@ -65,7 +65,7 @@ pub(crate) const ALL: &[Benchmark] = &[
     },
 ];
 
-/// How the machine was shared while a load ran against a process that used `cpu` meanwhile.
+/// Tells how the machine was shared while a load ran against a process that used `cpu` meanwhile.
 fn shares(load: &Load, cpu: std::time::Duration) -> String {
     let per_request = cpu.as_secs_f64() * 1e6 / load.answers as f64;
     format!(

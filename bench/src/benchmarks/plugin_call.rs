@@ -1,3 +1,5 @@
+//! Plugin calls through the engine, beside bare wasmtime calls of the same component.
+
 use std::{
     fs,
     time::{Duration, Instant},

@@ -53,7 +53,7 @@ fn revision(component: &[u8], number: u8) -> Vec<u8> {
     [component, &[0, 3, 1, b'n', number]].concat()
 }
 
-/// What lets `http-marketplace` serve under this name.
+/// The grants that let `http-marketplace` serve under this name.
 fn grants(serve_as: &str) -> String {
     format!(
         "origins = ['http://127.0.0.1:1']\n[config]\nbase_url = 'http://127.0.0.1:1'\nmarketplace = 'etsy'\n\

@@ -1,3 +1,5 @@
+//! Due logs of many stores, asked about again by one worker process.
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};

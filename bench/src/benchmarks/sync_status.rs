@@ -1,3 +1,5 @@
+//! The status of a store with many logs, beside that of one with few.
+
 use anyhow::Result;
 
 use super::{CLIENTS, shares};

@@ -94,19 +94,23 @@ impl Database {
         })
     }
 
-    /// Brings the counters of `page` stores up to date, after the first `offset`.
-    pub(super) async fn count(&mut self, organization: &str, offset: i64, page: i64) -> Result<()> {
+    /// Brings the counters of `page` stores up to date, after the first `offset`. Returns how many there were.
+    pub(super) async fn count(
+        &mut self,
+        organization: &str,
+        offset: i64,
+        page: i64,
+    ) -> Result<u64> {
         macro_rules! count {
             ($conn:expr) => {{
                 let query = sqlx::query(COUNT).bind(organization).bind(offset);
-                query.bind(page).execute($conn).await?
+                query.bind(page).execute($conn).await?.rows_affected()
             }};
         }
-        match self {
-            Self::Postgres(conn) => drop(count!(conn)),
-            Self::Sqlite(conn) => drop(count!(conn)),
-        }
-        Ok(())
+        Ok(match self {
+            Self::Postgres(conn) => count!(conn),
+            Self::Sqlite(conn) => count!(conn),
+        })
     }
 
     /// Tells the planner how the values are spread, and PostgreSQL which pages hold nothing but finished rows.
@@ -119,7 +123,9 @@ impl Database {
                 let limit = format!("set statement_timeout = '{MAX_STATEMENT}'");
                 conn.execute(AssertSqlSafe(limit)).await?;
             }
-            Self::Sqlite(conn) => drop(conn.execute("analyze").await?),
+            Self::Sqlite(conn) => {
+                conn.execute("analyze").await?;
+            }
         }
         Ok(())
     }

@@ -1,3 +1,5 @@
+//! The address rule: networks that webhooks and plugins must not reach.
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -35,7 +37,7 @@ pub const FORBIDDEN_NETWORKS: &[&str] = &[
     "ff00::/8",
 ];
 
-/// Whether an address is on the public internet.
+/// Tells whether an address is on the public internet.
 pub fn is_public(address: IpAddr) -> bool {
     let address = unwrapped(address);
     !FORBIDDEN_NETWORKS
@@ -52,7 +54,7 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Which addresses outbound requests may reach: the public ones, and what the operator allows besides.
+/// The addresses that outbound requests may reach: the public ones, and those that the operator allows besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
     /// Private ranges that are allowed all the same.
@@ -75,9 +77,10 @@ impl AddressPolicy {
         }
     }
 
-    /// Whether a connection to this address may be made.
+    /// Tells whether a connection to this address may be made.
     pub fn permits(&self, address: IpAddr) -> bool {
         let address = unwrapped(address);
+        // Mapped addresses are judged as what they reach, by the operator's list, too.
         is_public(address) || self.allowed.iter().any(|net| net.contains(&address))
     }
 }

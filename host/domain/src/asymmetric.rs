@@ -28,7 +28,7 @@ impl SigningRoot {
 pub(crate) struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
-    /// What receivers verify with: `whpk_` and base64.
+    /// The public key that receivers verify with: `whpk_` and base64.
     pub(crate) fn public(&self) -> String {
         format!("whpk_{}", STANDARD.encode(self.0.public_key()))
     }

@@ -1,8 +1,10 @@
+//! Clocks: time is a parameter of every rule, and this is where it comes from.
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::Time;
 
-/// Where the present time comes from. The program uses [`SystemClock`]; tests use [`FixedClock`].
+/// A source of the present time. The program uses [`SystemClock`]; tests use [`FixedClock`].
 pub trait Clock: Send + Sync {
     /// The present time.
     fn now(&self) -> Time;

@@ -1,8 +1,10 @@
+//! Deliveries: their states, the retry schedule, and the decision after each attempt.
+
 use std::time::Duration;
 
 use crate::Time;
 
-/// Where one delivery (one event to one endpoint) stands.
+/// The state of one delivery, which is one event on its way to one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
     /// To be sent, now or at its next attempt.
@@ -32,14 +34,14 @@ impl DeliveryState {
     }
 }
 
-/// What came of one attempt to send.
+/// The outcome of one attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     /// Any 2xx.
     Accepted,
     /// Anything else that may pass: an error status, a broken connection, a timeout. With the receiver's `Retry-After`.
     Failed {
-        /// How long the receiver asked us to wait, from a 429 or 503.
+        /// The wait that the receiver asked for, from a 429 or 503.
         retry_after: Option<Duration>,
     },
     /// 410: the receiver wants no more of this; the endpoint is disabled.
@@ -104,6 +106,7 @@ impl RetrySchedule {
     pub fn standard() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
+        // The schedule that Standard Webhooks recommends.
         let waits = [
             5,
             5 * MINUTE,
@@ -128,10 +131,10 @@ impl RetrySchedule {
     }
 }
 
-/// `Retry-After` is honoured up to this long.
+/// `Retry-After` is honoured up to this long, which is the longest wait of the standard schedule.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What becomes of a delivery after an attempt.
+/// The fate of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// The receiver has it.
@@ -153,6 +156,7 @@ pub fn settle(
 ) -> Settled {
     match outcome {
         SendOutcome::Accepted => Settled::Done,
+        // Another attempt would get the same answer.
         SendOutcome::Gone | SendOutcome::Hopeless => Settled::Dead,
         SendOutcome::Failed { retry_after } => {
             schedule

@@ -5,16 +5,16 @@ use std::{fmt, time::Duration};
 use crate::{Backoff, SendOutcome, Time};
 
 /// So many failures in a row open the circuit. More than one delivery of the default schedule can gather.
-const PATIENCE: i64 = 10;
+const MAX_FAILURES: i64 = 10;
 
-/// How an endpoint has been doing since an attempt last succeeded.
+/// An endpoint's failures since an attempt last succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Attempts that failed.
     pub failures: i64,
     /// When the first of them did.
     pub failing_since: Option<Time>,
-    /// How often the circuit was opened.
+    /// The number of times the circuit was opened.
     pub pauses: i64,
     /// Until when nothing is sent. After that one delivery at a time probes, until one succeeds.
     pub paused_until: Option<Time>,
@@ -24,6 +24,7 @@ impl Health {
     /// After a batch of attempts. One success is enough to be well again.
     #[must_use]
     pub fn after(self, succeeded: bool, failed: i64, now: Time) -> Self {
+        // Attempts of one batch have no order: a single success proves that the receiver can take deliveries.
         if succeeded {
             return Self::default();
         }
@@ -31,7 +32,7 @@ impl Health {
         let failing_since = self.failing_since.or((failed > 0).then_some(now));
         // What was in flight when the circuit opened tells nothing new.
         let open = self.paused_until.is_some_and(|until| now < until);
-        if failed == 0 || failures < PATIENCE || open {
+        if failed == 0 || failures < MAX_FAILURES || open {
             return Self {
                 failures,
                 failing_since,
@@ -47,16 +48,17 @@ impl Health {
         }
     }
 
-    /// Whether nothing but failures came for so long that the endpoint is to be disabled.
+    /// Tells whether nothing but failures came for so long that the endpoint is to be disabled.
     pub fn is_beyond_hope(self, limit: Duration, now: Time) -> bool {
-        self.failures >= PATIENCE
+        // Both: a long time alone may hold two failures of an endpoint that seldom gets anything.
+        self.failures >= MAX_FAILURES
             && self
                 .failing_since
                 .is_some_and(|since| now.since(since) >= limit)
     }
 }
 
-/// What a batch of attempts showed about one endpoint.
+/// The attempts of one batch at one endpoint, summed up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchOutcome {
     succeeded: bool,
@@ -76,13 +78,13 @@ impl BatchOutcome {
         }
     }
 
-    /// Whether the batch can change the endpoint's health: one that does well and did before stays as it is.
+    /// Tells whether the batch can change the endpoint's health: one that does well and did before stays as it is.
     pub const fn may_change_health(self) -> bool {
         self.failed > 0 || self.gone || self.was_failing
     }
 }
 
-/// Why an endpoint is disabled.
+/// The reason why an endpoint is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisableReason {
     /// The receiver answered 410.
@@ -91,7 +93,7 @@ pub enum DisableReason {
     NeverSucceeds {
         /// When the first attempt failed.
         since: Time,
-        /// How many failed since.
+        /// Attempts that failed since.
         failures: i64,
     },
 }
@@ -119,6 +121,7 @@ pub fn update_health(
 ) -> (Health, Option<DisableReason>) {
     let health = was.after(batch.succeeded, batch.failed, now);
     let reason = match health.failing_since {
+        // 410 is the receiver's wish and needs no patience.
         _ if batch.gone => Some(DisableReason::Gone),
         Some(since) if health.is_beyond_hope(limit, now) => Some(DisableReason::NeverSucceeds {
             since,
@@ -141,7 +144,7 @@ impl RateLimit {
     /// The most that may be asked for.
     pub const MAX_PER_MINUTE: i64 = 600_000;
 
-    /// A pace from its rate; a rate below one counts as one.
+    /// A rate limit of so many a minute; less than one counts as one.
     pub fn per_minute(rate: i64) -> Self {
         const BURST: Duration = Duration::from_secs(2);
         let rate = u32::try_from(rate.clamp(1, Self::MAX_PER_MINUTE)).unwrap_or(1);
@@ -153,14 +156,14 @@ impl RateLimit {
         }
     }
 
-    /// How many may begin now. `until` is what [`after`](Self::after) said last.
+    /// Returns how many deliveries may begin now. `until` is the last answer of [`after`](Self::after).
     pub fn allowed(self, until: Option<Time>, now: Time) -> i64 {
         let spent = until.unwrap_or(now).since(now);
         let left = self.burst.saturating_sub(spent).as_micros() / self.interval.as_micros().max(1);
         i64::try_from(left).unwrap_or(i64::MAX)
     }
 
-    /// Until when the pace is used up after so many begin now.
+    /// Returns until when the rate limit is used up after so many begin now.
     pub fn after(self, until: Option<Time>, taken: i64, now: Time) -> Time {
         let taken = u32::try_from(taken.max(0)).unwrap_or(u32::MAX);
         until.map_or(now, |until| until.max(now)) + self.interval.saturating_mul(taken)
@@ -273,32 +276,32 @@ mod tests {
     proptest! {
         /// Whenever a worker comes by, in no window of a minute does more begin than the rate and one burst.
         #[test]
-        fn the_pace_is_kept(rate in 1i64..5_000, waits in proptest::collection::vec(0u64..3_000_000, 1..80)) {
-            let pace = RateLimit::per_minute(rate);
+        fn the_rate_limit_is_kept(rate in 1i64..5_000, waits in proptest::collection::vec(0u64..3_000_000, 1..80)) {
+            let limit = RateLimit::per_minute(rate);
             let (mut until, mut at, mut begun) = (None, NOW, Vec::new());
             for wait in waits {
                 at = at + Duration::from_micros(wait);
-                let taken = pace.allowed(until, at);
-                until = Some(pace.after(until, taken, at));
+                let taken = limit.allowed(until, at);
+                until = Some(limit.after(until, taken, at));
                 begun.push((at, taken));
             }
             for (index, (start, _)) in begun.iter().enumerate() {
                 let minute = begun[index..].iter().take_while(|(at, _)| at.since(*start) < Duration::from_secs(60));
                 let sum: i64 = minute.map(|(_, taken)| taken).sum();
-                let burst = i64::try_from(pace.burst.as_micros() / pace.interval.as_micros()).expect("small");
+                let burst = i64::try_from(limit.burst.as_micros() / limit.interval.as_micros()).expect("small");
                 prop_assert!(sum <= rate + burst, "{sum} in a minute at {rate}");
             }
         }
 
         /// A worker that comes by each second wastes nothing.
         #[test]
-        fn the_pace_is_reached(rate in 1i64..5_000) {
-            let pace = RateLimit::per_minute(rate);
+        fn the_rate_limit_is_reached(rate in 1i64..5_000) {
+            let limit = RateLimit::per_minute(rate);
             let (mut until, mut sum) = (None, 0);
             for second in 0..600 {
                 let at = NOW + Duration::from_secs(second);
-                let taken = pace.allowed(until, at);
-                until = Some(pace.after(until, taken, at));
+                let taken = limit.allowed(until, at);
+                until = Some(limit.after(until, taken, at));
                 sum += taken;
             }
             prop_assert!(sum >= rate * 10 - rate / 30 - 1, "{sum} in ten minutes at {rate}");

@@ -2,7 +2,7 @@
 
 use crate::{DeliveryState, EventId, OrganizationId, StoreId, Time};
 
-/// What a webhook can tell.
+/// A kind of event that webhooks can be registered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
     /// A run of the sync engine over a store began.
@@ -37,13 +37,13 @@ impl EventKind {
 pub struct Event {
     /// The receivers' key for dropping duplicates.
     pub id: EventId,
-    /// What happened. A text, not an [`EventKind`]: a row that somebody put in by plain SQL is delivered like any other.
+    /// The kind of event. A text, not an [`EventKind`]: a row that somebody put in by plain SQL is delivered like any other.
     pub kind: String,
     /// When it happened.
     pub at: Time,
-    /// Whose event it is.
+    /// The organization that the event belongs to.
     pub organization_id: OrganizationId,
-    /// Which store it is about.
+    /// The store that it is about.
     pub store_id: StoreId,
     /// A JSON object, as text.
     pub data: String,
@@ -69,7 +69,7 @@ pub fn event_state(
     deliveries.into_iter().fold(start, worse)
 }
 
-/// What a run of the sync engine did, as `sync.completed` and `sync.failed` report it.
+/// The sums of a run of the sync engine, as `sync.completed` and `sync.failed` report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncCounts {
     /// Logs asked about.

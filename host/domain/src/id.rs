@@ -1,3 +1,5 @@
+//! Ids, a type for each subject.
+
 use std::fmt;
 
 use uuid::{Builder, Uuid};
@@ -6,6 +8,7 @@ use crate::Time;
 
 /// A UUID v7 (RFC 9562) from a time and ten random bytes: ids sort by creation.
 pub fn uuid_v7(now: Time, random: [u8; 10]) -> Uuid {
+    // A clock before 1970 gives the smallest ids, and no panic.
     let millis = u64::try_from(now.as_micros().max(0) / 1_000).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }

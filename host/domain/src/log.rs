@@ -1,8 +1,10 @@
+//! Sync logs: what an answer of a marketplace makes of a receipt, and what the client is told.
+
 use std::time::Duration;
 
 use crate::{Amount, Backoff, Currency, Time};
 
-/// Where the import of one receipt stands.
+/// The status of one receipt's import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogStatus {
     /// The marketplace could not be asked yet.
@@ -52,7 +54,7 @@ pub struct Order {
     pub imported_at: Time,
 }
 
-/// What came of asking a marketplace about a receipt.
+/// The answer of a marketplace about a receipt, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It stands for this order.
@@ -70,9 +72,9 @@ pub enum Answer {
 /// The part of a log that an answer decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogState {
-    /// Where the import stands.
+    /// The status of the import.
     pub status: LogStatus,
-    /// How often the marketplace was asked.
+    /// The number of times the marketplace was asked.
     pub attempt: i64,
     /// When to ask again; `None` is at once, unless the log is finished.
     pub next_retry_at: Option<Time>,
@@ -80,17 +82,17 @@ pub struct LogState {
     pub exhausted: bool,
     /// The confirmed order, exactly when the status is success.
     pub order: Option<Order>,
-    /// Why it did not succeed, for people.
+    /// The reason why it did not succeed, for people.
     pub last_error: Option<String>,
 }
 
 /// A receipt that was refused this often rests.
 pub const MAX_REFUSALS: i64 = 10;
 
-/// How soon a log is looked at again whose adapter was out of service.
+/// The wait of a log whose adapter was out of service.
 const DEFERRED_FOR: Duration = Duration::from_secs(30);
 
-/// What a log becomes by an answer. `before` is its status and attempts so far, `None` for a receipt that is new.
+/// Returns the state that an answer gives to a log. `before` is its status and attempts so far, `None` for a new receipt.
 ///
 /// A first refusal is asked again at the next run (`next_retry_at` = now), later ones after the backoff, and after
 /// [`MAX_REFUSALS`] attempts it rests. Rate limits and outages are retried for ever: they say nothing about the order.
@@ -114,12 +116,14 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
             order: Some(order),
             last_error: None,
         },
+        // The marketplace says no for the tenth time: asking on would cost it and us a call a run, for ever.
         Answer::Refused(reason) if attempt >= MAX_REFUSALS => LogState {
             next_retry_at: None,
             exhausted: true,
             ..retry(LogStatus::Failed, attempt, Duration::ZERO, reason)
         },
         Answer::Refused(reason) => {
+            // A first refusal is asked about at the next run, as in the original; only repeated ones wait.
             let wait = if status_before == LogStatus::Failed {
                 Backoff::LOG.after(attempt)
             } else {
@@ -127,6 +131,7 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
             };
             retry(LogStatus::Failed, attempt, wait, reason)
         }
+        // The longer of both: a marketplace that asks for a second must not be asked sixty times a minute.
         Answer::RateLimited(asked) => {
             let wait = Backoff::LOG.after(attempt).max(asked.unwrap_or_default());
             retry(LogStatus::RateLimited, attempt, wait, "rate_limited".into())
@@ -135,11 +140,12 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
         Answer::Unavailable(reason) => {
             retry(status_before, attempt, Backoff::LOG.after(attempt), reason)
         }
+        // Nobody was asked, so no attempt is counted.
         Answer::Deferred(reason) => retry(status_before, attempts, DEFERRED_FOR, reason),
     }
 }
 
-/// What a client is told about an import, now and whenever it asks again.
+/// The answer to a client about an import, now and whenever it asks again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportResult {
     /// `{success: true, ...}`.
@@ -152,12 +158,13 @@ pub enum ImportResult {
     Unavailable,
 }
 
-/// What a stored log tells the client.
+/// Returns the answer to the client that a stored log stands for.
 pub fn import_result(status: LogStatus, order: Option<Order>) -> ImportResult {
     match (status, order) {
         (LogStatus::Success, Some(order)) => ImportResult::Imported(order),
         (LogStatus::Failed, _) => ImportResult::InvalidReceipt,
         (LogStatus::RateLimited, _) => ImportResult::RateLimited,
+        // A success without an order is a row changed by hand.
         (LogStatus::Pending | LogStatus::Success, _) => ImportResult::Unavailable,
     }
 }

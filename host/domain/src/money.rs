@@ -1,3 +1,5 @@
+//! Amounts and currencies.
+
 use std::fmt;
 
 use rust_decimal::Decimal;
@@ -12,6 +14,7 @@ impl Amount {
     /// Reads a decimal such as `99.99`: at most 15 digits before the point and 6 after, no sign, no exponent.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
+        // By bytes: `is_numeric` would take digits of other scripts, and the parser alone takes signs and any length.
         let digits = |part: &str, most: usize| {
             (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
         };

@@ -88,6 +88,7 @@ impl Secrets {
     #[must_use]
     pub fn rotated(self, new: EndpointSecret, until: Time, now: Time) -> Self {
         let retired = std::iter::once((until, self.current)).chain(self.retired);
+        // Overlaps that are over leave here, so that the row stays small however often a secret is rotated.
         let retired = retired
             .filter(|(until, _)| *until > now)
             .take(Self::MAX_RETIRED)
@@ -118,6 +119,7 @@ impl Secrets {
         let retired = self
             .retired
             .iter()
+            // By the time of sending: a retry after the overlap is signed by the new secret alone.
             .filter(|(until, _)| *until > sent_at)
             .map(|(_, secret)| secret);
         let signatures = std::iter::once(&self.current).chain(retired);

@@ -1,6 +1,8 @@
+//! The status rule of a seller's store.
+
 use crate::LogStatus;
 
-/// How a store's synchronisation is going, as `GET /stores/sync-status` tells it.
+/// The state of a store's synchronisation, as `GET /stores/sync-status` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SyncStatus {
     /// No logs exist.
@@ -33,7 +35,7 @@ impl SyncStatus {
     }
 }
 
-/// How many of a store's latest logs decide its status (the original's rule).
+/// The number of a store's latest logs that decide its status (the original's rule).
 pub const RECENT_LOGS: usize = 20;
 
 /// The status rule over a store's latest logs by creation, newest first; more than [`RECENT_LOGS`] are not looked at.
@@ -43,6 +45,7 @@ pub fn sync_status(newest_first: &[LogStatus]) -> SyncStatus {
         return SyncStatus::Pending;
     };
     let succeeded = recent.contains(&LogStatus::Success);
+    // Pending logs are neither: nobody has said anything about them.
     let troubled = recent
         .iter()
         .any(|log| matches!(log, LogStatus::Failed | LogStatus::RateLimited));

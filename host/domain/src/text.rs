@@ -1,6 +1,8 @@
+//! Texts from clients, parsed once at the border.
+
 use std::fmt;
 
-/// Why a value was refused, in words for the person who sent it: `must not be empty`.
+/// The reason why a value was refused, in words for the person who sent it: `must not be empty`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid(pub String);
 
@@ -18,6 +20,7 @@ pub fn bounded_text(value: &str, most: usize) -> Result<String, Invalid> {
         Err(Invalid("must not be empty".into()))
     } else if value.contains('\0') {
         Err(Invalid("must not contain NUL".into()))
+    // Characters, not bytes: the limit is the client's view of its text.
     } else if value.chars().count() > most {
         Err(Invalid(format!("must be at most {most} characters")))
     } else {
@@ -32,7 +35,7 @@ macro_rules! texts {
         pub struct $name(String);
 
         impl $name {
-            /// How many characters it has at most.
+            /// The most characters that it may have.
             pub const MAX: usize = $most;
 
             /// Refuses an empty text, a NUL and a text that is too long.
@@ -60,7 +63,7 @@ macro_rules! texts {
 }
 
 texts! {
-    /// Whose stores and webhooks these are.
+    /// The organization that stores and webhooks belong to.
     OrganizationId 255
     /// The name of a marketplace, whatever an adapter serves.
     MarketplaceName 255
@@ -86,7 +89,7 @@ impl ShaperName {
 pub struct AccessToken(secrecy::SecretString);
 
 impl AccessToken {
-    /// How many characters it has at most.
+    /// The most characters that it may have.
     pub const MAX: usize = 8_192;
 
     /// Refuses an empty token, a NUL and more than 8,192 characters.
@@ -100,18 +103,19 @@ impl AccessToken {
     }
 }
 
-/// Where a webhook goes: an absolute http or https URL.
+/// The address of a webhook: an absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetUrl(url::Url, String);
 
 impl TargetUrl {
-    /// How many characters it has at most.
+    /// The most characters that it may have.
     pub const MAX: usize = 2_048;
 
     /// Refuses a URL that is not absolute http(s), has credentials, no host, blanks or more than 2,048 characters.
     pub fn parse(value: &str) -> Result<Self, Invalid> {
         let value = bounded_text(value, Self::MAX)?;
         let refuse = |why: &str| Err(Invalid(why.into()));
+        // The parser strips them silently, and then what is shown is not what is called.
         if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return refuse("must not contain blanks or control characters");
         }
@@ -129,6 +133,7 @@ impl TargetUrl {
             return refuse("must be an absolute http or https URL");
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // Credentials would be stored in clear and shown to whoever lists the endpoints.
         if authority.contains('@') {
             return refuse("must not contain credentials");
         }

@@ -1,3 +1,5 @@
+//! Instants, exact to the microsecond.
+
 use std::{fmt, time::Duration};
 
 /// An instant, exact to the microsecond: the finest unit that PostgreSQL and SQLite both keep.
@@ -27,7 +29,7 @@ impl Time {
             .map(|at| Self(at.as_microsecond()))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns the time from `earlier` to this; zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -59,6 +59,7 @@ impl Tx {
         match self.0.0 {
             Link::PostgresTx(tx) => tx.commit().await?,
             Link::SqliteTx(tx) => tx.commit().await?,
+            // `Ledger::begin` makes the only `Tx`, over a transaction.
             Link::Postgres(_) | Link::Sqlite(_) => {}
         }
         Ok(())

@@ -1,4 +1,6 @@
-/// Why the store did not do it.
+//! The errors of the ledger, by what a caller can do about them.
+
+/// A failure of the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, is shutting down or has no connection free. Nothing is known to be stored;
@@ -17,9 +19,9 @@ pub enum StoreError {
     /// A stored value cannot be read: wrong encryption key or a row changed by hand.
     #[error("{what} cannot be read: {why}")]
     Unreadable {
-        /// Which value.
+        /// The value.
         what: &'static str,
-        /// What is wrong with it.
+        /// The mistake in it.
         why: String,
     },
     /// The migrations could not be applied.

@@ -7,12 +7,14 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationI
 use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
+    // An empty $3 is every state. Pages go by id, not by offset: rows that come meanwhile do not shift them.
     OF_ENDPOINT = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.endpoint_id = $5
         order by d.id desc limit $4"];
     OF_EVENT = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.outbox_id = $5
         order by d.id desc limit $4"];
+    // The state is a literal, or the partial index over dead letters does not fit.
     DEAD = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
     ONE = [deliveries_with_events!()
@@ -22,7 +24,7 @@ statements! {
         from" rows(r, id uuid) "join callback_attempts a on a.delivery_id = r.id order by a.delivery_id, a.attempt"];
 }
 
-/// Whose deliveries to show.
+/// The deliveries to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One endpoint's, in every state or in one.
@@ -40,17 +42,17 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// The event.
     pub event_id: EventId,
-    /// What happened.
+    /// The kind of event.
     pub event: String,
-    /// Where to.
+    /// The endpoint that it goes to.
     pub endpoint_id: EndpointId,
-    /// Where it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// How often it was sent.
+    /// The number of times it was sent.
     pub attempts_made: i64,
     /// When it is sent next, or when the lease of the worker that is sending it ends. Exactly when it is pending.
     pub due_at: Option<Time>,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
     /// When it was made.
     pub created_at: Time,
@@ -67,11 +69,11 @@ pub struct PastAttempt {
     pub number: i64,
     /// When it began.
     pub started_at: Time,
-    /// How long the answer took, in microseconds.
+    /// The time that the answer took, in microseconds.
     pub latency_us: i64,
     /// The answer's status; `None` when none came.
     pub http_status: Option<i64>,
-    /// What went wrong.
+    /// The error.
     pub error: Option<String>,
     /// The first bytes of the answer.
     pub response: Option<String>,
@@ -123,6 +125,7 @@ pub async fn page(
     before: Option<DeliveryId>,
     most: i64,
 ) -> Result<Vec<Delivery>, StoreError> {
+    // Ids are UUIDs of version 7: their order is that of creation, and the largest id is behind them all.
     let before = before.map_or(Uuid::max(), |id| id.0);
     let name = |state: Option<DeliveryState>| state.map_or("", DeliveryState::as_str);
     let rows: Vec<Row> = match scope {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 statements! {
-    /// Idle becomes queued; running becomes dirty; queued stays.
+    // Idle becomes queued; running becomes dirty; queued stays.
     ENQUEUE = ["insert into sync_jobs (store_id, state, due_at, updated_at)
         select store_id, 'queued', due_at, due_at from" rows(r, store_id uuid, due_at time) "where true
         on conflict (store_id) do update set
@@ -25,7 +25,7 @@ statements! {
             updated_at = excluded.updated_at
         where sync_jobs.state = 'idle' or (sync_jobs.state = 'running' and not sync_jobs.dirty)
         returning store_id, dirty"];
-    /// Queued jobs that are due, and running ones whose lease has ended.
+    // Queued jobs that are due, and running ones whose lease has ended.
     CLAIM = ["update sync_jobs set state = 'running', fence = fence + 1, dirty = (1 = 0), due_at = $2, claimed_by = $3,
             attempt = attempt + 1, updated_at = $1
         where store_id in (select store_id from sync_jobs where due_at <= $1 order by due_at limit $4" skip_locked ")
@@ -34,24 +34,26 @@ statements! {
     START_RUN = ["update sync_jobs set run_id = $3, run_started_at = $4, processed = 0, succeeded = 0, failed = 0,
             rate_limited = 0, updated_at = $4
         where store_id = $1 and fence = $2 and state = 'running'"];
+    // The sums stand in the row, so that a run that a crash interrupted goes on where its last commit ended.
     ADVANCE = ["update sync_jobs set processed = processed + $3, succeeded = succeeded + $4, failed = failed + $5,
             rate_limited = rate_limited + $6, due_at = $7, updated_at = $8
         where store_id = $1 and fence = $2 and state = 'running'
         returning processed, succeeded, failed, rate_limited"];
-    /// Back to idle, or to queued where work arrived meanwhile (`dirty`) or is left ($3).
+    // Back to idle, or to queued where work arrived meanwhile (`dirty`) or is left ($3).
     FINISH = ["update sync_jobs set updated_at = $4, state = case when dirty or $3 = 1 then 'queued' else 'idle' end,
             due_at = case when dirty or $3 = 1 then" time("$4") "else null end,
             dirty = (1 = 0), attempt = 0, claimed_by = null, last_error = null, run_id = null, run_started_at = null
         where store_id = $1 and fence = $2 and state = 'running'
         returning state"];
-    /// Back to queued, to be run at $3. The run in progress is kept.
+    // Back to queued, to be run at $3. The run in progress is kept.
     GIVE_BACK = ["update sync_jobs set state = 'queued', due_at = $3, attempt = case when $4 = 1 then attempt else attempt - 1 end,
             claimed_by = null, last_error = $5, updated_at = $6
         where store_id = $1 and fence = $2 and state = 'running'"];
+    // Without a lock: ringing for a job that is claimed meanwhile does no harm.
     DUE = ["select store_id from sync_jobs where due_at <= $1 order by due_at limit $2"];
 }
 
-/// Queues the stores' jobs. Answers those that are queued now and were not before; a running job of the others is
+/// Queues the stores' jobs. Returns those that are queued now and were not before; a running job of the others is
 /// marked to run again.
 pub async fn enqueue(
     conn: &mut Conn,
@@ -70,6 +72,7 @@ pub async fn enqueue(
     let rows: Vec<Row> = conn.query(ENQUEUE).rows(&rows).all().await?;
     Ok(rows
         .into_iter()
+        // Dirty: it is running and will see to its new work itself, so nobody needs to be rung for.
         .filter(|row| !row.dirty)
         .map(|row| StoreId(row.store_id))
         .collect())
@@ -87,7 +90,7 @@ pub struct Fence {
 /// A claimed job.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// What every write must name.
+    /// The fence, which every write must name.
     pub fence: Fence,
     /// Claims since the last run that ended well, this one included.
     pub attempt: i64,
@@ -102,7 +105,7 @@ pub struct Run {
     pub id: RunId,
     /// When it began: it works on what was due then.
     pub started_at: Time,
-    /// What it did so far.
+    /// Its sums so far.
     pub counts: SyncCounts,
 }
 
@@ -172,6 +175,7 @@ pub async fn claim(
 }
 
 fn held(rows: u64) -> Result<(), StoreError> {
+    // No row has this fence any more: somebody else claimed the job, and this worker must stop.
     if rows == 0 {
         Err(StoreError::FenceLost)
     } else {
@@ -208,7 +212,7 @@ pub async fn start_run(
 }
 
 /// Takes the store's row and then the fence for the rest of this transaction, adds a chunk's counts to the run and
-/// prolongs the lease. Answers the run's sums. Everything that a chunk writes follows in the same transaction.
+/// prolongs the lease. Returns the run's sums. Everything that a chunk writes follows in the same transaction.
 pub async fn hold(
     conn: &mut Conn,
     fence: Fence,
@@ -216,6 +220,7 @@ pub async fn hold(
     lease_until: Time,
     now: Time,
 ) -> Result<SyncCounts, StoreError> {
+    // The store's row before the job's: imports lock stores first, too.
     crate::stores::lock(conn, std::iter::once(fence.store_id)).await?;
     let row: Option<CountsRow> = conn
         .query(ADVANCE)
@@ -232,7 +237,7 @@ pub async fn hold(
     row.map(SyncCounts::from).ok_or(StoreError::FenceLost)
 }
 
-/// Ends a claim that went well. `more` queues the job again at once. Answers whether it is queued now.
+/// Ends a claim that went well. `more` queues the job again at once. Returns whether it is queued now.
 pub async fn finish(
     conn: &mut Conn,
     fence: Fence,
@@ -255,7 +260,7 @@ pub async fn finish(
         .ok_or(StoreError::FenceLost)
 }
 
-/// Why a job is given back before its end.
+/// The reason why a job is given back before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveBack<'a> {
     /// The worker is shutting down; the claim does not count as an attempt.

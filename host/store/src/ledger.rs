@@ -89,6 +89,7 @@ impl Ledger {
                     IDLE_IN_TRANSACTION.as_millis(),
                 ),
             ])
+            // No statement of ours should take a second: one that does is missing an index.
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
         let pool = PgPoolOptions::new()
@@ -202,6 +203,7 @@ impl Ledger {
         match &self.0 {
             Pools::Postgres(pool) => pool.close().await,
             Pools::Sqlite { writer, readers } => {
+                // The writer last: the last to close merges the write-ahead log into the file, which readers cannot.
                 readers.close().await;
                 writer.close().await;
             }
@@ -222,6 +224,7 @@ fn sqlite_file(path: &str) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         // A commit is on the disk before it is answered.
         .synchronous(SqliteSynchronous::Full)
+        // SQLite's default is off, for each connection.
         .foreign_keys(true)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
         .log_statements(LevelFilter::Trace)

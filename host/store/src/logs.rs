@@ -18,6 +18,7 @@ use crate::{
 };
 
 statements! {
+    // `where true`, here and elsewhere: without it SQLite takes `on conflict` for a join's `on`.
     INSERT = ["insert into sync_logs (id, store_id, receipt, status, attempt, next_retry_at, exhausted, order_id, amount,
             currency, imported_at, last_error, plugin_digest, created_at, updated_at)
         select id, store_id, receipt, status, attempt, next_retry_at, exhausted = 1, order_id, amount, currency,
@@ -26,7 +27,7 @@ statements! {
             order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
             created_at time)
         "where true on conflict (store_id, receipt) do nothing returning id"];
-    /// The store of a token, with the log of one of its receipts if there is one.
+    // The store of a token, with the log of one of its receipts if there is one.
     LOOK_UP = ["select" store_columns!("s") ", l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from stores s left join sync_logs l on l.store_id = s.id and l.receipt = $2 where s.sync_token = $1"];
     FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
@@ -34,8 +35,9 @@ statements! {
         "join sync_logs l on l.store_id = r.store_id and l.receipt = r.receipt"];
     DUE = ["select id, receipt, status, attempt from sync_logs
         where store_id = $1 and due_at <= $2 order by due_at, id limit $3"];
+    // `limit 1` inside: counting all due logs of a store would read them all.
     HAS_DUE = ["select count(*) as number from (select 1 from sync_logs where store_id = $1 and due_at <= $2 limit 1) d"];
-    /// Only where the log still is what the worker saw: whatever happened in between is kept.
+    // Only where the log still is what the worker saw: whatever happened in between is kept.
     SETTLE = ["update sync_logs set status = r.status, attempt = r.attempt, next_retry_at = r.next_retry_at,
             exhausted = r.exhausted = 1, order_id = r.order_id, amount = r.amount, currency = r.currency,
             imported_at = r.imported_at, last_error = r.last_error,
@@ -52,11 +54,11 @@ statements! {
 pub struct NewLog {
     /// Its id, if it is new.
     pub id: LogId,
-    /// Whose receipt it is.
+    /// The store that the receipt belongs to.
     pub store_id: StoreId,
     /// The receipt.
     pub receipt: Receipt,
-    /// What came of it.
+    /// The state that the answer made of it.
     pub state: LogState,
     /// SHA-256 of the plugin that judged it, if one could.
     pub plugin_digest: Option<String>,
@@ -65,7 +67,7 @@ pub struct NewLog {
 }
 
 /// Stores judged receipts, any number of stores mixed, with counters and statuses. A receipt that was there before
-/// stays as it was. Answers what each receipt's log tells the client, in the order of `new`.
+/// stays as it was. Returns what each receipt's log tells the client, in the order of `new`.
 ///
 /// Call it in a transaction of its own.
 pub async fn record(
@@ -73,6 +75,7 @@ pub async fn record(
     new: &[NewLog],
     now: Time,
 ) -> Result<Vec<ImportResult>, StoreError> {
+    // Stores before logs, as in every transaction that writes logs: two of them never wait for each other in a circle.
     let stores: BTreeMap<StoreId, ()> = new.iter().map(|log| (log.store_id, ())).collect();
     stores::lock(conn, stores.keys().copied()).await?;
     let inserted = insert(conn, new).await?;
@@ -84,6 +87,7 @@ pub async fn record(
     if !changes.is_empty() {
         stores::apply_changes(conn, &changes, None, now).await?;
     }
+    // The usual case saves a read: everything was new, so what was judged is what is stored.
     if inserted.len() == new.len() {
         return Ok(new
             .iter()
@@ -238,7 +242,7 @@ pub struct DueLog {
     pub receipt: Receipt,
     /// Its status.
     pub status: LogStatus,
-    /// How often the marketplace was asked.
+    /// The number of times the marketplace was asked.
     pub attempt: i64,
 }
 
@@ -275,7 +279,7 @@ pub async fn due(
         .collect()
 }
 
-/// Whether the store has any log that was due at `until`.
+/// Tells whether the store has any log that was due at `until`.
 pub async fn has_due(conn: &mut Conn, store: StoreId, until: Time) -> Result<bool, StoreError> {
     let query = conn.query(HAS_DUE).bind(store.0).time(until);
     Ok(query.number().await? > 0)
@@ -286,13 +290,13 @@ pub async fn has_due(conn: &mut Conn, store: StoreId, until: Time) -> Result<boo
 pub struct SettledLog {
     /// The log as the worker saw it.
     pub log: DueLog,
-    /// What it becomes.
+    /// The state that it gets.
     pub state: LogState,
     /// SHA-256 of the plugin that judged it, if one could.
     pub plugin_digest: Option<String>,
 }
 
-/// Writes what a chunk of a sync run found out about one store, with counters and status. Answers the store's new
+/// Writes what a chunk of a sync run found out about one store, with counters and status. Returns the store's new
 /// status. The caller holds the job's fence in the same transaction (see [`jobs::hold`](crate::jobs::hold)).
 pub async fn settle(
     conn: &mut Conn,
@@ -316,6 +320,7 @@ pub async fn settle(
         .filter(|settled| written.contains(&settled.log.id.0));
     let mut changes =
         changes(moved.map(|settled| (store, settled.log.status, settled.state.status)));
+    // Also where no log changed: the run looked at the store, so `last_sync_at` moves.
     if changes.is_empty() {
         changes.push((store, Change::default()));
     }

@@ -22,7 +22,7 @@ statements! {
     EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at,
             traceparent)
         values ($1, $2, $3, $4, $5, $6, $6, $6, $7)"];
-    /// An event whose delivery is stored with it.
+    // An event whose delivery is stored with it.
     EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
             updated_at, traceparent)
         values ($1, $2, $3, $4, $5, null, $6, $6, $7)"];
@@ -30,17 +30,18 @@ statements! {
         where id in (select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at,
             traceparent"];
-    /// Only the worker that still holds the fence may fan out.
+    // Only the worker that still holds the fence may fan out.
     FANNED_OUT = ["update callback_outbox set due_at = r.due_at, status = r.status, last_error = r.last_error,
             updated_at = r.at
         from" rows(r, id uuid, fence int, due_at time, status text, last_error text, at time)
         "where callback_outbox.id = r.id and callback_outbox.fence = r.fence and callback_outbox.due_at is not null
         returning callback_outbox.id"];
+    // What was shaped first stays: every attempt of an event sends the same bytes.
     INSERT_MESSAGES = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
         select outbox_id, shaper, plugin_digest, content_type, headers, body
         from" rows(r, outbox_id uuid, shaper text, plugin_digest text, content_type text, headers json, body bytes)
         "where true on conflict (outbox_id, shaper) do nothing"];
-    /// Not for an endpoint that was deleted meanwhile: one of those would refuse the whole batch.
+    // Not for an endpoint that was deleted meanwhile: one of those would refuse the whole batch.
     INSERT_DELIVERIES = ["insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state,
             due_at, last_error, created_at, updated_at)
         select r.id, r.outbox_id, r.endpoint_id, r.organization_id, r.shaper, r.state, r.due_at, r.last_error, r.at, r.at
@@ -48,9 +49,10 @@ statements! {
             due_at time, last_error text, at time)
         "join webhook_endpoints on webhook_endpoints.id = r.endpoint_id where true" keep_endpoints
         " on conflict (outbox_id, endpoint_id) do nothing"];
-    /// With its messages, deliveries and attempts. What another process is removing is left to it.
+    // With its messages, deliveries and attempts. What another process is removing is left to it.
     PURGE = ["delete from callback_outbox where id in (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];
+    // Counts no further than a limit: a scheduler asks whether there is work, not how much.
     COUNT_DUE = ["select count(*) as number from
         (select 1 from callback_outbox where due_at <= $1 limit $2) d"];
 }
@@ -97,9 +99,9 @@ async fn insert(
 pub struct Claimed {
     /// The event.
     pub event: Event,
-    /// What fanning out must name.
+    /// The fence, which fanning out must name.
     pub fence: i64,
-    /// How often it was tried, this time included.
+    /// The number of tries, this one included.
     pub attempt: i64,
     /// The W3C traceparent of its cause.
     pub traceparent: Option<String>,
@@ -152,7 +154,7 @@ pub async fn claim(
 /// A body, shaped once for an event.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// By which shaper.
+    /// The shaper that made it.
     pub shaper: String,
     /// SHA-256 of the plugin that shaped it.
     pub plugin_digest: String,
@@ -169,11 +171,11 @@ pub struct Message {
 pub struct NewDelivery {
     /// Its id.
     pub id: DeliveryId,
-    /// Where to.
+    /// The endpoint that it goes to.
     pub endpoint_id: EndpointId,
-    /// In which shape.
+    /// The shaper of its payload.
     pub shaper: String,
-    /// Why it can never be sent (its shaper refused the event); `None` for one that can.
+    /// The reason why it can never be sent (its shaper refused the event); `None` for one that can.
     pub dead: Option<String>,
 }
 
@@ -204,7 +206,7 @@ impl FanOut {
         event_state(due_at, self.deliveries.iter().map(NewDelivery::state))
     }
 
-    /// What is wrong with the event: why it waits, or why the last of its dead deliveries is dead.
+    /// The event's error: why it waits, or why the last of its dead deliveries is dead.
     fn error(&self) -> Option<&str> {
         let waits = self.again.as_ref().map(|(_, why)| why.as_str());
         let mut dead = self.deliveries.iter().filter_map(|new| new.dead.as_deref());
@@ -216,6 +218,7 @@ impl FanOut {
 ///
 /// Call it in a transaction of its own.
 pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<usize, StoreError> {
+    // The fence first: it locks the events, and what follows is written for those alone that are still ours.
     let held = write_states(conn, events, now).await?;
     let ours: Vec<&FanOut> = events
         .iter()
@@ -310,7 +313,7 @@ fn push_delivery(
 pub struct Extra {
     /// The event.
     pub event_id: EventId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: OrganizationId,
     /// Its body in this shape; one that was stored before stays. `None` with a delivery that is dead.
     pub message: Option<Message>,
@@ -339,6 +342,7 @@ pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(),
             now,
         );
     }
+    // Events before deliveries, as everywhere.
     lock_events(conn, &events).await?;
     insert_messages(conn, &messages).await?;
     conn.query(INSERT_DELIVERIES).rows(&rows).run().await?;

@@ -59,6 +59,7 @@ impl<'c> Query<'c> {
             Args::Postgres(args) => args.add(value),
             Args::Sqlite(args) => args.add(value),
         };
+        // Kept until the statement runs, so that binding stays a chain without `?`.
         self.failed = self.failed.or(added.err());
         self
     }

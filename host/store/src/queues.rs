@@ -10,7 +10,7 @@ use crate::{
     values::At,
 };
 
-/// Work that nobody holds a lease on is counted up to here.
+/// Work that nobody holds a lease on is counted up to here: each costs a read, and beyond it nobody needs the number.
 pub const MAX_DEPTH: i64 = 10_000;
 /// Endpoints whose oldest due delivery is looked at.
 pub const MAX_ENDPOINTS: i64 = 1_000;
@@ -20,8 +20,8 @@ statements! {
         (select due_at from sync_jobs where due_at <= $1 order by due_at limit 1) as oldest"];
     EVENTS = ["select (select count(*) from (select 1 from callback_outbox where due_at <= $1 limit $2) d) as depth,
         (select due_at from callback_outbox where due_at <= $1 order by due_at limit 1) as oldest"];
-    /// The index leads with the endpoint. So it is walked from one endpoint with unfinished deliveries to the next, and
-    /// what of theirs waits for a later attempt is not touched.
+    // The index leads with the endpoint. So it is walked from one endpoint with unfinished deliveries to the next, and
+    // what of theirs waits for a later attempt is not touched.
     DELIVERIES = [with_waiting_endpoints!("", "$3")
         "select (select count(*) from (select 1 from waiting join callback_deliveries d on d.endpoint_id = waiting.endpoint_id
                 where d.due_at <= $1 limit $2) due) as depth,

@@ -23,10 +23,11 @@ statements! {
     REVIVE = ["update callback_deliveries set state = 'pending', due_at = r.due_at, schedule_base = attempt,
             updated_at = r.at from" rows(r, id uuid, due_at time, at time)
         "where callback_deliveries.id = r.id and state = 'failed' returning callback_deliveries.id"];
-    /// One that a worker holds is being sent already.
+    // One that a worker holds is being sent already.
     RESEND = ["update callback_deliveries set state = 'pending', due_at = $3, schedule_base = attempt, updated_at = $3
         where id = $1 and organization_id = $2 and claimed_by is null and exists (select 1 from callback_messages m
             where m.outbox_id = callback_deliveries.outbox_id and m.shaper = callback_deliveries.shaper)"];
+    // Only what was fanned out: an event that still waits will find the endpoint by itself.
     MISSED = ["select o.id, o.store_id, o.event, o.payload, o.created_at from callback_outbox o
         where o.organization_id = $1 and o.event = $2 and (o.created_at, o.id) > (" time("$3") ", $4)
             and o.due_at is null and not exists
@@ -35,14 +36,15 @@ statements! {
     COUNT_MISSED = ["select count(*) as number from callback_outbox o
         where o.organization_id = $1 and o.event = $2 and o.created_at >= $3 and o.due_at is null and not exists
             (select 1 from callback_deliveries d where d.outbox_id = o.id and d.endpoint_id = $4)"];
+    // Without a lock: deleting twice deletes once, and the caller comes back until there is none.
     OF_ENDPOINT = ["select id, outbox_id from callback_deliveries where endpoint_id = $1 order by id limit $2"];
     DELETE = ["delete from callback_deliveries where id in (select id from" rows(r, id uuid) ")"];
 }
 
-/// Which dead letters: those of an organization's active endpoints, or of one of them, made at `since` or later.
+/// The dead letters of an organization's active endpoints, or of one of them, made at `since` or later.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadLetters<'a> {
-    /// Whose.
+    /// The organization.
     pub organization: &'a OrganizationId,
     /// Of this endpoint alone.
     pub endpoint: Option<EndpointId>,
@@ -56,7 +58,7 @@ struct Pair {
     outbox_id: Uuid,
 }
 
-/// How many there are.
+/// Counts them.
 pub async fn count_dead(conn: &mut Conn, which: DeadLetters<'_>) -> Result<i64, StoreError> {
     let query = conn
         .query(COUNT_DEAD)
@@ -88,7 +90,7 @@ pub async fn dead(
         .collect())
 }
 
-/// Makes dead letters pending again, each due at its time, with the whole retry schedule before it. Answers how many
+/// Makes dead letters pending again, each due at its time, with the whole retry schedule before it. Returns how many
 /// still were dead.
 pub async fn revive(
     conn: &mut Conn,
@@ -103,6 +105,7 @@ pub async fn revive(
             .time("due_at", *due_at)
             .time("at", now);
     }
+    // Events before deliveries, as everywhere.
     lock_events(conn, &events).await?;
     let revived = conn.query(REVIVE).rows(&rows).ids().await?;
     aggregate(conn, &events).await?;
@@ -110,7 +113,7 @@ pub async fn revive(
 }
 
 /// Makes one delivery due now, whatever became of it, with the whole retry schedule before it. One that is being sent
-/// right now is left alone, and so is one that has no body because its shaper refused the event. Answers whether it was
+/// right now is left alone, and so is one that has no body because its shaper refused the event. Returns whether it was
 /// made due.
 pub async fn resend(
     conn: &mut Conn,
@@ -133,7 +136,7 @@ pub async fn resend(
     Ok(changed > 0)
 }
 
-/// Where a walk over an organization's events stands: behind this one.
+/// The place of a walk over an organization's events: behind this one.
 #[derive(Clone, Copy, Debug)]
 pub struct EventCursor {
     created_at: Time,
@@ -158,18 +161,18 @@ impl EventCursor {
     }
 }
 
-/// Which events an endpoint missed: of this organization and kind, fanned out, with no delivery to it.
+/// The events that an endpoint missed: of this organization and kind, fanned out, with no delivery to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Missed<'a> {
-    /// Whose.
+    /// The organization.
     pub organization: &'a OrganizationId,
-    /// What happened.
+    /// The kind of event.
     pub event: &'a str,
-    /// Who missed them.
+    /// The endpoint that missed them.
     pub endpoint: EndpointId,
 }
 
-/// How many there are since then.
+/// Counts those that happened at `since` or later.
 pub async fn count_missed(
     conn: &mut Conn,
     which: Missed<'_>,
@@ -221,7 +224,7 @@ pub async fn missed(
         .collect())
 }
 
-/// Deletes up to `most` deliveries of an endpoint that is to be deleted. Answers how many; fewer than `most`: all.
+/// Deletes up to `most` deliveries of an endpoint that is to be deleted. Returns how many; fewer than `most`: all.
 pub async fn delete_some(
     conn: &mut Conn,
     endpoint: EndpointId,
@@ -238,6 +241,7 @@ pub async fn delete_some(
         events.push().uuid("id", pair.outbox_id);
         rows.push().uuid("id", pair.id);
     }
+    // Not by a cascade: the events must be summed up without these deliveries, and one statement would hold them all.
     if !found.is_empty() {
         lock_events(conn, &events).await?;
         conn.query(DELETE).rows(&rows).run().await?;

@@ -36,6 +36,7 @@ impl Rows {
     }
 
     pub(crate) fn uuid(&mut self, column: &str, id: Uuid) -> &mut Self {
+        // Without hyphens: SQLite's `unhex` takes none, and PostgreSQL reads both forms.
         self.set(column, id.simple().to_string().into())
     }
 
@@ -51,6 +52,7 @@ impl Rows {
         let value = match (at.into(), self.backend) {
             (None, _) => Value::Null,
             (Some(at), Backend::Sqlite) => at.as_micros().into(),
+            // With all six digits: less would move a time that is compared with itself later.
             (Some(at), Backend::Postgres) => jiff::Timestamp::from_microsecond(at.as_micros())
                 .map_or(Value::Null, |at| format!("{at:.6}").into()),
         };
@@ -63,6 +65,7 @@ impl Rows {
 
     pub(crate) fn bytes(&mut self, column: &str, bytes: &[u8]) -> &mut Self {
         let mut text = String::with_capacity(2 + 2 * bytes.len());
+        // The cast from JSON's text to `bytea` reads hex after this mark; SQLite has `unhex`.
         if self.backend == Backend::Postgres {
             text.push_str("\\x");
         }
@@ -76,6 +79,7 @@ impl Rows {
     }
 
     pub(crate) fn money(&mut self, column: &str, amount: Option<Amount>) -> &mut Self {
+        // As text: a JSON number would pass through a float.
         self.set(column, amount.map(|amount| amount.to_string()).into())
     }
 

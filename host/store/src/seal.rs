@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::StoreError;
 
+// The first byte of every sealed value, so that another cipher can be told from this one.
 const VERSION: u8 = 1;
 const KEY_ID: usize = 8;
 const NONCE: usize = 24;
@@ -56,6 +57,7 @@ impl EncryptionKey {
     fn bound_to(&self, place: &str, row: &str) -> Vec<u8> {
         let mut aad = self.id.to_vec();
         for part in [place, row] {
+            // A place and a row are texts without NUL: joined by it, no two pairs are the same.
             aad.push(0);
             aad.extend_from_slice(part.as_bytes());
         }
@@ -93,6 +95,7 @@ impl EncryptionKey {
             return Err(StoreError::unreadable(place, "not a sealed value"));
         }
         let (id, rest) = bytes[1..].split_at(KEY_ID);
+        // Before the cipher is tried: a wrong key is the operator's mistake, and is told apart from a changed row.
         if id != self.id {
             return Err(StoreError::unreadable(
                 place,

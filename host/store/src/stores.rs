@@ -16,7 +16,7 @@ use crate::{
 };
 
 statements! {
-    /// Insert or update, answering the ids of whichever row stands then.
+    // Insert or update, answering the ids of whichever row stands then.
     REGISTER = ["insert into stores (id, identity, organization_id, marketplace, external_store_id, store_name,
         access_token, currency, sync_token, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
@@ -26,20 +26,22 @@ statements! {
     BY_TOKEN = ["select" store_columns!("stores") "from stores where sync_token = $1"];
     BY_ID = ["select" store_columns!("stores") "from stores where id = $1"];
     REPORT = ["select last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
-    /// Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
+    // Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
     LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
-    /// The statuses of each store's latest logs, newest first: `success,failed,...`; null if it has none.
+    // 20 is `wharf_domain::RECENT_LOGS`. `string_agg`, because SQLite has no arrays.
+    // The statuses of each store's latest logs, newest first: `success,failed,...`; null if it has none.
     RECENT = ["select r.id, (select string_agg(l.status, ',' order by l.created_at desc, l.id desc)
             from (select status, created_at, id from sync_logs
                   where store_id = r.id order by created_at desc, id desc limit 20) l) as statuses
         from" rows(r, id uuid)];
+    // Counters are added to, not set: nobody needs to read them first.
     APPLY = ["update stores set imported_orders = stores.imported_orders + r.imported,
             rate_limited_count = stores.rate_limited_count + r.rate_limited, sync_status = r.sync_status,
             last_sync_at = coalesce(r.last_sync_at, stores.last_sync_at), updated_at = r.updated_at
         from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, updated_at time)
         "where stores.id = r.id"];
-    /// A page of stores by (created_at, id), each with whether the sync engine has something to do there. Not by
-    /// `exists`, which PostgreSQL may turn into a hash of all due logs.
+    // A page of stores by (created_at, id), each with whether the sync engine has something to do there. Not by
+    // `exists`, which PostgreSQL may turn into a hash of all due logs.
     PAGE = ["select s.id, s.created_at, (s.last_sync_at is null or s.last_sync_at <= $4)
             and coalesce((select l.due_at from sync_logs l where l.store_id = s.id and l.due_at is not null
                 order by l.due_at limit 1) <= $3, 1 = 0) as due
@@ -52,9 +54,9 @@ pub struct NewStore<'a> {
     pub id: StoreId,
     /// The token that it gets if it is new.
     pub sync_token: SyncToken,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: &'a OrganizationId,
-    /// Where it sells.
+    /// Its marketplace.
     pub marketplace: &'a MarketplaceName,
     /// Its id there.
     pub external_store_id: &'a ExternalStoreId,
@@ -68,14 +70,14 @@ pub struct NewStore<'a> {
     pub nonce: [u8; 24],
 }
 
-/// What the import and the sync engine know of a store.
+/// A seller's store, as imports and the sync engine need it.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// Its id.
     pub id: StoreId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: OrganizationId,
-    /// Where it sells.
+    /// Its marketplace.
     pub marketplace: MarketplaceName,
     /// Its id there.
     pub external_store_id: ExternalStoreId,
@@ -101,6 +103,7 @@ impl Store {
 pub(crate) fn digest_of(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
+        // Without the length ("ab", "c") and ("a", "bc") would be one store.
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
@@ -194,7 +197,7 @@ async fn read(conn: &mut Conn, statement: Sql, id: Uuid) -> Result<Option<Store>
     row.map(Store::try_from).transpose()
 }
 
-/// What `GET /stores/sync-status` answers, read from one row.
+/// The answer of `GET /stores/sync-status`, read from one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// When the sync engine last finished with the store, or an import was recorded.
@@ -229,7 +232,7 @@ pub async fn report(conn: &mut Conn, token: SyncToken) -> Result<Option<Report>,
     .transpose()
 }
 
-/// How one transaction changed a store.
+/// The change that one transaction makes to a store's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Logs that became success.
@@ -291,6 +294,7 @@ async fn statuses(
     }
     let ids = id_rows(conn, stores);
     let recent: Vec<Row> = conn.query(RECENT).rows(&ids).all().await?;
+    // A store without logs has null here, which the rule makes pending.
     let status = |row: Row| {
         let names = row.statuses.iter().flat_map(|list| list.split(','));
         let logs: Option<Vec<_>> = names.map(LogStatus::parse).collect();
@@ -301,7 +305,7 @@ async fn statuses(
     recent.into_iter().map(status).collect()
 }
 
-/// Where the scheduler's walk over the stores stands.
+/// The place of the scheduler's walk over the stores.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
     created_at: Time,
@@ -318,11 +322,11 @@ impl Cursor {
 
 /// One step of that walk.
 pub struct Page {
-    /// How many stores were looked at; fewer than asked for: it was the last page.
+    /// Stores looked at; fewer than asked for: it was the last page.
     pub scanned: usize,
     /// Those with due logs that were not synchronised after `synced_before`.
     pub due: Vec<StoreId>,
-    /// Where to go on.
+    /// The place to go on from.
     pub next: Cursor,
 }
 

@@ -7,34 +7,35 @@ use wharf_domain::Time;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
-    /// A row that was stored already, by an attempt whose answer was lost, stays as it is.
+    // A row that was stored already, by an attempt whose answer was lost, stays as it is.
     RECORD = ["insert into plugin_transitions (id, at, plugin, digest, from_state, to_state, reason, actor)
         select id, at, plugin, digest, from_state, to_state, reason, actor
         from" rows(r, id uuid, at time, plugin text, digest text, from_state text, to_state text, reason text,
             actor text)
         "where true on conflict (id) do nothing"];
+    // By id, which sorts by time, too, and is the index.
     NEWEST = ["select id, at, plugin, digest, from_state, to_state, reason, actor from plugin_transitions
         where plugin = $1 order by id desc limit $2"];
 }
 
-/// One step in the life of a plugin's revision.
+/// One step in the record of a plugin's revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginTransition {
     /// A UUID v7: steps sort by it.
     pub id: Uuid,
-    /// When.
+    /// The time of it.
     pub at: Time,
-    /// Of which plugin.
+    /// The plugin.
     pub plugin: String,
-    /// Of which revision, as hexadecimal digits; `None` if it could not even be read.
+    /// The revision, as hexadecimal digits; `None` if it could not even be read.
     pub digest: Option<String>,
-    /// Where the revision stood; `None` if it is new.
+    /// The revision's state before; `None` if it is new.
     pub from: Option<String>,
-    /// Where it stands now.
+    /// Its state now.
     pub to: String,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
-    /// Who did it.
+    /// The person or program that did it.
     pub actor: String,
 }
 

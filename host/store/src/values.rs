@@ -28,6 +28,7 @@ pub(crate) struct At(pub(crate) Time);
 
 /// PostgreSQL counts from the year 2000.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+// The numbers of built-in types never change (PostgreSQL's pg_type.dat).
 const TIMESTAMPTZ: Oid = Oid(1184);
 
 impl Type<Postgres> for At {
@@ -110,6 +111,7 @@ impl<'r> Decode<'r, Sqlite> for Money {
 #[derive(Clone, Debug)]
 pub(crate) struct JsonText(pub(crate) String);
 
+// Not `jsonb`, which would order keys anew: what was stored is what is sent.
 const JSON: Oid = Oid(114);
 
 impl Type<Postgres> for JsonText {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 statements! {
-    /// Endpoints with a rate limit are held while their deliveries are claimed, so that all workers together keep to it.
+    // Endpoints with a rate limit are held while their deliveries are claimed, so that all workers together keep to it.
     LOCK_RATE_LIMITED = ["select id, rate_per_minute, paced_until from webhook_endpoints
         where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     SAVE_RATE_LIMITED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
@@ -37,31 +37,31 @@ statements! {
 /// A claimed delivery with everything that sending needs.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// What settling must name.
+    /// The fence, which settling must name.
     pub fence: Fence,
-    /// How often it was sent before.
+    /// The number of times it was sent before.
     pub attempts_before: i64,
-    /// How many of these the retry schedule does not count, because somebody asked for the delivery once more.
+    /// Attempts that the retry schedule does not count, because somebody asked for the delivery once more.
     pub schedule_base: i64,
     /// The event, which receivers drop duplicates by.
     pub event_id: EventId,
-    /// What happened.
+    /// The kind of event.
     pub event: String,
     /// When it happened.
     pub happened_at: Time,
     /// The W3C traceparent of its cause.
     pub traceparent: Option<String>,
-    /// About which store.
+    /// The store that it is about.
     pub store_id: StoreId,
-    /// Whose event it is.
+    /// The organization that the event belongs to.
     pub organization_id: String,
-    /// Where to.
+    /// The endpoint that it goes to.
     pub endpoint_id: EndpointId,
     /// Its URL.
     pub target_url: String,
-    /// Whether the endpoint still wants anything.
+    /// The endpoint is not disabled.
     pub endpoint_is_active: bool,
-    /// Whether its last attempts failed.
+    /// The endpoint's last attempts failed.
     pub endpoint_is_failing: bool,
     /// The content type of the body.
     pub content_type: String,
@@ -120,11 +120,13 @@ pub async fn claim(
     lease: Duration,
     now: Time,
 ) -> Result<Vec<Claimed>, StoreError> {
+    // Settling holds deliveries and then endpoints, the other way round. No deadlock: claiming skips what is locked.
     let rate_limited = lock_rate_limited(conn, shares).await?;
     let (mut claimed, mut used) = (Rows::new(conn), Rows::new(conn));
     for (endpoint, share) in shares {
         let limit = rate_limited.iter().find(|row| row.id == endpoint.0);
         let take = limit.map_or(*share, |limit| limit.allowed(now).min(*share));
+        // One statement an endpoint: SQLite has no lateral join, which could limit each in a single one.
         let query = conn.query(CLAIM).bind(endpoint.0).time(now);
         let query = query.time(now + lease).bind(worker).bind(take);
         let ids = query.ids().await?;
@@ -211,6 +213,7 @@ impl TryFrom<LoadedRow> for Claimed {
 }
 
 async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreError> {
+    // Bodies come after the claim, so that only what is ours is read.
     let rows: Vec<LoadedRow> = conn.query(LOAD).rows(claimed).all().await?;
     rows.into_iter().map(Claimed::try_from).collect()
 }

@@ -21,7 +21,7 @@ pub use settle::{Attempt, SettledDelivery, settle};
 pub(crate) use settle::{aggregate, lock_events};
 
 statements! {
-    /// Not once it is settled: then `due_at` is its next attempt and no lease.
+    // Not once it is settled: then `due_at` is its next attempt and no lease.
     RENEW = ["update callback_deliveries set due_at = r.due_at from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
             and callback_deliveries.claimed_by is not null returning callback_deliveries.id"];

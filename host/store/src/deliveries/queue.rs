@@ -22,7 +22,7 @@ statements! {
 pub struct EndpointQueue {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: String,
     /// The most deliveries that may begin: none where nothing is due, the circuit is open or the rate limit is used up.
     pub ready: usize,
@@ -43,6 +43,7 @@ struct Row {
 impl Row {
     fn ready(&self, now: Time) -> usize {
         match self.rate_per_minute {
+            // Also where the circuit is open: the statement says that nothing is due then.
             _ if !self.due => 0,
             Some(rate) => allowed(rate, self.paced_until, now).try_into().unwrap_or(0),
             None => usize::MAX,

@@ -8,13 +8,15 @@ use super::Fence;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
-    /// Two workers that settle deliveries of one event wait for each other here, so that the later one counts both.
+    // Two workers that settle deliveries of one event wait for each other here, so that the later one counts both.
     LOCK_EVENTS = ["select id from callback_outbox where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    // 'pending' beside the fence: a worker that settles twice finds the first answer standing.
     SETTLE = ["update callback_deliveries set state = r.state, attempt = r.attempt, due_at = r.due_at, claimed_by = null,
             last_error = r.last_error, updated_at = r.at
         from" rows(r, id uuid, fence int, state text, attempt int, due_at time, last_error text, at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
             and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
+    // The same attempt once more, after a commit whose answer was lost, is the same row.
     ATTEMPTS = ["insert into callback_attempts (delivery_id, attempt, started_at, latency_us, http_status, error, response)
         select delivery_id, attempt, started_at, latency_us, http_status, error, response
         from" rows(r, delivery_id uuid, attempt int, started_at time, latency_us int, http_status int, error text,
@@ -31,22 +33,22 @@ statements! {
             from callback_deliveries d where d.outbox_id in (select id from" rows(r, id uuid) ")
             group by d.outbox_id) a
         where callback_outbox.id = a.outbox_id"];
-    /// An event without deliveries is in no group of the statement above; by the same rule it is a success.
+    // An event without deliveries is in no group of the statement above; by the same rule it is a success.
     UNWANTED = ["update callback_outbox set status = 'success', next_retry_at = null
         where status = 'pending' and due_at is null and id in (select id from" rows(r, id uuid) ")
             and not exists (select 1 from callback_deliveries d where d.outbox_id = callback_outbox.id)"];
 }
 
-/// What one attempt did, for the attempts log.
+/// One attempt to send, for the attempts log.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// When it was sent.
+    /// The time it was sent.
     pub started_at: Time,
-    /// How long the answer took.
+    /// The time that the answer took.
     pub latency: Duration,
     /// The answer's status; `None` when none came.
     pub http_status: Option<u16>,
-    /// What went wrong, for people.
+    /// The error, for people.
     pub error: Option<String>,
     /// The first bytes of the answer.
     pub response: Option<String>,
@@ -59,9 +61,9 @@ pub struct SettledDelivery {
     pub fence: Fence,
     /// The event.
     pub event_id: EventId,
-    /// How often it was sent, this time included.
+    /// The number of times it was sent, this one included.
     pub attempt_number: i64,
-    /// Where it stands now.
+    /// Its state now.
     pub state: DeliveryState,
     /// When to send again, exactly when it is pending.
     pub due_at: Option<Time>,

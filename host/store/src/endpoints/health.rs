@@ -7,9 +7,10 @@ use wharf_domain::{EndpointId, Health, Time};
 use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
-    /// In the order of ids, so that two workers never wait for each other crosswise.
+    // In the order of ids, so that two workers never wait for each other crosswise.
     LOCK_HEALTH = ["select id, failures, failing_since, pauses, paused_until from webhook_endpoints
         where is_active and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    // `updated_at` is the owner's: it moves when an endpoint is disabled, not with each failure.
     SAVE_HEALTH = ["update webhook_endpoints set failures = r.failures, failing_since = r.failing_since,
             pauses = r.pauses, paused_until = r.paused_until, is_active = (r.reason is null), disabled_reason = r.reason,
             updated_at = case when r.reason is null then webhook_endpoints.updated_at else r.at end
@@ -66,7 +67,7 @@ pub struct HealthUpdate {
     pub id: EndpointId,
     /// Its health.
     pub health: Health,
-    /// Why it is disabled; `None` leaves it active.
+    /// The reason why it is disabled; `None` leaves it active.
     pub disabled: Option<String>,
 }
 

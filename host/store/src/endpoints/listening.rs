@@ -7,7 +7,7 @@ use wharf_domain::EndpointId;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
-    /// The active endpoints of each wanted (organization, event).
+    // The active endpoints of each wanted (organization, event).
     LISTENING = ["select e.id, e.organization_id, e.event, e.shaper from webhook_endpoints e
         join" rows(r, organization_id text, event text)
         "on r.organization_id = e.organization_id and r.event = e.event where e.is_active order by e.id"];
@@ -18,11 +18,11 @@ statements! {
 pub struct Listening {
     /// The endpoint.
     pub id: EndpointId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: String,
     /// The event.
     pub event: String,
-    /// In which shape.
+    /// The shaper of its payload.
     pub shaper: String,
 }
 

@@ -31,7 +31,7 @@ pub use self::{
 };
 
 statements! {
-    /// `do update` of nothing, because `do nothing` returns nothing.
+    // `do update` of nothing, because `do nothing` returns nothing.
     REGISTER = ["insert into webhook_endpoints (id, identity, organization_id, event, target_url, shaper, secret,
             created_at, updated_at, signs_v1a) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         on conflict (identity) do update set identity = excluded.identity
@@ -39,6 +39,7 @@ statements! {
     LIST = ["select" endpoint_columns!() "from webhook_endpoints where organization_id = $1"];
     ONE = ["select" endpoint_columns!() "from webhook_endpoints where id = $1 and organization_id = $2"];
     LOCK = ["select" endpoint_columns!() "from webhook_endpoints where id = $1 and organization_id = $2" lock_rows];
+    // `paced_until` starts anew: what an old rate used up says nothing about a new one.
     SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
             disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
             failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15
@@ -53,15 +54,15 @@ pub(crate) const MODULES: [&[(&str, Sql)]; 3] = [ALL, health::ALL, listening::AL
 pub struct NewEndpoint<'a> {
     /// The id that it gets if it is new.
     pub id: EndpointId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: &'a OrganizationId,
-    /// What it wants to know.
+    /// The kind of event that it wants.
     pub event: EventKind,
-    /// Where it is.
+    /// Its URL.
     pub target_url: &'a TargetUrl,
-    /// In which shape it wants to know.
+    /// The shaper of its payload.
     pub shaper: &'a ShaperName,
-    /// Whether its deliveries are signed by a key pair too.
+    /// Its deliveries are signed by a key pair (`v1a`) too.
     pub asymmetric: bool,
     /// The signing secret that it gets if it is new.
     pub secret: &'a EndpointSecret,
@@ -74,23 +75,23 @@ pub struct NewEndpoint<'a> {
 pub struct Endpoint {
     /// Its id.
     pub id: EndpointId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization_id: OrganizationId,
-    /// What it wants to know.
+    /// The kind of event that it wants.
     pub event: String,
-    /// Where it is.
+    /// Its URL.
     pub target_url: String,
-    /// In which shape it wants to know.
+    /// The shaper of its payload.
     pub shaper: ShaperName,
-    /// Whether it is sent anything.
+    /// It is sent deliveries.
     pub is_active: bool,
-    /// Why it is not.
+    /// The reason why it is not.
     pub disabled_reason: Option<String>,
-    /// Whether its deliveries are signed by a key pair too.
+    /// Its deliveries are signed by a key pair (`v1a`) too.
     pub asymmetric: bool,
     /// At most so many deliveries a minute.
     pub rate_per_minute: Option<i64>,
-    /// How it has been doing.
+    /// Its health.
     pub health: Health,
     /// When it was registered.
     pub created_at: Time,
@@ -174,6 +175,7 @@ pub async fn register(
         new.event.as_str(),
         new.target_url.as_str(),
     );
+    // Sealed also where the endpoint exists: the database alone knows, and one statement decides.
     let secret = key.seal(SECRET, &identity, new.secret.expose().as_bytes(), new.nonce);
     let row: Row = conn
         .query(REGISTER)
@@ -197,6 +199,7 @@ pub async fn list(
     organization: &OrganizationId,
 ) -> Result<Vec<Endpoint>, StoreError> {
     let rows: Vec<Row> = conn.query(LIST).bind(organization.as_str()).all().await?;
+    // Sorted here: the order of `order by` depends on the database's collation.
     let mut endpoints: Vec<Endpoint> = rows.into_iter().map(Endpoint::from).collect();
     endpoints.sort_by(|a, b| (&a.event, &a.target_url).cmp(&(&b.event, &b.target_url)));
     Ok(endpoints)

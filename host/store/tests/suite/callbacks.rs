@@ -1,12 +1,14 @@
+//! Events become deliveries, which are claimed and settled behind the fence.
+
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use wharf_domain::{
-    DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, Time, event_state,
+    DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, StoreId, Time, event_state,
 };
 use wharf_store::{
     deliveries::{self, Attempt, Claimed, SettledDelivery},
-    endpoints::{self, HealthUpdate},
+    endpoints,
     outbox::{self, FanOut, Message, NewDelivery},
 };
 use wharf_tests::{Backend, on_every_backend};
@@ -15,39 +17,45 @@ use crate::fixture::{Fixture, LEASE, NOW, SECOND, organization_id, random_v7};
 
 pub(crate) const COMPLETED: EventKind = EventKind::SyncCompleted;
 
-pub(crate) async fn emit(ledger: &Fixture, organization: &str) -> Result<EventId> {
-    let (store_id, _) = ledger.register(organization, "shop").await?;
-    let event = Event {
+pub(crate) fn event(organization: &str, store_id: StoreId, at: Time) -> Event {
+    Event {
         id: EventId(random_v7()),
         kind: COMPLETED.as_str().into(),
-        at: NOW,
+        at,
         organization_id: organization_id(organization),
         store_id,
         data: r#"{"z":1,"a":[]}"#.into(),
-    };
+    }
+}
+
+pub(crate) async fn emit(ledger: &Fixture, organization: &str) -> Result<EventId> {
+    let (store_id, _) = ledger.register(organization, "shop").await?;
+    let event = event(organization, store_id, NOW);
     outbox::emit(&mut ledger.conn().await?, &event, None).await?;
     Ok(event.id)
 }
 
-fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
+pub(crate) fn message() -> Message {
+    Message {
+        shaper: "standard".into(),
+        plugin_digest: "d".into(),
+        content_type: "application/json".into(),
+        headers: vec![("x-shaped".into(), "yes".into())],
+        body: b"{\"body\":\xff}".to_vec(),
+    }
+}
+
+pub(crate) fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
+    let new = |endpoint_id: &EndpointId| NewDelivery {
+        id: DeliveryId(random_v7()),
+        endpoint_id: *endpoint_id,
+        shaper: "standard".into(),
+        dead: None,
+    };
     FanOut {
         claimed: claimed.clone(),
-        messages: vec![Message {
-            shaper: "standard".into(),
-            plugin_digest: "d".into(),
-            content_type: "application/json".into(),
-            headers: vec![("x-shaped".into(), "yes".into())],
-            body: b"{\"body\":\xff}".to_vec(),
-        }],
-        deliveries: endpoints
-            .iter()
-            .map(|endpoint_id| NewDelivery {
-                id: DeliveryId(random_v7()),
-                endpoint_id: *endpoint_id,
-                shaper: "standard".into(),
-                dead: None,
-            })
-            .collect(),
+        messages: vec![message()],
+        deliveries: endpoints.iter().map(new).collect(),
         again: None,
     }
 }
@@ -357,52 +365,6 @@ async fn an_event_that_nobody_wants_is_done(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<()> {
-    let ledger = Fixture::open(backend).await?;
-    for url in [
-        "http://b.example/",
-        "http://a.example/",
-        "http://B.example/",
-    ] {
-        ledger.endpoint("org", COMPLETED, url).await?;
-        ledger.endpoint("org", EventKind::SyncStarted, url).await?;
-    }
-    let mut conn = ledger.conn().await?;
-    let listed = endpoints::list(&mut conn, &organization_id("org")).await?;
-    let shown: Vec<_> = listed
-        .iter()
-        .map(|e| format!("{} {}", e.event, e.target_url))
-        .collect();
-    let mut sorted = shown.clone();
-    sorted.sort();
-    assert_eq!((shown.len(), &shown), (6, &sorted));
-    let first = listed[0].id;
-    let locked = endpoints::lock_health(&mut conn, [first]).await?;
-    let gone = HealthUpdate {
-        id: first,
-        health: locked[0].1,
-        disabled: Some("gone".to_owned()),
-    };
-    endpoints::save_health(&mut conn, &[gone], NOW).await?;
-    let disabled = endpoints::get(&mut conn, &organization_id("org"), first).await?;
-    let disabled = disabled.context("the endpoint")?;
-    assert_eq!(
-        (disabled.is_active, disabled.disabled_reason.as_deref()),
-        (false, Some("gone"))
-    );
-    assert!(
-        endpoints::lock_health(&mut conn, [first]).await?.is_empty(),
-        "it is disabled already"
-    );
-    assert_eq!(
-        endpoints::listening(&mut conn, &[("org", COMPLETED.as_str())])
-            .await?
-            .len(),
-        2
-    );
-    Ok(())
-}
-
 on_every_backend!(
     an_event_becomes_one_delivery_per_endpoint,
     the_event_aggregates_its_deliveries,
@@ -410,5 +372,4 @@ on_every_backend!(
     a_stale_sender_settles_nothing,
     a_row_put_in_by_hand_is_an_event_like_any_other,
     an_event_that_nobody_wants_is_done,
-    endpoints_are_listed_in_order_and_disabled,
 );

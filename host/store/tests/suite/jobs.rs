@@ -1,3 +1,5 @@
+//! The sync job of a store: one row, one holder.
+
 use anyhow::Result;
 use futures::future::try_join_all;
 use wharf_domain::{Answer, RunId, SyncCounts};

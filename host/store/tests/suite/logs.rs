@@ -1,3 +1,5 @@
+//! Logs: receipts count once and settle once.
+
 use std::time::Duration;
 
 use anyhow::Result;

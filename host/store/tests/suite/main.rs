@@ -2,12 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod callbacks;
+mod endpoints;
 mod fixture;
 mod jobs;
 mod logs;
 mod model;
 mod plans;
+mod recovery;
 mod retention;
 mod stores;
 mod transitions;
-mod webhook_care;

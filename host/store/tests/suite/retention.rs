@@ -1,3 +1,5 @@
+//! Finished events are purged.
+
 use anyhow::Result;
 use wharf_store::outbox;
 use wharf_tests::{Backend, on_every_backend};

@@ -1,3 +1,5 @@
+//! The schema, the statements, and sellers' stores.
+
 use anyhow::Result;
 use futures::future::try_join_all;
 use wharf_domain::{Receipt, SyncStatus, SyncToken};

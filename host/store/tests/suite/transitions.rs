@@ -1,3 +1,5 @@
+//! The audit of plugins.
+
 use anyhow::Result;
 use wharf_domain::{Time, uuid_v7};
 use wharf_store::transitions::{self, PluginTransition};

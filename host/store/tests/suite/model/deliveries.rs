@@ -4,19 +4,19 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
-use wharf_domain::{
-    DeliveryId, DeliveryState, EndpointId, Event, EventId, EventKind, StoreId, Time,
-};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, StoreId, Time};
 use wharf_store::{
     deliveries::{self, Attempt, SettledDelivery},
-    outbox::{self, FanOut, Message, NewDelivery},
+    outbox,
 };
 use wharf_tests::Backend;
 
 use super::run_cases;
-use crate::fixture::{Fixture, LEASE, NOW, organization_id, random_v7};
+use crate::{
+    callbacks::{COMPLETED, event, fan_out_of},
+    fixture::{Fixture, LEASE, NOW},
+};
 
-const KIND: EventKind = EventKind::SyncCompleted;
 const RETRY: Duration = Duration::from_secs(60);
 
 /// One thing that happens. A claim is chosen among all that were ever made, so most are stale.
@@ -182,39 +182,6 @@ impl Model {
     }
 }
 
-fn event(store_id: StoreId, now: Time) -> Event {
-    Event {
-        id: EventId(random_v7()),
-        kind: KIND.as_str().into(),
-        at: now,
-        organization_id: organization_id("org"),
-        store_id,
-        data: "{}".into(),
-    }
-}
-
-fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) -> FanOut {
-    let message = Message {
-        shaper: "standard".into(),
-        plugin_digest: "d".into(),
-        content_type: "application/json".into(),
-        headers: vec![],
-        body: b"{}".to_vec(),
-    };
-    let new = |endpoint_id: &EndpointId| NewDelivery {
-        id: DeliveryId(random_v7()),
-        endpoint_id: *endpoint_id,
-        shaper: "standard".into(),
-        dead: None,
-    };
-    FanOut {
-        claimed: claimed.clone(),
-        messages: vec![message],
-        deliveries: endpoints.iter().map(new).collect(),
-        again: None,
-    }
-}
-
 struct Scene<'a> {
     ledger: &'a Fixture,
     store: StoreId,
@@ -228,7 +195,7 @@ impl Scene<'_> {
         let Self { ledger, now, .. } = *self;
         match step {
             Step::Emit => {
-                let event = event(self.store, now);
+                let event = event("org", self.store, now);
                 outbox::emit(&mut ledger.conn().await?, &event, None).await?;
                 self.model.events.insert(
                     event.id,
@@ -390,8 +357,12 @@ pub(super) async fn deliveries_follow_the_model(backend: Backend) -> Result<()> 
     let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let endpoints = [
-        ledger.endpoint("org", KIND, "http://127.0.0.1/a").await?,
-        ledger.endpoint("org", KIND, "http://127.0.0.1/b").await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/a")
+            .await?,
+        ledger
+            .endpoint("org", COMPLETED, "http://127.0.0.1/b")
+            .await?,
     ];
     run_cases(steps(), async |steps| {
         ledger.sql.execute("delete from callback_outbox").await?;

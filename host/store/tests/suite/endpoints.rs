@@ -1,4 +1,4 @@
-//! Looking after endpoints: secrets, rate limit, circuit, and a second chance for deliveries.
+//! Endpoints: secrets, rate limit, circuit, listing and the end.
 
 use anyhow::{Context, Result};
 use wharf_domain::{
@@ -8,9 +8,7 @@ use wharf_store::{
     StoreError,
     deliveries::{self, EndpointQueue},
     endpoints::{self, Endpoint, HealthUpdate},
-    history::{self, Scope},
-    outbox::{self, Extra, Message, NewDelivery},
-    resend::{self, DeadLetters, EventCursor, Missed},
+    resend,
 };
 use wharf_tests::{Backend, on_every_backend};
 
@@ -19,7 +17,7 @@ use crate::{
     fixture::{Fixture, NOW, SECOND, key, organization_id, random, random_v7},
 };
 
-const URL: &str = "http://127.0.0.1/a";
+pub(crate) const URL: &str = "http://127.0.0.1/a";
 const NIL: uuid::Uuid = uuid::Uuid::nil();
 
 async fn get(ledger: &Fixture, id: EndpointId) -> Result<Endpoint> {
@@ -73,7 +71,7 @@ async fn save_health(
 }
 
 /// An endpoint with so many deliveries due.
-async fn busy_endpoint(ledger: &Fixture, events: usize) -> Result<EndpointId> {
+pub(crate) async fn busy_endpoint(ledger: &Fixture, events: usize) -> Result<EndpointId> {
     let endpoint = ledger.endpoint("org", COMPLETED, URL).await?;
     for _ in 0..events {
         emit(ledger, "org").await?;
@@ -201,187 +199,6 @@ async fn an_open_circuit_closes_the_queue(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Result<()> {
-    let ledger = Fixture::open(backend).await?;
-    let id = busy_endpoint(&ledger, 3).await?;
-    let claimed = claim(&ledger, &[(id, 3)], NOW).await?;
-    let dead: Vec<_> = claimed
-        .iter()
-        .map(|one| settled(one, DeliveryState::Failed, None))
-        .collect();
-    settle(&ledger, &dead).await?;
-    let org = organization_id("org");
-    let mut conn = ledger.read().await?;
-    let first = history::page(&mut conn, &org, Scope::DeadLetters, None, 2).await?;
-    let rest = history::page(&mut conn, &org, Scope::DeadLetters, Some(first[1].id), 2).await?;
-    let ids: Vec<_> = first
-        .iter()
-        .chain(&rest)
-        .map(|delivery| delivery.id)
-        .collect();
-    assert!(
-        ids.len() == 3 && ids.is_sorted_by(|a, b| a > b),
-        "newest first: {ids:?}"
-    );
-    let attempt = &rest[0].attempts[0];
-    assert_eq!(
-        (attempt.number, attempt.http_status, attempt.latency_us),
-        (1, Some(500), 5_000)
-    );
-    assert_eq!(attempt.response.as_deref(), Some("a\u{fffd}b"));
-    let of_endpoint = Scope::Endpoint(id, Some(DeliveryState::Success));
-    assert!(
-        history::page(&mut conn, &org, of_endpoint, None, 9)
-            .await?
-            .is_empty()
-    );
-    let of_event = Scope::Event(claimed[0].event_id);
-    assert_eq!(
-        history::page(&mut conn, &org, of_event, None, 9)
-            .await?
-            .len(),
-        1
-    );
-    assert!(
-        history::page(&mut conn, &organization_id("x"), of_event, None, 9)
-            .await?
-            .is_empty()
-    );
-
-    let which = DeadLetters {
-        organization: &org,
-        endpoint: Some(id),
-        since: NOW,
-    };
-    assert_eq!(resend::count_dead(&mut conn, which).await?, 3);
-    assert_eq!(
-        resend::count_dead(
-            &mut conn,
-            DeadLetters {
-                since: NOW + SECOND,
-                ..which
-            }
-        )
-        .await?,
-        0
-    );
-    let letters = resend::dead(
-        &mut conn,
-        DeadLetters {
-            endpoint: None,
-            ..which
-        },
-        DeliveryId(NIL),
-        2,
-    )
-    .await?;
-    let due: Vec<_> = letters
-        .iter()
-        .map(|(id, event)| (*id, *event, NOW + SECOND))
-        .collect();
-    let mut tx = ledger.begin().await?;
-    assert_eq!(resend::revive(&mut tx, &due, NOW).await?, 2);
-    assert_eq!(
-        resend::revive(&mut tx, &due, NOW).await?,
-        0,
-        "no longer dead"
-    );
-    tx.commit().await?;
-    let pending = "select count(*) from callback_outbox where status = 'pending' and next_retry_at is not null";
-    assert_eq!(ledger.number(pending).await?, 2);
-    assert!(
-        claim(&ledger, &[(id, 3)], NOW).await?.is_empty(),
-        "not due yet"
-    );
-    let again = claim(&ledger, &[(id, 3)], NOW + SECOND).await?;
-    assert_eq!(
-        (
-            again.len(),
-            again[0].attempts_before,
-            again[0].schedule_base
-        ),
-        (2, 1, 1)
-    );
-    assert_eq!(again[0].body, claimed[0].body);
-
-    let mut tx = ledger.begin().await?;
-    let held = &again[0];
-    assert!(
-        !resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?,
-        "it is being sent"
-    );
-    let last = &rest[0];
-    let other = claimed
-        .iter()
-        .find(|one| !again.iter().any(|a| a.fence.id == one.fence.id))
-        .context("the third")?;
-    assert!(resend::resend(&mut tx, &org, other.fence.id, other.event_id, NOW).await?);
-    tx.commit().await?;
-    assert!(history::get(&mut conn, &org, last.id).await?.is_some());
-    Ok(())
-}
-
-async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<()> {
-    let ledger = Fixture::open(backend).await?;
-    let event = emit(&ledger, "org").await?;
-    fan_out(&ledger, &[]).await?;
-    let late = ledger.endpoint("org", COMPLETED, URL).await?;
-    ledger.endpoint("org", EventKind::SyncStarted, URL).await?;
-    let org = organization_id("org");
-    let which = Missed {
-        organization: &org,
-        event: COMPLETED.as_str(),
-        endpoint: late,
-    };
-    let mut conn = ledger.read().await?;
-    assert_eq!(resend::count_missed(&mut conn, which, NOW).await?, 1);
-    assert_eq!(
-        resend::count_missed(&mut conn, which, NOW + SECOND).await?,
-        0
-    );
-    let missed = resend::missed(&mut conn, which, EventCursor::at(NOW), 9).await?;
-    assert_eq!((missed.len(), missed[0].id), (1, event));
-    assert!(
-        resend::missed(&mut conn, which, EventCursor::behind(&missed[0]), 9)
-            .await?
-            .is_empty()
-    );
-    let extra = || Extra {
-        event_id: event,
-        organization_id: org.clone(),
-        message: Some(Message {
-            shaper: "standard".into(),
-            plugin_digest: "d".into(),
-            content_type: "application/json".into(),
-            headers: Vec::new(),
-            body: b"{}".to_vec(),
-        }),
-        delivery: NewDelivery {
-            id: DeliveryId(random_v7()),
-            endpoint_id: late,
-            shaper: "standard".into(),
-            dead: None,
-        },
-        due_at: NOW,
-    };
-    let mut tx = ledger.begin().await?;
-    outbox::deliver(&mut tx, &[extra()], NOW).await?;
-    outbox::deliver(&mut tx, &[extra()], NOW).await?;
-    tx.commit().await?;
-    assert_eq!(
-        ledger
-            .number("select count(*) from callback_outbox where status = 'pending'")
-            .await?,
-        1
-    );
-    assert_eq!(
-        claim(&ledger, &[(late, 9)], NOW).await?.len(),
-        1,
-        "one delivery for one endpoint"
-    );
-    Ok(())
-}
-
 async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     let id = busy_endpoint(&ledger, 3).await?;
@@ -437,11 +254,56 @@ async fn a_deleted_endpoint_leaves_no_event_behind(backend: Backend) -> Result<(
     Ok(())
 }
 
+async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    for url in [
+        "http://b.example/",
+        "http://a.example/",
+        "http://B.example/",
+    ] {
+        ledger.endpoint("org", COMPLETED, url).await?;
+        ledger.endpoint("org", EventKind::SyncStarted, url).await?;
+    }
+    let mut conn = ledger.conn().await?;
+    let listed = endpoints::list(&mut conn, &organization_id("org")).await?;
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|e| format!("{} {}", e.event, e.target_url))
+        .collect();
+    let mut sorted = shown.clone();
+    sorted.sort();
+    assert_eq!((shown.len(), &shown), (6, &sorted));
+    let first = listed[0].id;
+    let locked = endpoints::lock_health(&mut conn, [first]).await?;
+    let gone = HealthUpdate {
+        id: first,
+        health: locked[0].1,
+        disabled: Some("gone".to_owned()),
+    };
+    endpoints::save_health(&mut conn, &[gone], NOW).await?;
+    let disabled = endpoints::get(&mut conn, &organization_id("org"), first).await?;
+    let disabled = disabled.context("the endpoint")?;
+    assert_eq!(
+        (disabled.is_active, disabled.disabled_reason.as_deref()),
+        (false, Some("gone"))
+    );
+    assert!(
+        endpoints::lock_health(&mut conn, [first]).await?.is_empty(),
+        "it is disabled already"
+    );
+    assert_eq!(
+        endpoints::listening(&mut conn, &[("org", COMPLETED.as_str())])
+            .await?
+            .len(),
+        2
+    );
+    Ok(())
+}
+
 on_every_backend!(
     an_endpoint_moves_with_its_secrets,
     a_rate_limit_holds_for_all_workers,
     an_open_circuit_closes_the_queue,
-    dead_letters_are_listed_in_pages_and_redriven,
-    a_missed_event_is_delivered_late_and_once,
     a_deleted_endpoint_leaves_no_event_behind,
+    endpoints_are_listed_in_order_and_disabled,
 );

@@ -1,0 +1,197 @@
+//! A second chance for deliveries: dead letters, and events that an endpoint missed.
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+use wharf_domain::{DeliveryId, DeliveryState, EventKind};
+use wharf_store::{
+    history::{self, Scope},
+    outbox::{self, Extra, NewDelivery},
+    resend::{self, DeadLetters, EventCursor, Missed},
+};
+use wharf_tests::{Backend, on_every_backend};
+
+use crate::{
+    callbacks::{COMPLETED, claim, emit, fan_out, message, settle, settled},
+    endpoints::{URL, busy_endpoint},
+    fixture::{Fixture, NOW, SECOND, organization_id, random_v7},
+};
+
+async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let id = busy_endpoint(&ledger, 3).await?;
+    let claimed = claim(&ledger, &[(id, 3)], NOW).await?;
+    let dead: Vec<_> = claimed
+        .iter()
+        .map(|one| settled(one, DeliveryState::Failed, None))
+        .collect();
+    settle(&ledger, &dead).await?;
+    let org = organization_id("org");
+    let mut conn = ledger.read().await?;
+    let first = history::page(&mut conn, &org, Scope::DeadLetters, None, 2).await?;
+    let rest = history::page(&mut conn, &org, Scope::DeadLetters, Some(first[1].id), 2).await?;
+    let ids: Vec<_> = first
+        .iter()
+        .chain(&rest)
+        .map(|delivery| delivery.id)
+        .collect();
+    assert!(
+        ids.len() == 3 && ids.is_sorted_by(|a, b| a > b),
+        "newest first: {ids:?}"
+    );
+    let attempt = &rest[0].attempts[0];
+    assert_eq!(
+        (attempt.number, attempt.http_status, attempt.latency_us),
+        (1, Some(500), 5_000)
+    );
+    assert_eq!(attempt.response.as_deref(), Some("a\u{fffd}b"));
+    let of_endpoint = Scope::Endpoint(id, Some(DeliveryState::Success));
+    assert!(
+        history::page(&mut conn, &org, of_endpoint, None, 9)
+            .await?
+            .is_empty()
+    );
+    let of_event = Scope::Event(claimed[0].event_id);
+    assert_eq!(
+        history::page(&mut conn, &org, of_event, None, 9)
+            .await?
+            .len(),
+        1
+    );
+    assert!(
+        history::page(&mut conn, &organization_id("x"), of_event, None, 9)
+            .await?
+            .is_empty()
+    );
+
+    let which = DeadLetters {
+        organization: &org,
+        endpoint: Some(id),
+        since: NOW,
+    };
+    assert_eq!(resend::count_dead(&mut conn, which).await?, 3);
+    assert_eq!(
+        resend::count_dead(
+            &mut conn,
+            DeadLetters {
+                since: NOW + SECOND,
+                ..which
+            }
+        )
+        .await?,
+        0
+    );
+    let letters = resend::dead(
+        &mut conn,
+        DeadLetters {
+            endpoint: None,
+            ..which
+        },
+        DeliveryId(Uuid::nil()),
+        2,
+    )
+    .await?;
+    let due: Vec<_> = letters
+        .iter()
+        .map(|(id, event)| (*id, *event, NOW + SECOND))
+        .collect();
+    let mut tx = ledger.begin().await?;
+    assert_eq!(resend::revive(&mut tx, &due, NOW).await?, 2);
+    assert_eq!(
+        resend::revive(&mut tx, &due, NOW).await?,
+        0,
+        "no longer dead"
+    );
+    tx.commit().await?;
+    let pending = "select count(*) from callback_outbox where status = 'pending' and next_retry_at is not null";
+    assert_eq!(ledger.number(pending).await?, 2);
+    assert!(
+        claim(&ledger, &[(id, 3)], NOW).await?.is_empty(),
+        "not due yet"
+    );
+    let again = claim(&ledger, &[(id, 3)], NOW + SECOND).await?;
+    assert_eq!(
+        (
+            again.len(),
+            again[0].attempts_before,
+            again[0].schedule_base
+        ),
+        (2, 1, 1)
+    );
+    assert_eq!(again[0].body, claimed[0].body);
+
+    let mut tx = ledger.begin().await?;
+    let held = &again[0];
+    assert!(
+        !resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?,
+        "it is being sent"
+    );
+    let last = &rest[0];
+    let other = claimed
+        .iter()
+        .find(|one| !again.iter().any(|a| a.fence.id == one.fence.id))
+        .context("the third")?;
+    assert!(resend::resend(&mut tx, &org, other.fence.id, other.event_id, NOW).await?);
+    tx.commit().await?;
+    assert!(history::get(&mut conn, &org, last.id).await?.is_some());
+    Ok(())
+}
+
+async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let event = emit(&ledger, "org").await?;
+    fan_out(&ledger, &[]).await?;
+    let late = ledger.endpoint("org", COMPLETED, URL).await?;
+    ledger.endpoint("org", EventKind::SyncStarted, URL).await?;
+    let org = organization_id("org");
+    let which = Missed {
+        organization: &org,
+        event: COMPLETED.as_str(),
+        endpoint: late,
+    };
+    let mut conn = ledger.read().await?;
+    assert_eq!(resend::count_missed(&mut conn, which, NOW).await?, 1);
+    assert_eq!(
+        resend::count_missed(&mut conn, which, NOW + SECOND).await?,
+        0
+    );
+    let missed = resend::missed(&mut conn, which, EventCursor::at(NOW), 9).await?;
+    assert_eq!((missed.len(), missed[0].id), (1, event));
+    assert!(
+        resend::missed(&mut conn, which, EventCursor::behind(&missed[0]), 9)
+            .await?
+            .is_empty()
+    );
+    let extra = || Extra {
+        event_id: event,
+        organization_id: org.clone(),
+        message: Some(message()),
+        delivery: NewDelivery {
+            id: DeliveryId(random_v7()),
+            endpoint_id: late,
+            shaper: "standard".into(),
+            dead: None,
+        },
+        due_at: NOW,
+    };
+    let mut tx = ledger.begin().await?;
+    outbox::deliver(&mut tx, &[extra()], NOW).await?;
+    outbox::deliver(&mut tx, &[extra()], NOW).await?;
+    tx.commit().await?;
+    assert_eq!(
+        ledger
+            .number("select count(*) from callback_outbox where status = 'pending'")
+            .await?,
+        1
+    );
+    assert_eq!(
+        claim(&ledger, &[(late, 9)], NOW).await?.len(),
+        1,
+        "one delivery for one endpoint"
+    );
+    Ok(())
+}
+
+on_every_backend!(
+    dead_letters_are_listed_in_pages_and_redriven,
+    a_missed_event_is_delivered_late_and_once,
+);
