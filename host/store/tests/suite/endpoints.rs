@@ -1,9 +1,7 @@
 //! Endpoints: secrets, rate limit, circuit, listing and the end.
 
 use anyhow::{Context, Result};
-use wharf_domain::{
-    DeliveryId, DeliveryState, EndpointId, EndpointSecret, EventKind, Health, Time,
-};
+use wharf_domain::{DeliveryState, EndpointId, EndpointSecret, EventKind, Health, Time};
 use wharf_store::{
     StoreError,
     deliveries::{self, EndpointQueue},
@@ -14,7 +12,7 @@ use wharf_tests::{Backend, on_every_backend};
 
 use crate::{
     callbacks::{COMPLETED, claim, emit, fan_out, settle, settled},
-    fixture::{Fixture, NOW, SECOND, key, organization_id, random, random_v7},
+    fixture::{Fixture, NOW, SECOND, key, organization_id, random},
 };
 
 pub(crate) const URL: &str = "http://127.0.0.1/a";
