@@ -21,8 +21,8 @@ pub struct Sql {
 /// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share
 ///   lock would deadlock with `for update`.
 macro_rules! statements {
-    ($($name:ident = [$($piece:tt)*];)*) => {
-        $(pub(crate) const $name: $crate::dialect::Sql = $crate::dialect::Sql {
+    ($($(#[$doc:meta])* $name:ident = [$($piece:tt)*];)*) => {
+        $($(#[$doc])* pub(crate) const $name: $crate::dialect::Sql = $crate::dialect::Sql {
             postgres: $crate::dialect::postgres!([] $($piece)*),
             sqlite: $crate::dialect::sqlite!([] $($piece)*),
         };)*
