@@ -1,10 +1,8 @@
 //! What the owner of a webhook and the operator of a host can see and mend.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use wharf_tests::{
-    Answer, Backend, Host, Ledger, PATIENCE, Receiver, Request, eventually, on_every_backend,
-};
+use wharf_tests::{Answer, Backend, Host, Ledger, Receiver, Request, on_every_backend};
 
 const ORG: &str = "organizationId=org-1";
 
@@ -427,69 +425,6 @@ async fn what_was_missed_is_recovered_once(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-async fn a_receiver_that_only_fails_is_spared_and_given_up(backend: Backend) -> Result<()> {
-    let host = Host::start(backend).await?;
-    let ledger = Ledger::open(host.site()).await?;
-    let receiver = Receiver::start().await?;
-    let hook = Hook::register(&host, "sync.completed", receiver.url()).await?;
-    receiver.answer_status(503);
-    for _ in 0..12 {
-        ledger.put_event("org-1", "sync.completed", "{}").await?;
-    }
-    let health = async || Ok::<_, anyhow::Error>(hook.get(&host).await?.json()["health"].take());
-    let paused = eventually("the circuit opens", PATIENCE, || async {
-        health()
-            .await
-            .ok()
-            .filter(|health| health["pausedUntil"].is_string())
-    })
-    .await?;
-    ensure!(
-        paused["consecutiveFailures"]
-            .as_i64()
-            .is_some_and(|failures| failures >= 10),
-        "{paused}"
-    );
-    let held = "select count(*) as n from callback_deliveries where claimed_by is not null having count(*) = 0";
-    ledger.wait_for(held).await?;
-    let tries = receiver.requests().len();
-    hurry(&ledger).await?;
-    // Another endpoint's webhook goes out, and so the worker has looked at this one's and left them alone.
-    let neighbour = Receiver::start().await?;
-    let other = Hook::register(&host, "sync.failed", neighbour.url()).await?;
-    other.post(&host, "test", json!({})).await?;
-    neighbour.wait_for(1).await?;
-    assert_eq!(
-        receiver.requests().len(),
-        tries,
-        "nothing is sent while the circuit is open"
-    );
-
-    let over = format!(
-        "update webhook_endpoints set paused_until = {}, failing_since = {} where pauses > 0",
-        ledger.time(-1),
-        ledger.time(-121 * 3600)
-    );
-    ledger.execute(&over).await?;
-    let disabled = eventually("the endpoint is disabled", PATIENCE, || async {
-        hook.get(&host)
-            .await
-            .ok()
-            .map(|answer| answer.json())
-            .filter(|hook| hook["isActive"] == false)
-    })
-    .await?;
-    let reason = disabled["disabledReason"].as_str().unwrap_or_default();
-    assert!(
-        reason.starts_with("no attempt has succeeded since "),
-        "{reason}"
-    );
-    let line = host.logged_message("webhook_disabled").await?;
-    assert_eq!(line.field("endpointId"), &json!(hook.id));
-    assert_eq!(receiver.requests().len(), tries + 1, "one delivery probed");
-    Ok(())
-}
-
 async fn a_pace_is_kept(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
     let ledger = Ledger::open(host.site()).await?;
@@ -518,6 +453,5 @@ on_every_backend!(
     an_owner_looks_after_a_webhook,
     what_failed_is_seen_and_sent_again,
     what_was_missed_is_recovered_once,
-    a_receiver_that_only_fails_is_spared_and_given_up,
     a_pace_is_kept,
 );

@@ -452,77 +452,10 @@ async fn a_failing_revision_is_rolled_back_by_itself(backend: Backend) -> Result
     Ok(())
 }
 
-/// Work for a plugin that is out burns no attempt, and goes on by itself when the plugin is back.
-async fn parked_work_resumes_by_itself(backend: Backend) -> Result<()> {
-    let host = Host::start(backend).await?;
-    let (shop, receiver) = (
-        Shop::open(&host, "org-1", "etsy").await?,
-        Receiver::start().await?,
-    );
-    let hook =
-        json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": receiver.url()});
-    assert_eq!(host.post("/webhooks/register", &hook).await?.status, 200);
-    for plugin in ["etsy", "standard-payload"] {
-        host.admin()
-            .change(plugin, "disable", json!({"reason": "for now"}))
-            .await?;
-    }
-    let receipts = ["order-101", "order-103", "order-105"];
-    for receipt in receipts {
-        let expected = json!({"success": false, "error": "marketplace_unavailable"});
-        assert_eq!(shop.import(&host, receipt).await?, expected);
-    }
-    let ledger = Ledger::open(host.site()).await?;
-    let deferred = "select count(*) as n from sync_logs where attempt = 0 and status = 'pending' and last_error like '%for now%'";
-    assert_eq!(ledger.row(deferred).await?, json!({"n": receipts.len()}));
-
-    host.admin().change("etsy", "enable", json!({})).await?;
-    // Only the waiting is cut short: nobody asks for a sync.
-    ledger
-        .execute(&format!(
-            "update sync_logs set next_retry_at = {}",
-            ledger.time(-1)
-        ))
-        .await?;
-    let imported = || async {
-        let row =
-            ledger.row("select count(*) as n, max(attempt) as most from sync_logs where status = 'success'").await;
-        row.ok()
-            .filter(|row| *row == json!({"n": receipts.len(), "most": 1}))
-    };
-    eventually(
-        "the scheduler finds what was deferred",
-        3 * PATIENCE,
-        imported,
-    )
-    .await?;
-    let waiting = "select id from callback_outbox where event = 'sync.completed' and status = 'pending' and last_error like '%for now%'";
-    ledger.wait_for(waiting).await?;
-    assert!(receiver.requests().is_empty(), "its shaper is out");
-
-    host.admin()
-        .change("standard-payload", "enable", json!({}))
-        .await?;
-    ledger
-        .execute(&format!(
-            "update callback_outbox set due_at = {}",
-            ledger.time(-1)
-        ))
-        .await?;
-    assert_eq!(
-        receiver.wait_for_event("sync.completed").await?.json()["data"]["successCount"],
-        receipts.len()
-    );
-    assert_eq!(receiver.requests().len(), 1, "told once");
-    assert_eq!(shop.import(&host, receipts[0]).await?["success"], true);
-    Ok(())
-}
-
 on_every_backend!(
     swaps_and_rollbacks_under_load_hurt_no_order,
     faulty_plugins_are_refused_while_the_old_one_serves,
     faulty_files_are_refused_while_the_old_one_serves,
     every_step_is_audited,
     a_failing_revision_is_rolled_back_by_itself,
-    parked_work_resumes_by_itself,
 );

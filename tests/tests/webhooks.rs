@@ -1,9 +1,8 @@
-//! Webhooks: registering, what a delivery looks like, who gets it and how often.
+//! Webhooks: registering, and what a delivery looks like.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -372,130 +371,7 @@ async fn deliveries_look_as_documented(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Waits until all that may be tried again was tried so often.
-async fn tried(ledger: &Ledger, attempts: u32) -> Result<()> {
-    let least = "select min(attempt) as least from callback_deliveries where state = 'pending'";
-    ledger
-        .wait_for(&format!("{least} having min(attempt) = {attempts}"))
-        .await
-        .map(drop)
-}
-
-/// Makes what waits for its next attempt due.
-async fn move_due_times(ledger: &Ledger) -> Result<()> {
-    let due = format!(
-        "update callback_deliveries set due_at = {} where state = 'pending'",
-        ledger.time(-60)
-    );
-    ledger.execute(&due).await.map(drop)
-}
-
-async fn every_endpoint_has_its_own_outcome(backend: Backend) -> Result<()> {
-    let host = Host::start(backend).await?;
-    let ledger = Ledger::open(host.site()).await?;
-    let trap = Receiver::start().await?;
-    let mut accepting = Vec::new();
-    for status in [200, 201, 202, 203, 204, 205, 206, 226, 250, 299] {
-        accepting.push((status, Receiver::start().await?));
-    }
-    let mut refusing = Vec::new();
-    for status in [
-        300, 301, 302, 303, 304, 307, 308, 400, 401, 404, 409, 418, 429, 500, 502, 503, 599,
-    ] {
-        refusing.push((status, Receiver::start().await?));
-    }
-    for (status, receiver) in accepting.iter().chain(&refusing) {
-        endpoint(&host, "sync.completed", receiver.url()).await?;
-        let (status, location) = (
-            axum::http::StatusCode::from_u16(*status)?,
-            trap.url().to_owned(),
-        );
-        receiver
-            .answer_with(move |_| (status, [("location", location.clone())], "no").into_response());
-    }
-    endpoint(&host, "sync.completed", "http://127.0.0.1:1/nobody-listens").await?;
-    let failing = refusing.len() + 1;
-    let event = ledger
-        .put_event("org-1", "sync.completed", r#"{"receipt":"1"}"#)
-        .await?;
-    let aggregate = format!(
-        "select status, attempt, {} as wait, last_error from callback_outbox where id = {}",
-        ledger.seconds("next_retry_at"),
-        ledger.id(&event)
-    );
-    let waits = format!(
-        "select {} as wait from callback_deliveries where state = 'pending'",
-        ledger.seconds("due_at")
-    );
-    for (attempt, least, most) in [(1, 30.0, 60.0), (2, 270.0, 300.0)] {
-        tried(&ledger, attempt).await?;
-        let waits = ledger.rows(&waits).await?;
-        assert_eq!(waits.len(), failing);
-        let in_time = |row: &Value| {
-            row["wait"]
-                .as_f64()
-                .is_some_and(|wait| (least..=most).contains(&wait))
-        };
-        assert!(waits.iter().all(in_time), "{waits:?}");
-        let row = ledger.row(&aggregate).await?;
-        assert_eq!(
-            (&row["status"], &row["attempt"]),
-            (&json!("pending"), &json!(attempt))
-        );
-        assert!(in_time(&row) && row["last_error"].is_string(), "{row}");
-        move_due_times(&ledger).await?;
-    }
-    let row = ledger
-        .wait_for(&format!("{aggregate} and status <> 'pending'"))
-        .await?;
-    assert_eq!(
-        (&row["status"], &row["attempt"], &row["wait"]),
-        (&json!("failed"), &json!(3), &Value::Null)
-    );
-    for (status, receiver) in &accepting {
-        assert_eq!(
-            receiver.requests().len(),
-            1,
-            "{status} accepts, and hears nothing of the others' retries"
-        );
-    }
-    for (status, receiver) in &refusing {
-        let requests = receiver.requests();
-        assert_eq!(requests.len(), 3, "{status} is a failure");
-        assert!(
-            requests
-                .iter()
-                .all(|request| request.body == requests[0].body),
-            "every retry sends the same bytes"
-        );
-        assert!(
-            requests
-                .iter()
-                .all(|request| request.header("x-event-id") == event)
-        );
-        assert!(
-            requests
-                .iter()
-                .all(|request| request.header("x-webhook-signature").is_empty()),
-            "no secret is set"
-        );
-    }
-    assert_eq!(trap.requests().len(), 0, "no redirect is followed");
-    let counts = "select state, count(*) as n, min(attempt) as attempts from callback_deliveries group by state order by state";
-    let expected = [
-        json!({"state": "failed", "n": failing, "attempts": 3}),
-        json!({"state": "success", "n": accepting.len(), "attempts": 1}),
-    ];
-    assert_eq!(ledger.rows(counts).await?, expected);
-    let attempts = ledger
-        .row("select count(*) as n from callback_attempts")
-        .await?;
-    assert_eq!(attempts["n"], 3 * failing + accepting.len());
-    Ok(())
-}
-
 on_every_backend!(
     endpoints_are_registered_once_and_listed_in_order,
     deliveries_look_as_documented,
-    every_endpoint_has_its_own_outcome,
 );

@@ -10,6 +10,7 @@ use wharf_domain::{Time, uuid_v4, uuid_v7};
 )]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    // Not a seeded generator: some of these bytes are signing secrets.
     getrandom::fill(&mut bytes).expect("the operating system gives randomness once it has booted");
     bytes
 }

@@ -5,7 +5,7 @@ use wharf_store::StoreError;
 /// The error below, kept for the log. Shared, because one failed commit may answer many imports.
 type Source = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Why an operation could not be done.
+/// The reason why an operation could not be done.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppError {
     /// No store has this sync token.

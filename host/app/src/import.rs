@@ -1,4 +1,4 @@
-//! Importing an order: look it up, else ask the adapter once, else store what it said.
+//! Importing an order: look it up, else ask the adapter once and store the answer.
 //!
 //! Simultaneous imports of one receipt in this process share one call and one answer. Imports of different receipts
 //! share transactions: whatever has gathered while the last one was committing goes into the next, so that a disk
@@ -36,14 +36,14 @@ struct Commit {
     answer: oneshot::Sender<Result<ImportResult, AppError>>,
 }
 
-/// Most imports in one transaction: more would only make the first wait for the last.
-const BATCH: usize = 128;
-/// How often a batch is tried when other transactions are in its way.
-const TRIES: u32 = 5;
+/// Imports in one transaction: more would only make the first wait for the last.
+const MAX_BATCH: usize = 128;
+/// Tries of a batch that meets other transactions in its way.
+const MAX_TRIES: u32 = 5;
 
 impl Imports {
     pub(crate) fn start(ledger: Ledger) -> Self {
-        let (commits, inbox) = mpsc::channel(4 * BATCH);
+        let (commits, inbox) = mpsc::channel(4 * MAX_BATCH);
         tokio::spawn(commit_batches(ledger, inbox));
         Self {
             flights: Mutex::default(),
@@ -60,6 +60,7 @@ impl Imports {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights
             .entry(key.clone())
+            // The lock is held over starting, so that two imports never start two flights.
             .or_insert_with(|| start().shared())
             .clone()
     }
@@ -73,6 +74,7 @@ impl Imports {
 
     async fn commit(&self, log: NewLog) -> Result<ImportResult, AppError> {
         let (answer, answered) = oneshot::channel();
+        // Waits where the committer is behind: imports slow down instead of piling up.
         let sent = self.commits.send(Commit { log, answer }).await;
         sent.map_err(|_| AppError::internal(CommitterGone))?;
         answered
@@ -120,6 +122,7 @@ impl App {
             let span = trace::import(store.id);
             let import = async move {
                 let result = app.ask_and_store(&store, &key.1).await;
+                // After the commit: whoever comes now finds the stored result.
                 app.0.imports.landed(&key);
                 result
             };
@@ -150,11 +153,12 @@ impl App {
 }
 
 async fn commit_batches(ledger: Ledger, mut inbox: mpsc::Receiver<Commit>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
         let logs: Vec<NewLog> = batch.iter().map(|commit| commit.log.clone()).collect();
         match record(&ledger, &logs).await {
             Ok(results) => answer(batch.drain(..), results.into_iter().map(Ok)),
+            // Trying each alone against a database that is away would only multiply the waiting.
             Err(error) if batch.len() == 1 || matches!(error, StoreError::Unavailable(_)) => {
                 let error = AppError::from(error);
                 let errors: Vec<_> = batch.iter().map(|_| Err(error.clone())).collect();
@@ -192,6 +196,7 @@ fn answer(
 }
 
 async fn record(ledger: &Ledger, logs: &[NewLog]) -> Result<Vec<ImportResult>, StoreError> {
+    // The newest of the batch: counters and statuses must not go back in time.
     let now = logs
         .iter()
         .map(|log| log.at)
@@ -201,7 +206,8 @@ async fn record(ledger: &Ledger, logs: &[NewLog]) -> Result<Vec<ImportResult>, S
     loop {
         tries += 1;
         match try_record(ledger, logs, now).await {
-            Err(StoreError::Conflict(_)) if tries < TRIES => {
+            // Two processes that lock the same stores; the loser is rolled back and may repeat.
+            Err(StoreError::Conflict(_)) if tries < MAX_TRIES => {
                 tokio::time::sleep(Duration::from_millis(5) * tries).await;
             }
             done => return done,

@@ -1,5 +1,7 @@
-//! What the system does: register, import, sync, callbacks, plugins. The API, the workers and the command line are
-//! three doors to the same operations, and this is where the operations live.
+//! The operations of the system and its workers: register, import, sync, callbacks, plugins.
+//!
+//! [`App`] has the operations of clients and operators, which the API and the command line share. The workers and
+//! schedulers are actors of their own: each has a `step()`, one unit of work, and a `run()` that loops it.
 //!
 //! Promises: no network or plugin call inside a transaction; every step of a worker may run twice; nothing that was
 //! answered with success is lost. Left out: HTTP serving (`wharf-api`) and settings (`wharf`).
@@ -35,7 +37,7 @@ pub use entropy::random;
 pub use error::AppError;
 pub use marketplace::MockAnswer;
 pub use metrics::{ConnectionClosed, Metrics};
-pub use plugins::{PluginChange, PluginDetails, UploadedGrants};
+pub use plugins::{PluginAudit, PluginChange, PluginDetails, UploadedGrants};
 pub use readiness::Unready;
 pub use recovery::{MAX_PER_PAGE, Page, Recovered, Redrive, Run};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
@@ -71,11 +73,11 @@ pub struct Parts {
     pub engine: Engine,
     /// The present time; in production the ledger's own (see [`Ledger::clock`]).
     pub clock: Arc<dyn Clock>,
-    /// How to work.
+    /// The settings.
     pub settings: AppSettings,
 }
 
-/// What a scheduler found and queued.
+/// The work of a scheduler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scheduled {
     /// Stores looked at.
@@ -123,6 +125,7 @@ impl App {
             settings,
         } = parts;
         let sender = callbacks::Sender::new(&settings.callbacks)?;
+        // A task of its own: imports of many requests share its transactions.
         let imports = import::Imports::start(ledger.clone());
         let metrics = Metrics::new();
         let inner = Arc::new(Inner {
@@ -153,7 +156,7 @@ impl App {
         &self.0.engine
     }
 
-    /// What this process counts and times.
+    /// The metrics of this process.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }

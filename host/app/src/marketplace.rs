@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Instrument;
 use wharf_domain::{AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, Receipt, Time};
-use wharf_engine::{Called, ValidateRequest};
+use wharf_engine::{Called, Fault, ValidateRequest};
 use wharf_store::stores::Store;
 
 use crate::{App, AppError, failpoint, metrics::call_outcome, trace};
@@ -27,18 +27,44 @@ pub enum MockAnswer {
     Rejected,
     /// Come back after this long.
     RateLimited {
-        /// How long to wait.
+        /// The wait.
         retry_after: Duration,
     },
     /// The adapter could not be asked.
     Unavailable,
 }
 
-/// What a rate-limited client of the mock is told to wait where the adapter names no time.
+/// The wait of a rate-limited client of the mock where the adapter names none.
 const MOCK_RETRY_AFTER: Duration = Duration::from_secs(60);
 
+impl From<Answer> for MockAnswer {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Accepted(order) => {
+                let Order {
+                    id: order_id,
+                    amount,
+                    currency,
+                    imported_at,
+                } = order;
+                Self::Accepted {
+                    order_id,
+                    amount,
+                    currency,
+                    imported_at,
+                }
+            }
+            Answer::Refused(_) => Self::Rejected,
+            Answer::RateLimited(wait) => Self::RateLimited {
+                retry_after: wait.unwrap_or(MOCK_RETRY_AFTER),
+            },
+            Answer::Unavailable(_) | Answer::Deferred(_) => Self::Unavailable,
+        }
+    }
+}
+
 impl App {
-    /// Whether an adapter serves this marketplace.
+    /// Returns whether an adapter serves this marketplace.
     pub fn serves(&self, marketplace: &str) -> bool {
         self.0.engine.serves(marketplace)
     }
@@ -60,35 +86,14 @@ impl App {
         let called = self
             .call_plugin("validate", self.0.engine.validate(marketplace, request))
             .await;
-        Ok(
-            match called
-                .result
-                .unwrap_or_else(wharf_engine::Fault::into_answer)
-            {
-                Answer::Accepted(Order {
-                    id,
-                    amount,
-                    currency,
-                    imported_at,
-                }) => MockAnswer::Accepted {
-                    order_id: id,
-                    amount,
-                    currency,
-                    imported_at,
-                },
-                Answer::Refused(_) => MockAnswer::Rejected,
-                Answer::RateLimited(wait) => MockAnswer::RateLimited {
-                    retry_after: wait.unwrap_or(MOCK_RETRY_AFTER),
-                },
-                Answer::Unavailable(why) | Answer::Deferred(why) => {
-                    tracing::warn!(marketplace, why, "marketplace_unavailable");
-                    MockAnswer::Unavailable
-                }
-            },
-        )
+        let answer = called.result.unwrap_or_else(Fault::into_answer);
+        if let Answer::Unavailable(why) | Answer::Deferred(why) = &answer {
+            tracing::warn!(marketplace, why, "marketplace_unavailable");
+        }
+        Ok(answer.into())
     }
 
-    /// Asks the store's marketplace about a receipt. With the digest of the plugin that answered.
+    /// Asks the store's marketplace about a receipt. Returns the digest of the plugin that answered, too.
     pub(crate) async fn ask(
         &self,
         store: &Store,
@@ -113,7 +118,7 @@ impl App {
         (answer, called.digest.map(|digest| digest.to_string()))
     }
 
-    /// Every call of a plugin passes here, is counted and stands in the trace.
+    /// Counts and traces a call of a plugin. Every call passes here.
     pub(crate) async fn call_plugin<T>(
         &self,
         operation: &'static str,
@@ -129,7 +134,8 @@ impl App {
         called
     }
 
-    /// For the border of the sandbox, which adds it to a request where the operator granted that. Guests never see it.
+    /// The store's token at its marketplace. The border of the sandbox adds it to requests where the operator granted
+    /// that; guests never see it.
     fn access_token_of(&self, store: &Store) -> Option<AccessToken> {
         let opened = store.access_token(&self.0.settings.encryption_key);
         opened

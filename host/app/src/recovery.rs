@@ -1,4 +1,4 @@
-//! What operators mend with: the deliveries and their attempts, and a second chance for what failed or was missed.
+//! Recovery: operators look at deliveries and their attempts, and give a second chance to what failed or was missed.
 //!
 //! Long work goes page by page, each a transaction of its own. Broken off in the middle, it is safe to repeat: what was
 //! given its chance is not given another by the same request.
@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, OrganizationId, Time};
+use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, Time};
 use wharf_queue::Queue;
 use wharf_store::{
+    endpoints::Endpoint,
     history::{self, Delivery, Scope},
     outbox,
     resend::{self, DeadLetters, EventCursor, Missed},
@@ -16,43 +17,43 @@ use wharf_store::{
 
 use crate::{App, AppError, budgets::Budgeted};
 
-/// The most deliveries that one page shows.
+/// The most deliveries on one page.
 pub const MAX_PER_PAGE: usize = 100;
-/// Rows of one transaction.
-const PAGE: i64 = 500;
-/// Events that are shaped and stored at a time.
-const EVENTS: i64 = 64;
+/// Dead letters of one transaction: it locks their events, and workers that settle wait for it.
+const MAX_LETTERS: i64 = 500;
+/// Events that are shaped and stored at a time. Each costs a call of a plugin.
+const MAX_EVENTS: i64 = 64;
 
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items on it.
     pub items: Vec<T>,
-    /// Where the next one begins; `None` on the last.
+    /// The place where the next page begins; `None` on the last.
     pub next: Option<DeliveryId>,
 }
 
-/// Whether to do it or only to say what would be done.
+/// A rehearsal or the real thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run {
-    /// Count and change nothing.
+    /// Counts and changes nothing.
     Dry,
-    /// Do it.
+    /// Does it.
     Real,
 }
 
-/// How to go about many deliveries.
+/// The way to send many deliveries again.
 #[derive(Clone, Copy, Debug)]
 pub struct Redrive {
-    /// What was made at this time or later.
+    /// Only what was made at this time or later.
     pub since: Time,
     /// Spread over time, so many a minute; `None` for all at once, as fast as the endpoints take them.
     pub per_minute: Option<i64>,
-    /// Whether to do it.
+    /// Rehearsed or done.
     pub run: Run,
 }
 
-/// What was given a second chance, or would be.
+/// The deliveries that were given a second chance, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Deliveries that had failed for good.
@@ -72,6 +73,7 @@ impl Spread {
         let per_minute = per_minute.map(|rate| u32::try_from(rate.max(1)).unwrap_or(u32::MAX));
         Self {
             next: now,
+            // Not rounded to milliseconds: at 600,000 a minute two follow within 100 us.
             interval: per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate),
         }
     }
@@ -96,6 +98,7 @@ impl App {
             self.webhook(organization, id).await?;
         }
         let limit = limit.clamp(1, MAX_PER_PAGE);
+        // One more than the page shows tells whether there is a next one.
         let one_more = i64::try_from(limit + 1).unwrap_or(i64::MAX);
         let mut conn = self.0.ledger.read().await?;
         let mut items = history::page(&mut conn, organization, scope, before, one_more).await?;
@@ -109,7 +112,7 @@ impl App {
         Ok(Page { items, next })
     }
 
-    /// One delivery with all that is known of its attempts.
+    /// One delivery with its attempts.
     pub async fn delivery(
         &self,
         organization: &OrganizationId,
@@ -146,6 +149,7 @@ impl App {
         )
         .await?;
         tx.commit().await?;
+        // A pending one that was not moved is being sent right now, which is what was asked for.
         if !is_due && delivery.state != DeliveryState::Pending {
             return Err(AppError::NothingToSend);
         }
@@ -153,8 +157,8 @@ impl App {
         self.delivery(organization, id).await
     }
 
-    /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. Answers
-    /// how many.
+    /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. Returns how
+    /// many.
     pub async fn redrive(
         &self,
         organization: &OrganizationId,
@@ -197,44 +201,84 @@ impl App {
             endpoint,
         };
         if how.run == Run::Dry {
-            let mut conn = self.0.ledger.read().await?;
-            let failed = resend::count_dead(&mut conn, letters).await?;
-            return Ok(Recovered {
-                failed,
-                missed: resend::count_missed(&mut conn, missed, how.since).await?,
-            });
+            return self.count_recoverable(letters, missed, how.since).await;
         }
         let mut spread = Spread::new(self.0.clock.now(), how.per_minute);
-        let failed = self.revive_all(letters, &mut spread).await?;
-        let mut recovered = Recovered { failed, missed: 0 };
-        let mut cursor = EventCursor::at(how.since);
-        loop {
-            let events =
-                resend::missed(&mut self.0.ledger.read().await?, missed, cursor, EVENTS).await?;
-            let Some(last) = events.last() else { break };
-            cursor = EventCursor::behind(last);
-            let mut extras = Vec::with_capacity(events.len());
-            for event in &events {
-                extras.push(
-                    self.extra_delivery(event, endpoint, &found.shaper, spread.next())
-                        .await?,
-                );
-            }
-            let mut tx = self.0.ledger.begin().await?;
-            outbox::deliver(&mut tx, &extras, self.0.clock.now()).await?;
-            tx.commit().await?;
-            self.0.doorbell.ring(Queue::Callback, "recover");
-            recovered.missed += i64::try_from(extras.len()).unwrap_or(i64::MAX);
-        }
-        tracing::info!(endpointId = %endpoint, failed, missed = recovered.missed, "webhook_recovered");
+        let recovered = Recovered {
+            failed: self.revive_all(letters, &mut spread).await?,
+            missed: self
+                .deliver_missed(&found, missed, how.since, &mut spread)
+                .await?,
+        };
+        tracing::info!(
+            endpointId = %endpoint, failed = recovered.failed, missed = recovered.missed, "webhook_recovered"
+        );
         Ok(recovered)
+    }
+
+    async fn count_recoverable(
+        &self,
+        letters: DeadLetters<'_>,
+        missed: Missed<'_>,
+        since: Time,
+    ) -> Result<Recovered, AppError> {
+        let mut conn = self.0.ledger.read().await?;
+        Ok(Recovered {
+            failed: resend::count_dead(&mut conn, letters).await?,
+            missed: resend::count_missed(&mut conn, missed, since).await?,
+        })
+    }
+
+    /// Makes deliveries of the events that an endpoint missed. Returns how many.
+    async fn deliver_missed(
+        &self,
+        endpoint: &Endpoint,
+        missed: Missed<'_>,
+        since: Time,
+        spread: &mut Spread,
+    ) -> Result<i64, AppError> {
+        let mut cursor = EventCursor::at(since);
+        let mut delivered = 0;
+        loop {
+            let mut conn = self.0.ledger.read().await?;
+            let events = resend::missed(&mut conn, missed, cursor, MAX_EVENTS).await?;
+            // Shaping calls a plugin, which may take long: no connection is held meanwhile.
+            drop(conn);
+            let Some(last) = events.last() else {
+                return Ok(delivered);
+            };
+            cursor = EventCursor::behind(last);
+            self.deliver_to(endpoint, &events, spread).await?;
+            delivered += i64::try_from(events.len()).unwrap_or(i64::MAX);
+        }
+    }
+
+    async fn deliver_to(
+        &self,
+        endpoint: &Endpoint,
+        events: &[Event],
+        spread: &mut Spread,
+    ) -> Result<(), AppError> {
+        let mut extras = Vec::with_capacity(events.len());
+        for event in events {
+            let due_at = spread.next();
+            extras.push(
+                self.extra_delivery(event, endpoint.id, &endpoint.shaper, due_at)
+                    .await?,
+            );
+        }
+        let mut tx = self.0.ledger.begin().await?;
+        outbox::deliver(&mut tx, &extras, self.0.clock.now()).await?;
+        tx.commit().await?;
+        self.0.doorbell.ring(Queue::Callback, "recover");
+        Ok(())
     }
 
     async fn active_endpoint(
         &self,
         organization: &OrganizationId,
         id: EndpointId,
-    ) -> Result<wharf_store::endpoints::Endpoint, AppError> {
+    ) -> Result<Endpoint, AppError> {
         let endpoint = self.webhook(organization, id).await?;
         if endpoint.is_active {
             Ok(endpoint)
@@ -243,17 +287,18 @@ impl App {
         }
     }
 
-    /// Walks by id, so that a letter that dies again meanwhile is not met twice.
     async fn revive_all(
         &self,
         which: DeadLetters<'_>,
         spread: &mut Spread,
     ) -> Result<i64, AppError> {
+        // Walks by id, so that a letter that dies again meanwhile is not met twice.
         let mut after = DeliveryId(Uuid::nil());
         let mut revived = 0;
         loop {
-            let letters =
-                resend::dead(&mut self.0.ledger.read().await?, which, after, PAGE).await?;
+            let mut conn = self.0.ledger.read().await?;
+            let letters = resend::dead(&mut conn, which, after, MAX_LETTERS).await?;
+            drop(conn);
             let Some((last, _)) = letters.last() else {
                 break;
             };
@@ -262,13 +307,17 @@ impl App {
                 .into_iter()
                 .map(|(id, event)| (id, event, spread.next()))
                 .collect();
-            let mut tx = self.0.ledger.begin().await?;
-            let still_dead = resend::revive(&mut tx, &letters, self.0.clock.now()).await?;
-            tx.commit().await?;
-            self.0.doorbell.ring(Queue::Callback, "redrive");
-            revived += i64::try_from(still_dead).unwrap_or(i64::MAX);
+            revived += self.revive(&letters).await?;
         }
         tracing::info!(organizationId = %which.organization, revived, "dead_letters_redriven");
         Ok(revived)
+    }
+
+    async fn revive(&self, letters: &[(DeliveryId, EventId, Time)]) -> Result<i64, AppError> {
+        let mut tx = self.0.ledger.begin().await?;
+        let still_dead = resend::revive(&mut tx, letters, self.0.clock.now()).await?;
+        tx.commit().await?;
+        self.0.doorbell.ring(Queue::Callback, "redrive");
+        Ok(i64::try_from(still_dead).unwrap_or(i64::MAX))
     }
 }

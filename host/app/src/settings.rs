@@ -1,3 +1,5 @@
+//! The settings of operations and workers.
+
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -13,9 +15,9 @@ pub struct AppSettings {
     pub encryption_key: EncryptionKey,
     /// This process's name in the ledger.
     pub worker_name: String,
-    /// How long a claim lasts without renewal: how late work is after a crash.
+    /// The time that a claim lasts without renewal; after a crash, work is late by it.
     pub lease: Duration,
-    /// How often a worker looks for work that nobody rang for.
+    /// Time between two looks for work that nobody rang for.
     pub poll: Duration,
     /// The sync engine.
     pub sync: SyncSettings,
@@ -48,7 +50,7 @@ pub struct SyncSettings {
     pub concurrency: usize,
     /// Receipts of one chunk that are asked about at a time.
     pub asks: usize,
-    /// How often the scheduler walks over the stores.
+    /// Time between two walks of the scheduler over the stores.
     pub interval: Duration,
     /// A store is not scheduled again sooner than this after a run.
     pub rest: Duration,
@@ -70,11 +72,11 @@ impl Default for SyncSettings {
 /// The webhooks' numbers.
 #[derive(Clone)]
 pub struct CallbackSettings {
-    /// When failed deliveries are sent again.
+    /// The waits before failed deliveries are sent again.
     pub schedule: RetrySchedule,
     /// The original service's secret (`WEBHOOK_SECRET`): adds `X-Webhook-Signature`.
     pub webhook_secret: Option<SecretString>,
-    /// Which addresses may be sent to.
+    /// The addresses that may be sent to.
     pub addresses: AddressPolicy,
     /// For one attempt in all, the answer's body included.
     pub timeout: Duration,
@@ -82,7 +84,7 @@ pub struct CallbackSettings {
     pub concurrency: usize,
     /// Of these, to one endpoint.
     pub per_endpoint: usize,
-    /// Finished events are forgotten after this long, with their messages, deliveries and attempts; `None`: never.
+    /// Finished events are purged after this long, with their messages, deliveries and attempts; `None`: never.
     pub retention: Option<Duration>,
     /// What one organization may ask for.
     pub budgets: OrganizationBudgets,

@@ -14,9 +14,9 @@ use crate::{
 /// `POST /stores/register`, parsed.
 #[derive(Clone)]
 pub struct StoreRegistration {
-    /// Whose store it is.
+    /// The owner.
     pub organization_id: OrganizationId,
-    /// Where it sells.
+    /// The marketplace where it sells.
     pub marketplace: MarketplaceName,
     /// Its id there.
     pub external_store_id: ExternalStoreId,
@@ -33,14 +33,14 @@ pub struct StoreRegistration {
 pub struct RegisteredStore {
     /// Its id.
     pub store_id: StoreId,
-    /// What clients name it by.
+    /// The token that clients name it by.
     pub sync_token: SyncToken,
 }
 
 /// `GET /stores/sync-status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusReport {
-    /// When the sync engine last finished with the store.
+    /// The time when the sync engine last finished with the store.
     pub last_sync_at: Option<Time>,
     /// Receipts that became orders.
     pub imported_orders: i64,
@@ -53,7 +53,7 @@ pub struct StatusReport {
 /// `POST /stores/sync`: a run of the store is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncRequested {
-    /// Which store.
+    /// The store.
     pub store_id: StoreId,
     /// False when its job was queued or running already; a running one runs once more.
     pub newly_queued: bool,
@@ -86,7 +86,7 @@ impl App {
         })
     }
 
-    /// One row's read, however long the store's log is.
+    /// The status of a store's imports. Reads one row, however long the store's log is.
     pub async fn sync_status(&self, token: SyncToken) -> Result<StatusReport, AppError> {
         let mut conn = self.0.ledger.read().await?;
         let report = stores::report(&mut conn, token)
@@ -107,6 +107,7 @@ impl App {
             .await?
             .ok_or(AppError::StoreNotFound)?;
         let queued = jobs::enqueue(&mut conn, [store.id], self.0.clock.now()).await?;
+        // Rung even if it was queued already: the earlier ring may be lost.
         self.ring_for(store.id);
         Ok(SyncRequested {
             store_id: store.id,

@@ -28,6 +28,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// The present span for somebody else to continue from; `None` where no traces are collected.
 pub(crate) fn traceparent() -> Option<String> {
     let span = Span::current();
+    // Saves the header's map for the many that collect no traces.
     if span.is_disabled() {
         return None;
     }
@@ -38,8 +39,8 @@ pub(crate) fn traceparent() -> Option<String> {
     carrier.remove(TRACEPARENT)
 }
 
-/// Makes a span, which was not entered yet, the child of one elsewhere. Without that, or if it cannot be read, the span
-/// begins a trace.
+/// Makes a span, which was not entered yet, the child of one elsewhere. Where `traceparent` is missing or cannot be read,
+/// the span begins a trace.
 pub fn continue_from(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent.filter(|_| !span.is_disabled()) else {
         return;
@@ -75,7 +76,7 @@ pub(crate) fn plugin_call(operation: &'static str) -> Span {
     )
 }
 
-/// How it ended.
+/// Records the end of a call.
 pub(crate) fn plugin_called<T>(span: &Span, called: &Called<T>, outcome: &'static str) {
     if span.is_disabled() {
         return;
@@ -114,7 +115,7 @@ pub(crate) fn delivery(claimed: &deliveries::Claimed) -> Span {
     span
 }
 
-/// How it ended.
+/// Records the end of an attempt.
 pub(crate) fn delivered(span: &Span, attempt: &Attempt) {
     if let Some(status) = attempt.http_status {
         span.record("http.response.status_code", status);

@@ -1,10 +1,12 @@
+//! Signals: the first one stops the process in order, the second at once.
+
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What shells answer for a program that was interrupted.
+/// The code that shells report for a program that was interrupted.
 const INTERRUPTED: i32 = 130;
 
 /// The two steps of a stop.

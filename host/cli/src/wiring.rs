@@ -1,4 +1,4 @@
-//! How the parts are put together: the only place that makes them from settings.
+//! The wiring of a host: the only place that makes its parts from settings.
 
 use std::{
     fs::{self, DirBuilder},
@@ -32,6 +32,7 @@ pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
     let ledger = open_ledger(&settings.data, &settings.database).await?;
     let doorbell = doorbell(settings)?;
     let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
+    // The database's clock: leases are compared between processes on different machines.
     let clock = ledger
         .clock()
         .await
@@ -85,7 +86,7 @@ pub(crate) async fn open_ledger(
         .context("DATABASE_URL: the database cannot be opened")
 }
 
-/// Where plugins are found and what they may use.
+/// The folder of plugins and what they may use.
 pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineSettings {
     let defaults = EngineSettings::new(&plugins.plugins_dir, data.data_dir.join("engine"));
     EngineSettings {
@@ -132,6 +133,7 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
     reason = "read once at the start; /proc does not hang"
 )]
 fn worker_name() -> String {
+    // Linux only; elsewhere the process id has to do.
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let machine = if machine.trim().is_empty() {
         "wharf"

@@ -27,12 +27,11 @@ use std::time::Duration;
 
 pub use lock::{Acquired, Guard, Lock};
 
-/// Most pieces of news that one [`Listener::wait`] returns, so that a burst wakes several workers and not only the
-/// first.
-pub(crate) const HEARD_AT_ONCE: usize = 16;
+/// Pieces of news that one [`Listener::wait`] returns. Few, so that a burst wakes several workers and not only the first.
+pub(crate) const MAX_HEARD: usize = 16;
 
-/// About how many pieces of news are kept per queue. Beyond it the workers have enough reason to look.
-pub(crate) const KEPT: usize = 10_000;
+/// Pieces of news that are kept per queue, about. Beyond it the workers have enough reason to look.
+pub(crate) const MAX_KEPT: usize = 10_000;
 
 /// The two kinds of work that somebody can be woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +61,7 @@ impl fmt::Display for Queue {
     }
 }
 
-/// What can be wrong with a doorbell or a lock.
+/// The failures of a doorbell or a lock.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address of Redis is malformed or names something that this build cannot speak to.
@@ -73,7 +72,7 @@ pub enum Error {
     Unavailable(#[source] redis::RedisError),
 }
 
-/// How a doorbell presents itself in Redis.
+/// The names of a doorbell in Redis.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Name of this process within the consumer group, as operators see it in `XINFO CONSUMERS`. Redis remembers every
@@ -93,7 +92,7 @@ impl Default for Settings {
     }
 }
 
-/// What a wait ended with.
+/// The end of a wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Woken {
     /// Somebody rang for these jobs: at least one, at most 16. They are hints, and what is due stands in the database.
@@ -211,7 +210,7 @@ impl Doorbell {
         })
     }
 
-    /// Whether the backend answers, within a second. Always well in process.
+    /// Checks that the backend answers within a second. In process it always does.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; the service is slower then, not broken.
@@ -249,6 +248,7 @@ impl Listener {
     pub async fn wait(&mut self, max: Duration) -> Woken {
         let heard = match &mut self.0 {
             Ear::Local(bell, queue) => tokio::time::timeout(max, bell.hear(*queue)).await,
+            // The reader ends by itself about then; the timeout holds also for a reader that does not.
             Ear::Redis(reader) => tokio::time::timeout(max, reader.hear(max)).await,
         };
         heard.map_or(Woken::Timeout, Woken::Rung)

@@ -15,7 +15,7 @@ use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, RedisError, RedisResult, from_redis_value};
 
 use crate::remote::{Bell, Contact, timed_out};
-use crate::{HEARD_AT_ONCE, Queue, Tally};
+use crate::{MAX_HEARD, Queue, Tally};
 
 /// All workers of an installation are one consumer group: each message goes to one of them.
 const GROUP: &str = "workers";
@@ -23,12 +23,12 @@ const GROUP: &str = "workers";
 /// Longest blocking read. Between two reads a broken connection or a missing group is noticed.
 const MAX_READ: Duration = Duration::from_secs(5);
 
-/// How much later than asked a blocking read may answer before its connection is given up. Stalls of a busy Redis end
-/// sooner and are sat out, since giving up in the middle of one would throw away the message that ends it.
+/// Time beyond its limit until a blocking read's connection is given up. Stalls of a busy Redis end sooner and are sat
+/// out, since giving up in the middle of one would throw away the message that ends it.
 const READ_GRACE: Duration = Duration::from_secs(10);
 
-/// How long removing markers may take; they expire by themselves.
-const CLEAR_BOUND: Duration = Duration::from_millis(500);
+/// The time that removing markers may take; they expire by themselves.
+const MAX_CLEAR: Duration = Duration::from_millis(500);
 
 /// Pause after a failed read, doubled up to the longest. Redis being back is noticed within the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -92,6 +92,7 @@ impl Reader {
             self.contact.note("listening", &outcome, &self.tally);
             match outcome {
                 Ok(jobs) => {
+                    // A read that works proves the group; a flush of Redis shows as an error of the next one.
                     (self.group, self.pause) = (Group::Exists, FIRST_PAUSE);
                     if !jobs.is_empty() {
                         return jobs;
@@ -107,6 +108,7 @@ impl Reader {
             Some(link) => link.clone(),
             None => self.link.insert(self.bell.reading()?).clone(),
         };
+        // At least a millisecond: zero would block for ever.
         let block = left.clamp(Duration::from_millis(1), MAX_READ);
         self.reading =
             Some(read(Arc::clone(&self.bell), link, self.queue, self.group, block).boxed());
@@ -117,6 +119,7 @@ impl Reader {
     async fn recover(&mut self, error: &RedisError) {
         self.group = Group::Unsure;
         if error.is_timeout() {
+            // A peer that is silent may never close the connection, so it is given up from this side.
             self.link = None;
         }
         let pause = self.pause;
@@ -132,32 +135,19 @@ async fn read(
     group: Group,
     block: Duration,
 ) -> RedisResult<Vec<String>> {
-    let stream = bell.names.stream(queue);
-    let options = StreamReadOptions::default()
-        .group(GROUP, bell.names.consumer())
-        .noack()
-        .count(HEARD_AT_ONCE)
-        .block(usize::try_from(block.as_millis()).unwrap_or(usize::MAX));
-    let asking = async {
-        if group == Group::Unsure {
-            make_group(&mut link, &stream).await?;
-        }
-        link.xread_options(&[&stream], &[">"], &options).await
-    };
-    let reply: Option<StreamReadReply> = tokio::time::timeout(block + READ_GRACE, asking)
+    let asking = ask(&bell, &mut link, queue, group, block);
+    let reply = tokio::time::timeout(block + READ_GRACE, asking)
         .await
         .unwrap_or_else(|elapsed| Err(timed_out(elapsed)))?;
-    let entries: Vec<_> = reply
+    let entries = reply
         .into_iter()
         .flat_map(|reply| reply.keys)
-        .flat_map(|key| key.ids)
-        .collect();
-    if entries.is_empty() {
-        return Ok(Vec::new());
-    }
+        .flat_map(|key| key.ids);
+    let stream = bell.names.stream(queue);
     let mut clear = redis::pipe();
-    let mut jobs = Vec::with_capacity(entries.len());
+    let mut jobs = Vec::new();
     for mut entry in entries {
+        // The stream holds what waits and no history.
         clear.xdel(&stream, &[&entry.id]).ignore();
         if let Some(job) = entry
             .map
@@ -168,9 +158,31 @@ async fn read(
             jobs.push(job);
         }
     }
-    // The news counts more than the tidying, so a failure here is not the caller's concern.
-    let _ = tokio::time::timeout(CLEAR_BOUND, clear.exec_async(&mut link)).await;
+    if !clear.is_empty() {
+        // The news counts more than the tidying, so a failure here is not the caller's concern.
+        let _ = tokio::time::timeout(MAX_CLEAR, clear.exec_async(&mut link)).await;
+    }
     Ok(jobs)
+}
+
+async fn ask(
+    bell: &Bell,
+    link: &mut ConnectionManager,
+    queue: Queue,
+    group: Group,
+    block: Duration,
+) -> RedisResult<Option<StreamReadReply>> {
+    let stream = bell.names.stream(queue);
+    if group == Group::Unsure {
+        make_group(link, &stream).await?;
+    }
+    let options = StreamReadOptions::default()
+        .group(GROUP, bell.names.consumer())
+        // Messages are hints: what a worker loses, its poll finds.
+        .noack()
+        .count(MAX_HEARD)
+        .block(usize::try_from(block.as_millis()).unwrap_or(usize::MAX));
+    link.xread_options(&[&stream], &[">"], &options).await
 }
 
 /// Makes the group, and the stream if need be. It begins at the oldest message, so that rings from before the first

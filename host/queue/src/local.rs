@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use wharf_domain::StoreId;
 
-use crate::{HEARD_AT_ONCE, KEPT, Queue};
+use crate::{MAX_HEARD, MAX_KEPT, Queue};
 
 /// News and locks of one process.
 #[derive(Debug, Default)]
@@ -54,7 +54,8 @@ impl Bell {
     pub(crate) fn ring(&self, queue: Queue, job_id: &str) {
         let waiting = self.waiting(queue);
         let mut news = open(&waiting.news);
-        if news.order.len() < KEPT && news.known.insert(job_id.to_owned()) {
+        // A full queue drops news: its workers have reason enough to look.
+        if news.order.len() < MAX_KEPT && news.known.insert(job_id.to_owned()) {
             news.order.push_back(job_id.to_owned());
             waiting.rung.notify_one();
         }
@@ -64,6 +65,7 @@ impl Bell {
     pub(crate) async fn hear(&self, queue: Queue) -> Vec<String> {
         let waiting = self.waiting(queue);
         loop {
+            // Looked at before waiting: the permit may be older than the news.
             let jobs = open(&waiting.news).take();
             if !jobs.is_empty() {
                 return jobs;
@@ -109,13 +111,14 @@ impl Bell {
         }
         owners
             .remove(&store)
+            // An expired lock is taken away too, but nobody is told that it was theirs.
             .is_some_and(|owner| owner.until > Instant::now())
     }
 }
 
 impl News {
     fn take(&mut self) -> Vec<String> {
-        let count = self.order.len().min(HEARD_AT_ONCE);
+        let count = self.order.len().min(MAX_HEARD);
         let jobs: Vec<String> = self.order.drain(..count).collect();
         for job in &jobs {
             self.known.remove(job);

@@ -39,7 +39,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Where store locks are asked for; see [`Doorbell::lock`](crate::Doorbell::lock).
+/// The store locks; see [`Doorbell::lock`](crate::Doorbell::lock).
 #[derive(Clone, Debug)]
 pub struct Lock(Keeper);
 
@@ -79,6 +79,7 @@ impl Lock {
         let guard = Guard {
             keeper: self.0.clone(),
             store,
+            // Random: whoever does not know it can neither extend nor release the lock.
             token: Uuid::new_v4(),
         };
         let ours = match &guard.keeper {
@@ -122,6 +123,7 @@ impl Guard {
         script: &Script,
         ttl: Duration,
     ) -> Result<bool, Error> {
+        // Redis refuses an expiry of zero.
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut call = script.key(bell.lock_key(self.store));
         bell.run(call.arg(self.token.to_string()).arg(ttl_ms)).await

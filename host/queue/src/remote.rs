@@ -16,28 +16,28 @@ use redis::{
 use tokio::sync::{mpsc, oneshot};
 use wharf_domain::StoreId;
 
-use crate::{Error, KEPT, Queue, Settings, Tally};
+use crate::{Error, MAX_KEPT, Queue, Settings, Tally};
 
-/// How long one command may take, waiting for a connection included.
-const COMMAND_BOUND: Duration = Duration::from_secs(1);
+/// The time that one command may take, waiting for a connection included.
+const MAX_COMMAND: Duration = Duration::from_secs(1);
 
-/// How long connecting, with its handshake, may take.
-const CONNECT_BOUND: Duration = Duration::from_secs(1);
+/// The time that connecting, with its handshake, may take.
+const MAX_CONNECT: Duration = Duration::from_secs(1);
 
-/// How long sent bytes may stay unacknowledged before the connection counts as dead. A stalled Redis acknowledges
+/// The time that sent bytes may stay unacknowledged before the connection counts as dead. A stalled Redis acknowledges
 /// them (its kernel does), a vanished network does not.
 #[cfg(target_os = "linux")]
-const NETWORK_BOUND: Duration = Duration::from_secs(5);
+const MAX_UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
-/// How long a marker keeps further rings of its job away, should the message be lost after it was read or trimmed.
+/// The time that a marker keeps further rings of its job away, should the message be lost after it was read or trimmed.
 /// Longer than a message waits for a live worker; shorter than anybody minds being served by polls.
 const MARKER_MS: u64 = 30_000;
 
 /// Rings that may wait for Redis. At 5,000 a second this is most of a second, after which polls are as good.
-const INBOX: usize = 4_096;
+const MAX_WAITING: usize = 4_096;
 
 /// Rings that go to Redis in one script call.
-const RING_BATCH: usize = 256;
+const MAX_RINGS: usize = 256;
 
 /// KEYS: the stream, then a marker per job. ARGV: the markers' life in ms, the stream's length, then the jobs.
 static RING: LazyLock<Script> = LazyLock::new(|| {
@@ -84,13 +84,14 @@ pub(crate) struct Bell {
 
 impl Bell {
     pub(crate) fn connect(url: &str, settings: Settings, tally: Arc<Tally>) -> RedisResult<Self> {
+        // Rings are small and must not wait for each other to fill a packet.
         let tcp = TcpSettings::default().set_nodelay(true);
         #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(NETWORK_BOUND);
+        let tcp = tcp.set_user_timeout(MAX_UNACKNOWLEDGED);
         let client = Client::open(url.into_connection_info()?.set_tcp_settings(tcp))?;
-        let commands = manager(&client, Some(COMMAND_BOUND))?;
+        let commands = manager(&client, Some(MAX_COMMAND))?;
         let names = Names(settings);
-        let (inbox, rings) = mpsc::channel(INBOX);
+        let (inbox, rings) = mpsc::channel(MAX_WAITING);
         tokio::spawn(carry(rings, commands.clone(), names.clone(), tally));
         Ok(Self {
             client,
@@ -108,6 +109,7 @@ impl Bell {
     pub(crate) fn ring(&self, queue: Queue, job_id: &str, tally: &Tally) {
         if self
             .inbox
+            // Never waits: a stalled Redis must not hold up the request that rings.
             .try_send(Message::Ring(queue, job_id.to_owned()))
             .is_err()
         {
@@ -149,8 +151,9 @@ impl Bell {
 /// it broken, so that commands fail fast while Redis is away.
 fn manager(client: &Client, response_timeout: Option<Duration>) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
+        // Retrying belongs to the caller, who knows how long it may take.
         .set_number_of_retries(0)
-        .set_connection_timeout(Some(CONNECT_BOUND))
+        .set_connection_timeout(Some(MAX_CONNECT))
         .set_response_timeout(response_timeout);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
@@ -159,11 +162,12 @@ fn manager(client: &Client, response_timeout: Option<Duration>) -> RedisResult<C
 async fn bounded<T, F: Future<Output = RedisResult<T>>>(command: impl Fn() -> F) -> RedisResult<T> {
     let tries = async {
         match command().await {
+            // The script may have run before the connection broke; running it twice changes nothing.
             Err(error) if error.is_connection_dropped() => command().await,
             result => result,
         }
     };
-    tokio::time::timeout(COMMAND_BOUND, tries)
+    tokio::time::timeout(MAX_COMMAND, tries)
         .await
         .unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
 }
@@ -185,7 +189,7 @@ async fn carry(
         bounded(|| async { redis::cmd("PING").exec_async(&mut link.clone()).await }).await;
     contact.note("ringing", &greeting, &tally);
     let mut batch = Vec::new();
-    while rings.recv_many(&mut batch, RING_BATCH).await > 0 {
+    while rings.recv_many(&mut batch, MAX_RINGS).await > 0 {
         for queue in Queue::ALL {
             let jobs: Vec<&str> = batch
                 .iter()
@@ -196,6 +200,7 @@ async fn carry(
             }
             let sent = send(&link, &names, queue, &jobs).await;
             contact.note("ringing", &sent, &tally);
+            // Given up and not repeated: a poll finds the work before Redis is back.
             if sent.is_err() {
                 tally.failed(jobs.len());
             }
@@ -225,14 +230,15 @@ async fn send(
     jobs: &[&str],
 ) -> RedisResult<()> {
     let mut call = RING.key(names.stream(queue));
-    call.arg(MARKER_MS).arg(KEPT);
+    call.arg(MARKER_MS).arg(MAX_KEPT);
     for job in jobs {
         call.key(names.marker(queue, job)).arg(job);
     }
     bounded(|| async { call.invoke_async(&mut link.clone()).await }).await
 }
 
-/// Whether the last command worked, so that an outage is logged once when it begins and once when it ends.
+/// The state of the connection by its last command, so that an outage is logged once when it begins and once when it
+/// ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Contact {
     #[default]

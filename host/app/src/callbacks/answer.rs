@@ -1,4 +1,4 @@
-//! What a receiver's answer means for the delivery.
+//! The receiver's answer, and its meaning for the delivery.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const MAX_READ: usize = 64 * 1024;
 /// Of it, this much is kept for the attempts log.
 const MAX_KEPT: usize = 16 * 1024;
 
-/// What came of sending.
+/// The result of sending.
 pub(super) struct Sent {
     pub(super) outcome: SendOutcome,
     pub(super) status: Option<StatusCode>,
@@ -41,14 +41,16 @@ impl Sent {
     }
 }
 
-/// The status line has decided: a body that breaks off or never ends changes nothing any more.
+/// Judges an answer by its status line: a body that breaks off or never ends changes nothing any more.
 pub(super) async fn judge(response: Response, now: Time, deadline: Instant) -> Sent {
     failpoint::pass("response.before");
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
     let outcome = match status {
         status if status.is_success() => SendOutcome::Accepted,
+        // The receiver asks for no more; asking it again would be rude and useless.
         StatusCode::GONE => SendOutcome::Gone,
+        // Only these two promise that a later attempt is welcome (RFC 9110, RFC 6585).
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             SendOutcome::Failed { retry_after }
         }
@@ -69,6 +71,7 @@ pub(super) async fn judge(response: Response, now: Time, deadline: Instant) -> S
 async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
+    // Ends at the deadline, at an error and at the end of the body alike: the body decides nothing.
     while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await
     {
         read += chunk.len();
@@ -77,6 +80,7 @@ async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String
             break;
         }
     }
+    // Receivers answer in any encoding; the log is for people.
     (!kept.is_empty()).then(|| String::from_utf8_lossy(&kept).into_owned())
 }
 

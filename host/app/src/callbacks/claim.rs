@@ -35,6 +35,7 @@ impl EndpointWalk {
         app: &App,
         fair_share: &FairShare,
     ) -> Result<(Vec<Claimed>, Walk), StoreError> {
+        // Saves the query: ended sends wake the worker when there is room again.
         if fair_share.free() == 0 {
             return Ok((Vec::new(), Walk::Complete));
         }
@@ -62,6 +63,7 @@ impl EndpointWalk {
                 Walk::Unfinished
             }
             _ => {
+                // The next step begins anew with the first endpoint.
                 *self = Self::new();
                 Walk::Complete
             }

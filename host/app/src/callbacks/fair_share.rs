@@ -44,6 +44,7 @@ impl FairShare {
             let before = left;
             for (queue, share) in queues.iter().zip(&mut shares) {
                 let organization = promised.entry(&queue.organization_id).or_default();
+                // One place each and on to the next: order on the page gives nobody an advantage of more than one.
                 if left > 0 && self.has_room(queue, *share, *organization) {
                     (*share, *organization, left) = (*share + 1, *organization + 1, left - 1);
                 }
@@ -89,6 +90,7 @@ impl FairShare {
 
     /// A send ended.
     pub(super) fn end(&mut self, endpoint: EndpointId, organization: &str) {
+        // Saturating: an end without a begin must not open places without number.
         self.in_all = self.in_all.saturating_sub(1);
         decrease(&mut self.by_endpoint, &endpoint);
         decrease(&mut self.by_organization, organization);

@@ -35,6 +35,7 @@ pub(super) async fn batch(app: &App) -> Result<usize, StoreError> {
         .buffer_unordered(MAX_SHAPINGS)
         .collect()
         .await;
+    // Begun after the shaping: no transaction is open during calls of plugins.
     let mut tx = app.0.ledger.begin().await?;
     let written = outbox::fan_out(&mut tx, &events, now).await?;
     failpoint::pass("fanout.commit.before");
@@ -52,6 +53,7 @@ async fn claim(app: &App, now: Time) -> Result<Vec<Claimed>, StoreError> {
 
 /// The endpoints that want any of these events.
 async fn listening(app: &App, claimed: &[Claimed]) -> Result<Vec<Listening>, StoreError> {
+    // A batch mostly repeats a few organizations and kinds, so each pair is asked for once.
     let wanted: BTreeSet<(&str, &str)> = claimed
         .iter()
         .map(|c| (c.event.organization_id.as_str(), c.event.kind.as_str()))

@@ -41,6 +41,7 @@ pub(super) async fn update(
 /// By endpoint, those that are active and whose health may change.
 fn outcomes(reports: &[Report]) -> BTreeMap<EndpointId, BatchOutcome> {
     let mut outcomes = BTreeMap::<EndpointId, BatchOutcome>::new();
+    // Attempts at a disabled endpoint are refused by us and say nothing of it.
     let active = reports.iter().filter(|r| r.claimed.endpoint_is_active);
     for Report {
         claimed, outcome, ..

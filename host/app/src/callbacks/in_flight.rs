@@ -71,6 +71,7 @@ impl InFlight {
 }
 
 async fn renew(app: &App, fences: &[Fence]) -> Result<usize, StoreError> {
+    // All at once: one statement, however many sends are in flight.
     let until = app.0.clock.now() + app.0.settings.lease;
     let mut conn = app.0.ledger.write().await?;
     Ok(deliveries::renew(&mut conn, fences, until).await?.len())

@@ -8,7 +8,7 @@ use wharf_store::{budgets, outbox};
 
 use crate::{App, AppError};
 
-/// How often old events are looked for.
+/// Time between two looks for old events.
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 /// Events per transaction: each takes its messages, deliveries and attempts with it, and nobody should wait for it.
 const MAX_BATCH: i64 = 500;
@@ -29,6 +29,7 @@ pub(super) async fn purge(app: &App) -> Result<u64, AppError> {
         let mut conn = app.0.ledger.write().await?;
         let removed = outbox::purge(&mut conn, before, MAX_BATCH).await?;
         purged += removed;
+        // A batch that is not full was the last.
         if removed < MAX_BATCH.unsigned_abs() {
             break;
         }

@@ -19,7 +19,7 @@ pub struct CallbackScheduler {
     last_purge: Option<Time>,
 }
 
-/// What one step of the scheduler did.
+/// The work of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Events and deliveries that are due, each counted up to a thousand. It rang if there were any.
@@ -39,6 +39,7 @@ impl CallbackScheduler {
 
     /// Rings if anything is due; once a minute, purges.
     pub async fn step(&mut self) -> Result<Swept, AppError> {
+        // First: a purge that fails must not keep due work waiting.
         let due = self.ring_if_due().await?;
         let purged = self.purge_if_time().await?;
         Ok(Swept { due, purged })
@@ -47,6 +48,7 @@ impl CallbackScheduler {
     /// Steps every second. Returns when `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.app.0.settings.poll);
+        // A purge may take longer than a tick; there is no point in catching up.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -69,6 +71,7 @@ impl CallbackScheduler {
         let events = outbox::count_due(&mut conn, MAX_COUNTED, now).await?;
         let due = events + deliveries::count_due(&mut conn, MAX_COUNTED, now).await?;
         if due > 0 {
+            // One ring, however much is due: whoever hears it works until nothing is left.
             self.app.0.doorbell.ring(Queue::Callback, "due");
         }
         failpoint::pass("callback.sweep.after");

@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{AppError, CallbackSettings, failpoint, trace};
 
-/// How much later than a send's own limit its result is waited for, should the sending threads be too busy to keep it.
+/// Time beyond a send's own limit until its result is given up, should the sending threads be too busy to keep it.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
-/// What webhooks are sent with.
+/// The sender of webhooks.
 pub(crate) struct Sender {
     client: Client,
     guard: Guard,
@@ -32,7 +32,7 @@ pub(crate) struct Sender {
     threads: Threads,
 }
 
-/// What is ready to be posted.
+/// A request that is ready to be posted.
 struct Post {
     url: Url,
     headers: HeaderMap,
@@ -77,6 +77,7 @@ impl Sender {
         now: Time,
     ) -> Result<(SendOutcome, Attempt), NotSent> {
         let began = Instant::now();
+        // The limit counts from here, so that preparing is part of it.
         let sent = match self.prepare(claimed, key, now) {
             Ok(post) => self.exchange(post, now, began + self.timeout).await?,
             Err(Unprepared::Hopeless(why)) => Sent::hopeless(why),
@@ -105,6 +106,7 @@ impl Sender {
         let url = TargetUrl::parse(&claimed.target_url)
             .map_err(|why| format!("the endpoint's URL {why}"))?;
         self.guard
+            // The resolver is not asked for literal addresses, so they are checked here.
             .check_literal(url.url())
             .map_err(|forbidden| forbidden.to_string())?;
         let headers = self.headers(claimed, key, now)?;
@@ -125,6 +127,7 @@ impl Sender {
         let request = self.client.post(url).headers(headers).body(body);
         let unanswered = format!("no answer within {:?}", self.timeout);
         let late = Sent::failed(unanswered.clone());
+        // On threads of their own: a hostile receiver can keep the task that reads from it busy.
         let exchange = self.threads.spawn(async move {
             failpoint::pass("send.before");
             match tokio::time::timeout_at(deadline.into(), request.send()).await {
@@ -136,6 +139,7 @@ impl Sender {
                 Err(_) => Ok(Sent::failed(unanswered)),
             }
         });
+        // The limit inside needs a free sending thread to act; this one does not.
         match tokio::time::timeout_at((deadline + BACKSTOP).into(), exchange).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(ended)) => Ok(Sent::failed(ended.to_string())),
@@ -154,19 +158,13 @@ impl Sender {
             .map_err(|_| Unprepared::NotSent(NotSent::UnreadableSecret))?;
         let id = claimed.event_id.to_string();
         let mut headers = HeaderMap::new();
-        let mut set = |name: &str, value: &str| {
-            let header = HeaderName::try_from(name)
-                .ok()
-                .zip(HeaderValue::try_from(value).ok());
-            let (name, value) = header.ok_or_else(|| format!("header {name} cannot be sent"))?;
-            headers.insert(name, value);
-            Ok::<(), String>(())
-        };
+        let mut set = |name: &str, value: &str| set_header(&mut headers, name, value);
         // The shaper's own first, so that it cannot replace ours.
         for (name, value) in &claimed.headers {
             set(name, value)?;
         }
         set(CONTENT_TYPE.as_str(), &claimed.content_type)?;
+        // The original's header. Receivers drop duplicates by it, so every attempt sends the same id.
         set("x-event-id", &id)?;
         set("webhook-id", &id)?;
         set("webhook-timestamp", &now.as_seconds().to_string())?;
@@ -177,6 +175,7 @@ impl Sender {
         if let Some(traceparent) = trace::traceparent() {
             set(trace::TRACEPARENT, &traceparent)?;
         }
+        // Receivers of the original service check this one.
         if let Some(secret) = &self.webhook_secret {
             set(
                 "x-webhook-signature",
@@ -187,7 +186,17 @@ impl Sender {
     }
 }
 
-/// Why sending failed. The outermost error says only that it did, and to which URL, which the endpoint tells as well.
+fn set_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
+    let header = HeaderName::try_from(name)
+        .ok()
+        .zip(HeaderValue::try_from(value).ok());
+    // Names and values of shapers are a stranger's: one that HTTP forbids must not end the worker.
+    let (name, value) = header.ok_or_else(|| format!("header {name} cannot be sent"))?;
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// The causes of a failed send. The outermost error is left out: it says only that it failed, and names the URL.
 fn causes(error: &wharf_egress::Error) -> String {
     let Some(first) = std::error::Error::source(error) else {
         return error.to_string();

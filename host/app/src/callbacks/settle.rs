@@ -47,6 +47,7 @@ impl Settler {
         let (ended, settled) = mpsc::unbounded_channel();
         let app = app.clone();
         tokio::spawn(async move {
+            // While one batch commits the next one gathers, so that slow disks make batches larger.
             let mut batch = Vec::with_capacity(MAX_BATCH);
             let mut give_back = GiveBack::default();
             while inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
@@ -115,6 +116,7 @@ async fn settle_batch(app: &App, reports: &[Report]) {
 
 fn decide(app: &App, report: &Report, now: Time) -> SettledDelivery {
     let attempt_number = report.claimed.attempts_before + 1;
+    // A delivery that was sent again on request has its whole schedule before it.
     let counted = attempt_number - report.claimed.schedule_base;
     let schedule = &app.0.settings.callbacks.schedule;
     let settled = settle(
@@ -156,6 +158,7 @@ async fn write_patiently(
                     error = &error as &dyn std::error::Error,
                     "attempts could not be settled; trying again"
                 );
+                // After the lease others may send it, so keeping the answer longer would be of no use.
                 tokio::time::sleep(RESETTLE).await;
             }
             Err(error) => {
@@ -178,10 +181,12 @@ async fn write(
 ) -> Result<Vec<DeliveryId>, StoreError> {
     let mut tx = app.0.ledger.begin().await?;
     let held = deliveries::settle(&mut tx, settled, now).await?;
+    // In the same transaction: a crash must not count an attempt without its effect on the endpoint.
     let disabled = health::update(app, &mut tx, reports, now).await?;
     failpoint::pass("settle.commit.before");
     tx.commit().await?;
     failpoint::pass("settle.commit.after");
+    // Told after the commit, so that the log names nothing that was rolled back.
     for (endpoint, reason) in disabled {
         warn!(endpointId = %endpoint, reason, "webhook_disabled");
     }

@@ -6,7 +6,7 @@ use wharf_store::outbox::Message;
 
 use crate::App;
 
-/// Why an event has no body.
+/// The reason why an event has no body.
 pub(crate) enum Unshaped {
     /// The shaper will never take it.
     Refused(String),

@@ -19,6 +19,7 @@ impl Threads {
     pub(super) fn start() -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let runtime = Builder::new_multi_thread()
+            // Never one alone: a busy task would hold up all others.
             .worker_threads(processors.max(2))
             .thread_name("wharf-send")
             .enable_all()
@@ -42,6 +43,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
+            // A plain drop would wait for the tasks, and panics inside a runtime.
             runtime.shutdown_background();
         }
     }

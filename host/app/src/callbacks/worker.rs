@@ -29,7 +29,7 @@ pub struct CallbackWorker {
     renewals: Interval,
 }
 
-/// What one step of the worker did.
+/// The work of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallbackStep {
     /// Events that were fanned out.
@@ -75,6 +75,7 @@ impl CallbackWorker {
         );
         let (claimed, walk) = claimed?;
         let started = claimed.len();
+        // Before an error of fanning out is told: what was claimed is leased to us and must be sent.
         for delivery in claimed {
             self.start(delivery);
         }
@@ -101,6 +102,7 @@ impl CallbackWorker {
                 }
             }
         }
+        // The sends report before they end, so the settler has everything when it is closed.
         while self.sends.join_next().await.is_some() {}
         self.settler.close().await;
     }
@@ -131,6 +133,7 @@ impl CallbackWorker {
         tokio::select! {
             () = stop.cancelled() => {}
             Some(ended) = self.settler.settled() => self.in_flight.end(&ended),
+            // Sends may take longer than a lease, also while nothing new is due.
             _ = self.renewals.tick() => self.in_flight.renew_leases(&self.app).await,
             _ = self.listener.wait(self.app.0.settings.poll) => {}
         }

@@ -1,13 +1,13 @@
 //! Every metric: its name, its type and what it says. docs/observability.md lists the same; a test compares them.
 
-/// How a metric is counted.
+/// The way in which a metric is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// Only rises, from 0 at the start of the process.
     Counter,
     /// Goes up and down.
     Gauge,
-    /// How many values there were up to each of these bounds.
+    /// The number of values up to each of these bounds.
     Histogram(&'static [f64]),
 }
 
@@ -27,7 +27,7 @@ macro_rules! catalogue {
     };
 }
 
-/// What somebody waits for, in seconds.
+/// Waiting times of clients and receivers, in seconds.
 const WAITS: Kind = Kind::Histogram(&[
     0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ]);
@@ -35,7 +35,7 @@ const WAITS: Kind = Kind::Histogram(&[
 const CALLS: Kind = Kind::Histogram(&[
     0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0,
 ]);
-/// From an event to its acceptance: at once, or after the last retry, days later.
+/// Times from an event to its acceptance: at once, or after the last retry, days later.
 const LAGS: Kind = Kind::Histogram(&[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0,
 ]);

@@ -1,4 +1,4 @@
-//! What operators count and time. `catalogue.rs` has every metric with its meaning, `registry.rs` keeps the figures.
+//! Metrics for operators. `catalogue.rs` has every metric with its meaning, `registry.rs` keeps the figures.
 //!
 //! Promises: no label holds an id, a URL or anything else that clients choose; plugins' names are bounded. Handles are
 //! made once, so that counting costs an atomic addition and timing a push. Left out: serving the text, which the API
@@ -30,12 +30,12 @@ use self::{
 use crate::AppError;
 
 /// Plugins with series of their own; a host has a handful.
-const PLUGINS: usize = 64;
+const MAX_PLUGINS: usize = 64;
 /// Routes, of which the program has some forty.
-const ROUTES: usize = 128;
+const MAX_ROUTES: usize = 128;
 /// Stands for a name that no plugin serves, and for a path that is no route.
 const NONE: &str = "(none)";
-/// How often histograms are summed up.
+/// Time between two sums of the histograms: their raw values pile up in memory until then.
 const GATHER_EVERY: Duration = Duration::from_secs(5);
 
 const METHODS: [&str; 8] = [
@@ -145,7 +145,7 @@ impl Metrics {
             .set(1.0);
         Self {
             connections: connections::Connections::new(&registry),
-            http: ByName::new(ROUTES),
+            http: ByName::new(MAX_ROUTES),
             imports: registry.counters(&c::IMPORTS, "outcome", IMPORTS),
             import_duration: registry.histogram(&c::IMPORT_DURATION, &[]),
             sync_jobs: registry.counters(&c::SYNC_JOBS, "outcome", SYNC_JOBS),
@@ -156,7 +156,7 @@ impl Metrics {
                 "outcome",
                 &["success", "failed", "rate_limited"],
             ),
-            plugins: ByName::new(PLUGINS),
+            plugins: ByName::new(MAX_PLUGINS),
             events: registry.counters(&c::EVENTS, "outcome", &["fanned_out", "put_off"]),
             deliveries: registry.counters(
                 &c::DELIVERIES,
@@ -192,16 +192,19 @@ impl Metrics {
     pub fn request(&self, route: Option<&str>, method: &str, status: u16, took: Duration) {
         let route = self.http.of(route.unwrap_or(NONE), |name| Route {
             name: name.into(),
+            // Counters of a route are made when they are first needed: most are never.
             requests: Default::default(),
             duration: self
                 .registry
                 .histogram(&catalogue::HTTP_DURATION, &[("route", name)]),
         });
         route.duration.record(took);
+        // Clients choose the method: unknown ones share the last label, so that series stay bounded.
         let method_at = METHODS
             .iter()
             .position(|known| *known == method)
             .unwrap_or(METHODS.len() - 1);
+        // A status below 100 does not exist, but an index must never be out of bounds.
         let class_at = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         let requests = route.requests[method_at][class_at].get_or_init(|| {
             let labels = [
@@ -320,6 +323,7 @@ impl Metrics {
         self.delivery_retries
             .increment(u64::from(claimed.attempts_before > 0));
         match state {
+            // Refused: whoever took it over counts what becomes of it.
             _ if !held => self.stale_writes(Leased::Deliveries, 1),
             DeliveryState::Pending => self.deliveries.count("retry"),
             DeliveryState::Success => {
@@ -354,7 +358,7 @@ impl Metrics {
     }
 }
 
-/// How a call ended, as metrics and traces name it.
+/// The end of a call, as metrics and traces name it.
 pub(crate) fn call_outcome(fault: Option<&Fault>) -> &'static str {
     match fault {
         None => "answered",

@@ -1,4 +1,4 @@
-//! Where the figures are kept: a registry of this process, and two kinds of label sets, both bounded.
+//! The figures of this process in a registry of its own, and two kinds of label sets, both bounded.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, N
 /// Labels of one series.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
 
-/// The process's own, and not the one that `metrics` has for everybody: a second host in one process counts for itself.
+/// A registry of its own, not the global one of `metrics`: a second host in one process counts for itself.
 pub(super) struct Registry(PrometheusRecorder);
 
 impl Registry {
@@ -122,7 +122,7 @@ impl Counters {
 
 /// Figures by a name that the system does not choose, for at most so many names: all further ones share the last entry.
 pub(super) struct ByName<T> {
-    most: usize,
+    max_names: usize,
     known: RwLock<HashMap<String, Arc<T>>>,
 }
 
@@ -130,9 +130,9 @@ pub(super) struct ByName<T> {
 const OTHER: &str = "(other)";
 
 impl<T> ByName<T> {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(max_names: usize) -> Self {
         Self {
-            most,
+            max_names,
             known: RwLock::default(),
         }
     }
@@ -147,8 +147,9 @@ impl<T> ByName<T> {
         {
             return found.clone();
         }
+        // Looked up again: another thread may have made it before this lock was free.
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let name = if known.contains_key(name) || known.len() < self.most {
+        let name = if known.contains_key(name) || known.len() < self.max_names {
             name
         } else {
             OTHER

@@ -1,4 +1,4 @@
-//! What is read when somebody scrapes: the queues from the database, the connections from the pools.
+//! Figures that are read when somebody scrapes: the queues from the database, the connections from the pools.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// A scrape must not wait longer for the database: most of them give up after 10 s.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The last reading of the queues: when, and what, if the database told it.
+/// The last reading of the queues and its time; `None` in it if the database did not answer.
 #[derive(Default)]
 pub(super) struct Readings(Mutex<Option<(Instant, Option<Backlogs>)>>);
 
@@ -78,8 +78,9 @@ impl App {
         metrics.registry.text()
     }
 
-    /// Who asks while somebody else is reading waits for that reading.
+    /// Reads the queues at most once a second. Scrapes that come meanwhile wait for that reading.
     async fn backlogs(&self) -> Option<Backlogs> {
+        // Held over the reading, so that many scrapers make one query.
         let mut last = self.0.metrics.readings.0.lock().await;
         if let Some((read_at, backlogs)) = *last
             && read_at.elapsed() < FRESH
@@ -111,6 +112,7 @@ impl App {
 
 /// Sums up histograms for as long as the host lives, also where nobody scrapes.
 pub(crate) fn gather(host: &Arc<Inner>) {
+    // Weak: this task must not keep a host alive that everybody else has dropped.
     let host = Arc::downgrade(host);
     tokio::spawn(async move {
         loop {

@@ -19,7 +19,7 @@ use wharf_store::{
 use super::job::Ended;
 use crate::{App, entropy::new_id, failpoint, trace};
 
-/// What every chunk of a run works with.
+/// The parts that every chunk of a run works with.
 pub(super) struct Chunk<'a> {
     pub(super) app: &'a App,
     pub(super) store: &'a Store,
@@ -47,6 +47,7 @@ impl Chunk<'_> {
             }
         });
         stream::iter(asks)
+            // In any order: each answer is written to its own row.
             .buffer_unordered(self.app.0.settings.sync.asks)
             .collect()
             .await
@@ -75,6 +76,7 @@ impl Chunk<'_> {
         };
         let told = event(self.store, end, &run_data(self.store, sums), now);
         outbox::emit(&mut tx, &told, trace::traceparent().as_deref()).await?;
+        // In the transaction that ends the job, so that nothing due is left behind an idle one.
         let more = logs::has_due(&mut tx, self.store.id, self.run.started_at).await?;
         let again = jobs::finish(&mut tx, self.fence, more, now).await?;
         if again {
@@ -87,6 +89,7 @@ impl Chunk<'_> {
         self.tell(counts);
         self.app.0.metrics.sync_run(end);
         log_counts("job_completed", self.store.id, sums);
+        // After the commit: whoever hears it finds the event.
         self.app.0.doorbell.ring(Queue::Callback, "events");
         Ok(Ended::finished(again))
     }

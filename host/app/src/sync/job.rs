@@ -13,7 +13,7 @@ use wharf_store::{
 
 use crate::{App, failpoint, metrics::Leased, trace};
 
-/// How long a job waits that found its store locked, or the database not available.
+/// The wait of a job that found its store locked, or the database not available.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
 /// A job that this worker claimed.
@@ -23,7 +23,7 @@ pub(super) struct Job {
     pub(super) stop: CancellationToken,
 }
 
-/// How working on a job ended.
+/// The end of working on a job.
 pub(super) enum Ended {
     /// Written to its end.
     Finished,
@@ -33,7 +33,7 @@ pub(super) enum Ended {
     Stopped,
 }
 
-/// How a claim of a job ended, as metrics and traces name it.
+/// The end of a claim, as metrics and traces name it.
 type Outcome = &'static str;
 
 impl Job {
@@ -59,6 +59,7 @@ impl Job {
         let lock = match self.app.0.doorbell.lock().acquire(store, lease).await {
             Acquired::Held(guard) => Some(guard),
             Acquired::Busy => {
+                // Its lease has ended, so we could claim the job, but it still works on the store.
                 debug!("the store is locked by another worker");
                 self.give_back(GiveBack::Shutdown, BUSY_WAIT).await;
                 return "locked";
@@ -69,6 +70,7 @@ impl Job {
             }
         };
         failpoint::pass("lock.get.after");
+        // Losing the lease drops the run, in the middle of a call of a plugin if need be.
         let ended = tokio::select! {
             ended = self.run() => ended,
             lost = self.keep_lease(lock.as_ref()) => Err(lost),
@@ -121,6 +123,7 @@ impl Job {
         match ended {
             Ok(Ended::Finished) => "finished",
             Ok(Ended::Requeued) => {
+                // A fresh ring: the store goes to the back of the queue, behind those that wait.
                 self.app.ring_for(self.claimed.fence.store_id);
                 "requeued"
             }
@@ -129,6 +132,7 @@ impl Job {
                 "stopped"
             }
             Err(StoreError::FenceLost) => {
+                // Nothing to give back: the job belongs to whoever claimed it.
                 warn!("stale_write_refused: another worker has taken this job over");
                 self.app.0.metrics.stale_writes(Leased::Sync, 1);
                 "taken_over"

@@ -20,12 +20,14 @@ impl Job {
     /// Asks about what was due when the run began, at most so many chunks of it.
     pub(super) async fn run(&self) -> Result<Ended, StoreError> {
         let Some(store) = self.store().await? else {
+            // The store is gone, and its job with it.
             return Ok(Ended::Finished);
         };
         let started_at = self
             .claimed
             .run
             .map_or_else(|| self.app.0.clock.now(), |run| run.started_at);
+        // Due at the beginning of the run, and not now: a receipt is asked about once per run.
         let (mut due, mut more) = self.due(&store, started_at).await?;
         if due.is_empty() && self.claimed.run.is_none() {
             return self.end_without_run(started_at).await;
@@ -43,6 +45,7 @@ impl Job {
         for number in 1.. {
             let answers = tokio::select! {
                 answers = chunk.ask_all(due) => answers,
+                // Answers that are not written are asked for again; that is safe, and quicker than waiting.
                 () = self.stop.cancelled() => return Ok(Ended::Stopped),
             };
             // A store with more to do goes to the back of the queue, so that it does not keep others waiting.

@@ -18,11 +18,11 @@ const MAX_RINGS_PER_SWEEP: i64 = 64;
 /// Queues jobs for stores with due logs. Any number may run.
 pub struct SyncScheduler {
     app: App,
-    /// Where the walk over the stores stands.
+    /// The place in the walk over the stores.
     cursor: Cursor,
 }
 
-/// What one step of the scheduler did.
+/// The work of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncPage {
     /// Stores looked at, and jobs that are queued now and were not before.
@@ -47,6 +47,7 @@ impl SyncScheduler {
     pub async fn step(&mut self) -> Result<SyncPage, AppError> {
         let app = &self.app.0;
         let now = app.clock.now();
+        // The rest keeps a store with many refused receipts from running in every pass.
         let rested = now - app.settings.sync.rest;
         let mut conn = app.ledger.write().await?;
         let page = stores::page(&mut conn, self.cursor, now, rested, MAX_STORES_PER_STEP).await?;
@@ -55,6 +56,7 @@ impl SyncScheduler {
             enqueued: 0,
         };
         if !page.due.is_empty() {
+            // A job that is queued already is left alone; a running one is marked to run again.
             let queued = jobs::enqueue(&mut conn, page.due, now).await?;
             scheduled.enqueued = queued.len() as u64;
             queued
@@ -65,6 +67,7 @@ impl SyncScheduler {
         let (cursor, walk) = if is_last {
             (Cursor::START, Walk::Complete)
         } else {
+            // By (created_at, id): stores that are registered meanwhile come at the end.
             (page.next, Walk::Unfinished)
         };
         self.cursor = cursor;
@@ -118,6 +121,7 @@ impl SyncScheduler {
     async fn sweep(&self) -> Result<(), AppError> {
         failpoint::pass("sync.sweep.before");
         let mut conn = self.app.0.ledger.read().await?;
+        // The longest due first, so that none is passed over for ever.
         let due = jobs::due(&mut conn, MAX_RINGS_PER_SWEEP, self.app.0.clock.now()).await?;
         due.into_iter().for_each(|store| self.app.ring_for(store));
         failpoint::pass("sync.sweep.after");

@@ -17,7 +17,7 @@ pub struct SyncWorker {
     stop: CancellationToken,
 }
 
-/// What one step of the worker did.
+/// The work of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncStep {
     /// Claimed so many jobs and began to work on them.
@@ -42,6 +42,7 @@ impl SyncWorker {
 
     /// Claims as many due jobs as there is room for and starts them. Does not wait for them.
     pub async fn step(&mut self) -> Result<SyncStep, AppError> {
+        // Ended jobs keep their place until they are taken out.
         while self.jobs.try_join_next().is_some() {}
         let free = self.free();
         if free == 0 {
@@ -62,6 +63,7 @@ impl SyncWorker {
     /// Steps for ever, and waits for news where there is nothing to do. When `stop` is cancelled, jobs in progress give
     /// back their leases; then it returns.
     pub async fn run(mut self, stop: CancellationToken) {
+        // Jobs in progress look at it between two chunks.
         self.stop = stop.clone();
         while !stop.is_cancelled() {
             match self.step().await {
@@ -115,6 +117,7 @@ async fn claim(app: &App, most: usize) -> Result<Vec<Claimed>, AppError> {
     let (worker, lease) = (&app.settings.worker_name, app.settings.lease);
     let claimed = jobs::claim(&mut conn, worker, lease, limit, app.clock.now()).await?;
     if !claimed.is_empty() {
+        // Only with a job in hand: a crash after an empty claim would prove nothing.
         failpoint::pass("sync.claim.after");
     }
     Ok(claimed)

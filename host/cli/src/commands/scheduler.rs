@@ -1,3 +1,5 @@
+//! `wharf scheduler`: one pass of a scheduler, or a process that goes on.
+
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -43,8 +45,8 @@ struct Repeat {
     again: bool,
 }
 
-/// How long a single pass waits for its news to leave.
-const FLUSH: Duration = Duration::from_secs(2);
+/// The time that a single pass waits for its news to leave.
+const MAX_FLUSH: Duration = Duration::from_secs(2);
 
 /// Looks once or until a signal comes.
 pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<()> {
@@ -67,7 +69,8 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
             }
         }
     };
-    host.doorbell.flush(FLUSH).await;
+    // The rings go out in the background, and the process ends right after this.
+    host.doorbell.flush(MAX_FLUSH).await;
     host.close().await;
     if format == Format::Json {
         output::json(&json!({"scannedStores": passed.scanned, "enqueuedJobs": passed.enqueued}))?;

@@ -1,3 +1,5 @@
+//! `wharf serve`, and the roles that `wharf worker` and `wharf scheduler` run.
+
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
@@ -5,7 +7,7 @@ use clap::{Args, ValueEnum};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use wharf_api::{ApiSettings, ServerSettings};
-use wharf_app::{CallbackScheduler, CallbackWorker, SyncScheduler, SyncWorker};
+use wharf_app::{CallbackScheduler, CallbackWorker, PluginAudit, SyncScheduler, SyncWorker};
 
 use crate::{
     admin_token::AdminTokenArgs,
@@ -53,7 +55,7 @@ pub(crate) enum Role {
     CallbackScheduler,
 }
 
-/// What is running: it ends when the token is cancelled, and not before.
+/// The parts that run. They end when the token is cancelled, and not before.
 type Running = JoinSet<anyhow::Result<()>>;
 
 /// Serves until a signal comes.
@@ -179,7 +181,7 @@ fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Ru
     }
     let (app, stop) = (host.app.clone(), stop.clone());
     running.spawn(async move {
-        app.run_plugin_audit(stop).await;
+        PluginAudit::new(&app).run(stop).await;
         Ok(())
     });
     tracing::info!(?roles, "running");

@@ -1,3 +1,5 @@
+//! `wharf worker`: one kind of worker as a process of its own.
+
 use clap::{Args, ValueEnum};
 
 use super::serve::{Role, serve_roles};

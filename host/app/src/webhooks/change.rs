@@ -1,0 +1,129 @@
+//! Changing and deleting endpoints.
+
+use wharf_domain::{EndpointId, Health, OrganizationId, Secrets, ShaperName, TargetUrl};
+use wharf_store::{
+    endpoints::{self, Endpoint},
+    resend,
+};
+
+use crate::{App, AppError, entropy::random};
+
+/// Deliveries of a deleted endpoint that go in one transaction: it locks their events, and workers that settle wait.
+const MAX_DELETED: i64 = 500;
+
+/// Sent events or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It is sent events; earlier failures are cleared.
+    Enabled,
+    /// It is not, for this reason. What was on its way becomes dead letters.
+    Disabled(String),
+}
+
+/// A change of an endpoint; `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointChange {
+    /// Its URL.
+    pub target_url: Option<TargetUrl>,
+    /// The shape of its payloads, from the next event on.
+    pub shaper: Option<ShaperName>,
+    /// Sent events or not.
+    pub activity: Option<Activity>,
+    /// True to sign by a key pair (`v1a`) too.
+    pub asymmetric: Option<bool>,
+    /// At most so many deliveries a minute; 0 for no limit.
+    pub rate_per_minute: Option<i64>,
+}
+
+impl EndpointChange {
+    fn apply(self, endpoint: &mut Endpoint) {
+        if let Some(url) = self.target_url {
+            endpoint.target_url = url.as_str().to_owned();
+        }
+        if let Some(shaper) = self.shaper {
+            endpoint.shaper = shaper;
+        }
+        if let Some(asymmetric) = self.asymmetric {
+            endpoint.asymmetric = asymmetric;
+        }
+        if let Some(rate) = self.rate_per_minute {
+            endpoint.rate_per_minute = (rate > 0).then_some(rate);
+        }
+        match self.activity {
+            Some(Activity::Enabled) => {
+                (endpoint.is_active, endpoint.disabled_reason) = (true, None);
+                endpoint.health = Health::default();
+            }
+            Some(Activity::Disabled(reason)) => {
+                (endpoint.is_active, endpoint.disabled_reason) = (false, Some(reason));
+            }
+            None => {}
+        }
+    }
+}
+
+impl App {
+    /// Changes an endpoint. What is on its way to it goes to the new URL, with the body that it has.
+    pub async fn update_webhook(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+        change: EndpointChange,
+    ) -> Result<Endpoint, AppError> {
+        if let Some(url) = &change.target_url {
+            self.check_target(url)?;
+        }
+        self.change(organization, id, |endpoint, _| change.apply(endpoint))
+            .await
+            .map(|(endpoint, _)| endpoint)
+    }
+
+    /// Reads an endpoint, changes it and writes it in one transaction, so that no other change comes in between.
+    pub(super) async fn change(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+        change: impl FnOnce(&mut Endpoint, &mut Secrets) + Send,
+    ) -> Result<(Endpoint, Secrets), AppError> {
+        let (now, key) = (self.0.clock.now(), &self.0.settings.encryption_key);
+        let mut tx = self.0.ledger.begin().await?;
+        let found = endpoints::lock(&mut tx, organization, id).await?;
+        let mut endpoint = found.ok_or(AppError::EndpointNotFound)?;
+        let mut secrets = endpoint.secrets(key)?;
+        change(&mut endpoint, &mut secrets);
+        endpoint.updated_at = now;
+        // Sealed anew with every save: a nonce must never be used twice with one key.
+        endpoints::save(&mut tx, key, &endpoint, &secrets, [random(), random()], now).await?;
+        tx.commit().await?;
+        Ok((endpoint, secrets))
+    }
+
+    /// Deletes an endpoint and its deliveries. Events that go to others as well are not touched.
+    pub async fn delete_webhook(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+    ) -> Result<(), AppError> {
+        // First: no worker may make new deliveries to it while the old ones are removed.
+        let disabled = Activity::Disabled("it is being deleted".into());
+        let change = EndpointChange {
+            activity: Some(disabled),
+            ..EndpointChange::default()
+        };
+        self.update_webhook(organization, id, change).await?;
+        loop {
+            let mut tx = self.0.ledger.begin().await?;
+            let deleted = resend::delete_some(&mut tx, id, MAX_DELETED).await?;
+            let was_last = i64::try_from(deleted).is_ok_and(|deleted| deleted < MAX_DELETED);
+            // The endpoint goes with the last of its deliveries; a crash before leaves it disabled, to be deleted again.
+            if was_last {
+                endpoints::delete(&mut tx, organization, id).await?;
+            }
+            tx.commit().await?;
+            if was_last {
+                tracing::info!(endpointId = %id, "webhook_deleted");
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Webhook endpoints: registering and reading. `change.rs` changes and deletes them, `secrets.rs` rotates their secrets,
+//! `trial.rs` sends to one of them alone.
+
+mod change;
+mod secrets;
+mod trial;
+
+use wharf_domain::{EndpointId, EndpointSecret, EventKind, OrganizationId, ShaperName, TargetUrl};
+use wharf_egress::Guard;
+use wharf_store::endpoints::{self, Endpoint};
+
+pub use self::{
+    change::{Activity, EndpointChange},
+    secrets::{MAX_OVERLAP, SecretReport},
+    trial::TestSent,
+};
+use crate::{
+    App, AppError,
+    entropy::{new_id, random},
+};
+
+/// `POST /webhooks/register`, parsed.
+#[derive(Clone, Debug)]
+pub struct WebhookRegistration {
+    /// The owner.
+    pub organization_id: OrganizationId,
+    /// The events that it wants.
+    pub event: EventKind,
+    /// Its URL.
+    pub target_url: TargetUrl,
+    /// The shape of its payloads; `None` is the original service's.
+    pub shaper: Option<ShaperName>,
+    /// True to sign by a key pair (`v1a`) too.
+    pub asymmetric: bool,
+}
+
+/// An endpoint that was asked for.
+#[derive(Clone, Debug)]
+pub struct RegisteredWebhook {
+    /// The endpoint as it stands.
+    pub endpoint: Endpoint,
+    /// `whsec_...`: only if this registration created the endpoint.
+    pub secret: Option<String>,
+}
+
+impl App {
+    /// Registers an endpoint; one with the same organization, event and URL is answered as it stands.
+    pub async fn register_webhook(
+        &self,
+        registration: WebhookRegistration,
+    ) -> Result<RegisteredWebhook, AppError> {
+        self.check_target(&registration.target_url)?;
+        let now = self.0.clock.now();
+        let secret = EndpointSecret::from_random(random());
+        let new = endpoints::NewEndpoint {
+            id: EndpointId(new_id(now)),
+            organization_id: &registration.organization_id,
+            event: registration.event,
+            target_url: &registration.target_url,
+            shaper: &registration.shaper.unwrap_or_else(ShaperName::standard),
+            asymmetric: registration.asymmetric,
+            secret: &secret,
+            nonce: random(),
+        };
+        let mut conn = self.0.ledger.write().await?;
+        let endpoint =
+            endpoints::register(&mut conn, &self.0.settings.encryption_key, &new, now).await?;
+        // An endpoint that existed keeps its id and its secret, which is not shown twice.
+        let created = endpoint.id == new.id;
+        Ok(RegisteredWebhook {
+            secret: created.then(|| secret.expose()),
+            endpoint,
+        })
+    }
+
+    /// Refuses what can be known of a forbidden address before anything is resolved.
+    fn check_target(&self, url: &TargetUrl) -> Result<(), AppError> {
+        let guard = Guard::for_webhooks(self.0.settings.callbacks.addresses.clone());
+        guard
+            .check_target(url.url())
+            .map_err(|why| AppError::TargetForbidden(why.to_string()))
+    }
+
+    /// The organization's endpoints, ordered by event, then URL.
+    pub async fn webhooks(&self, organization: &OrganizationId) -> Result<Vec<Endpoint>, AppError> {
+        let mut conn = self.0.ledger.read().await?;
+        Ok(endpoints::list(&mut conn, organization).await?)
+    }
+
+    /// One endpoint.
+    pub async fn webhook(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+    ) -> Result<Endpoint, AppError> {
+        let mut conn = self.0.ledger.read().await?;
+        endpoints::get(&mut conn, organization, id)
+            .await?
+            .ok_or(AppError::EndpointNotFound)
+    }
+}

@@ -1,0 +1,62 @@
+//! The secrets of endpoints.
+
+use std::time::Duration;
+
+use wharf_domain::{EndpointId, EndpointSecret, OrganizationId, Secrets, Time};
+use wharf_store::endpoints::Endpoint;
+
+use crate::{App, AppError, entropy::random};
+
+/// The longest that a replaced secret still signs.
+pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The secrets of an endpoint.
+#[derive(Clone)]
+pub struct SecretReport {
+    /// The current one, `whsec_...`.
+    pub secret: String,
+    /// The key that verifies `v1a` signatures, `whpk_...`; `None` where none are made.
+    pub public_key: Option<String>,
+    /// The end of each replaced secret that still signs too.
+    pub overlaps: Vec<Time>,
+}
+
+impl App {
+    /// The endpoint's secrets.
+    pub async fn webhook_secret(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+    ) -> Result<SecretReport, AppError> {
+        let endpoint = self.webhook(organization, id).await?;
+        tracing::info!(endpointId = %id, "webhook_secret_shown");
+        Ok(self.secret_report(&endpoint.secrets(&self.0.settings.encryption_key)?))
+    }
+
+    fn secret_report(&self, secrets: &Secrets) -> SecretReport {
+        let overlaps = secrets.overlaps(self.0.clock.now()).collect();
+        SecretReport {
+            secret: secrets.current().expose(),
+            public_key: secrets.public_key(),
+            overlaps,
+        }
+    }
+
+    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`].
+    pub async fn rotate_webhook_secret(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+        overlap: Duration,
+    ) -> Result<SecretReport, AppError> {
+        let now = self.0.clock.now();
+        let until = now + overlap.min(MAX_OVERLAP);
+        let new = EndpointSecret::from_random(random());
+        let rotate = |_: &mut Endpoint, secrets: &mut Secrets| {
+            *secrets = secrets.clone().rotated(new, until, now);
+        };
+        let (_, secrets) = self.change(organization, id, rotate).await?;
+        tracing::info!(endpointId = %id, "webhook_secret_rotated");
+        Ok(self.secret_report(&secrets))
+    }
+}

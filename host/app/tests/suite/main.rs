@@ -1,0 +1,9 @@
+//! What takes minutes or months in production: retries, patience and retention, by a clock that the tests move. The
+//! actors are drained in this process, over both databases and the plugins that ship.
+
+mod deliveries;
+mod endpoints;
+mod fair_share;
+mod host;
+mod receipts;
+mod retention;
