@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::{Answer, Host};
 
-/// What [`HostBuilder`](crate::HostBuilder) sets `WHARF_ADMIN_TOKEN` to.
+/// The value of `WHARF_ADMIN_TOKEN` in a [`HostBuilder`](crate::HostBuilder)'s hosts.
 pub const ADMIN_TOKEN: &str = "the-token-of-the-tests";
 
-/// What an operator does with the plugins of a host.
+/// The admin API of a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin<'a>(pub(crate) &'a Host);
 

@@ -1,4 +1,4 @@
-//! Whether every promise was kept.
+//! The audit after a run: every promise of the system against the database and the receiver.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -235,7 +235,7 @@ impl Traffic {
     }
 }
 
-/// What was final stays so, and attempts only grow.
+/// Final states stay final, and attempts only grow.
 fn never_less(
     seen: &mut BTreeMap<String, (String, i64)>,
     rows: &[Value],

@@ -1,4 +1,4 @@
-//! Where the things under test lie.
+//! Paths of the program, the plugins and the guests under test.
 
 use std::{
     env,
@@ -54,7 +54,7 @@ pub fn tool(path: &str) -> Option<PathBuf> {
     Some(target_dir().join("tools").join(path)).filter(|path| path.is_file())
 }
 
-/// Where cargo builds.
+/// Cargo's target directory.
 pub(crate) fn target_dir() -> PathBuf {
     profile_dir()
         .parent()

@@ -28,7 +28,7 @@ pub fn client() -> Client {
         .expect("a client without files or certificates of its own")
 }
 
-/// What a host answered.
+/// A host's answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status code.

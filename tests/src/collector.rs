@@ -22,7 +22,7 @@ use crate::{PATIENCE, eventually};
 pub struct Span {
     /// Of which service, as its resource says.
     pub service: String,
-    /// What was done.
+    /// The name of the operation.
     pub name: String,
     /// The trace.
     pub trace_id: String,
@@ -32,7 +32,7 @@ pub struct Span {
     pub parent_id: String,
     /// 2 is a server's, 3 a client's, 1 neither.
     pub kind: i32,
-    /// Whether its status says that it failed.
+    /// True if its status is an error.
     pub failed: bool,
     /// Everything else that is known of it.
     pub attributes: BTreeMap<String, String>,
@@ -79,7 +79,7 @@ impl Collector {
         })
     }
 
-    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` names.
+    /// The URL for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -97,7 +97,7 @@ impl Collector {
         collected.spans.clone()
     }
 
-    /// Whether a text was among all that came.
+    /// Returns true if a text was in anything that came.
     pub fn has_seen(&self, text: &str) -> bool {
         let collected = self
             .collected

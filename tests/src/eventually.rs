@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// How long tests wait for what should take well under a second, on a busy machine.
+/// Limit of a wait for something that takes well under a second; a busy machine needs longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks again and again until the answer is `Some`, and returns it.
 ///
 /// # Errors
-/// When the time is over: the message names what was awaited.
+/// If the time is over. The message names the condition.
 pub async fn eventually<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Option<T>>,

@@ -1,4 +1,4 @@
-//! What a host logs.
+//! The log of a host.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-/// What the mock marketplaces say of a receipt.
+/// The mock marketplaces' verdict on a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It stands for an order.
@@ -59,7 +59,7 @@ pub fn sync_status(verdicts: &[Verdict]) -> &'static str {
     }
 }
 
-/// Whether a value is a time as the API writes it, such as `2024-01-01T12:00:00.000Z`, of the last minute.
+/// Returns true for a time as the API writes it, such as `2024-01-01T12:00:00.000Z`, of the last minute.
 pub fn is_recent_time(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
     let shape: String = text

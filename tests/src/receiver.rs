@@ -32,7 +32,7 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body's very bytes.
     pub body: Bytes,
-    /// When it was read to its end.
+    /// The time at which it was read to its end.
     pub at: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Receiver {
         })
     }
 
-    /// Where it takes webhooks: `http://127.0.0.1:<port>/webhook`. Every other path works too.
+    /// Its URL for webhooks: `http://127.0.0.1:<port>/webhook`. Every other path works too.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -1,4 +1,4 @@
-//! What a host tells Prometheus, read as strictly as the text format (version 0.0.4) is written.
+//! A scrape of a host's metrics, parsed strictly by the text format (version 0.0.4).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{Answer, client};
 /// One metric with its help text and its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Family {
-    /// What it says of itself.
+    /// Its help text.
     pub help: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,

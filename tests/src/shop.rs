@@ -10,7 +10,7 @@ use crate::{Answer, Host};
 pub struct Shop {
     /// Its id, as events name it.
     pub store_id: String,
-    /// What clients name it by.
+    /// The token that clients name it by.
     pub sync_token: String,
 }
 

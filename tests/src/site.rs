@@ -1,4 +1,4 @@
-//! What hosts share: databases and directories.
+//! A site: the databases and directories that its hosts share.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{Database, HostBuilder, RedisDatabase, binary::target_dir, repository};
 
-/// What a host keeps its data in.
+/// The database of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// SQLite in the host's own process, one process only.
@@ -57,7 +57,7 @@ impl Site {
         HostBuilder::new(self.clone())
     }
 
-    /// What the hosts here keep their data in.
+    /// The kind of database of its hosts.
     pub fn backend(&self) -> Backend {
         if self.database.is_some() {
             Backend::Postgres
@@ -91,7 +91,7 @@ impl Site {
         self.dir.path().join("plugins")
     }
 
-    /// Where the hosts keep files of their own.
+    /// The data folder of its hosts.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }

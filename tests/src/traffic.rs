@@ -50,7 +50,7 @@ pub(crate) struct Inner {
     seed: u64,
 }
 
-/// What earlier audits saw: no later one may see less.
+/// Results of earlier audits: no later one may see less.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) logs: BTreeMap<String, (String, i64)>,

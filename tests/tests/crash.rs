@@ -16,7 +16,7 @@ use fastrand::Rng;
 use tokio::task::JoinSet;
 use wharf_tests::{Backend, Host, HostBuilder, PATIENCE, Site, Traffic, eventually, repository};
 
-/// Which process dies at a failpoint.
+/// The process that dies at a failpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Api,
@@ -79,7 +79,7 @@ const EMBEDDED: &[&str] = &[
 const LEASE: Duration = Duration::from_secs(1);
 /// Sends that a worker has in flight at most, and so the duplicates that its death may cause.
 const IN_FLIGHT: usize = 16;
-/// What a debug build on a busy machine may add to `lease + 1 s`.
+/// Delay that a debug build on a busy machine may add to `lease + 1 s`.
 const BUSY: Duration = Duration::from_secs(2);
 const CLIENTS: usize = 4;
 
@@ -139,7 +139,7 @@ fn armed(site: &Arc<Site>, victim: Victim, failpoint: &str, rng: &mut Rng) -> Ho
     }
 }
 
-/// What the deaths of a run were like.
+/// The deaths of a run.
 #[derive(Default)]
 struct Toll {
     kills: usize,
@@ -227,7 +227,7 @@ async fn hold_up_stores(traffic: &Traffic) -> Result<()> {
     }
 }
 
-/// How long it takes until nothing is left in the hands of a dead process.
+/// Measures the time until a dead process holds nothing any more.
 async fn recovery(traffic: Traffic, failpoint: &'static str, pid: u32) -> Result<Duration> {
     let died = Instant::now();
     let held = format!(

@@ -1,4 +1,4 @@
-//! What every route refuses, whatever it is for: each refusal is JSON that tells nothing of the inside.
+//! Errors that all routes share: each is JSON and reveals nothing internal.
 
 use anyhow::{Context, Result};
 use reqwest::{Body, RequestBuilder};

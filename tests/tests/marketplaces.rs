@@ -11,7 +11,7 @@ use wharf_tests::{
 };
 
 const PASSWORD: &str = "a-password-that-no-guest-may-see";
-/// What `Authorization: Basic` makes of `remote-user` and the password.
+/// The value of `Authorization: Basic` for `remote-user` and the password.
 const BASIC: &str = "cmVtb3RlLXVzZXI6YS1wYXNzd29yZC10aGF0LW5vLWd1ZXN0LW1heS1zZWU=";
 
 /// A host that is both: the one that asks and the marketplace that is asked.
@@ -26,7 +26,7 @@ fn host(site: &Arc<Site>) -> HostBuilder {
     named.env("WRONG_PASSWORD", "wrong")
 }
 
-/// What `plugins/http-marketplace/example.toml` explains, for the host at this address.
+/// The grants of `plugins/http-marketplace/example.toml`, for the host at this address.
 fn grants(origin: &str, marketplace: &str, serve_as: &str, password: &str, limits: &str) -> String {
     format!(
         "origins = ['{origin}']\nprivate_networks = ['127.0.0.0/8']\n\
@@ -52,7 +52,7 @@ async fn remote(host: &Host, name: &str, grants: &str) -> Result<Shop> {
     Shop::open(host, "org-1", name).await
 }
 
-/// What is stored of a receipt, with the seconds until it is asked again.
+/// The log of a receipt, with the seconds until it is asked again.
 async fn log_of(ledger: &Ledger, receipt: &str) -> Result<Value> {
     let wait = ledger.seconds("next_retry_at");
     let columns = format!("status, attempt, last_error, order_id, {wait} as wait");

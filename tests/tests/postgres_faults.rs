@@ -94,7 +94,7 @@ fn the_database_stalls_and_is_out_of_reach() -> Result<()> {
     })
 }
 
-/// How long until an import is answered with 200.
+/// Measures the time until an import is answered with 200.
 async fn back_after(host: &Host, shop: &Shop, receipt: &str) -> Result<Duration> {
     let over = Instant::now();
     let imported = || async {

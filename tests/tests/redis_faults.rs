@@ -22,7 +22,7 @@ use wharf_tests::{Backend, Host, PATIENCE, Proxy, Receiver, Shop, Site, eventual
 
 /// Without news, a worker looks once a second for jobs and once a second for webhooks.
 const RESUMED: Duration = Duration::from_secs(2);
-/// What a debug build on a busy machine may add.
+/// Delay that a debug build on a busy machine may add.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// A Redis of this test's own: what happens to it happens to nobody else.
@@ -123,7 +123,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// How long a whole piece of work takes: an import that is refused, its run, its webhook.
+    /// Measures one whole piece of work: an import that is refused, its run, its webhook.
     async fn work(&mut self, when: &str) -> Result<Duration> {
         self.stores += 1;
         let mut registration = Shop::registration("org", "etsy");

@@ -188,7 +188,7 @@ async fn the_grace_ends_and_nothing_is_lost(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Whether any file of a folder holds these bytes.
+/// Returns true if a file of the folder holds these bytes.
 fn holds(dir: &Path, bytes: &[u8]) -> Result<bool> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -94,7 +94,7 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
     Ok(())
 }
 
-/// Whether one of the request's signatures of this scheme is by this public key.
+/// Returns true if one of the request's signatures of this scheme is by this public key.
 fn verifies_with_key(request: &Request, public_key: &str) -> Result<bool> {
     let key = STANDARD.decode(public_key.strip_prefix("whpk_").context("a public key")?)?;
     let head = format!(

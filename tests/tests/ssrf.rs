@@ -77,7 +77,7 @@ const SPELLINGS: &[&str] = &[
     "0251.0376.0251.0376",
 ];
 
-/// Who reads these differently than we do might connect to what comes first or last.
+/// Ambiguous URLs: another parser might connect to their first or last part.
 const TRICKS: &[&str] = &[
     "http://example.com@127.0.0.1/",
     "http://127.0.0.1@example.com/",
@@ -100,7 +100,7 @@ async fn register(host: &Host, url: &str) -> Result<Answer> {
     host.post("/webhooks/register", &body).await
 }
 
-/// Where nothing is allowed besides the public addresses.
+/// A host that allows public addresses alone.
 async fn strict_host(site: &std::sync::Arc<Site>) -> Result<Host> {
     site.host()
         .env("WEBHOOK_ALLOW_NETWORKS", "none")

@@ -16,7 +16,7 @@ const ROLES: [&str; 4] = [
     "callback-worker",
     "callback-scheduler",
 ];
-/// What a sync run and its events leave, one receipt and one endpoint of `sync.completed` given.
+/// The spans of a sync run and its events, one receipt and one endpoint of `sync.completed` given.
 const RUN: [&str; 6] = [
     "deliver",
     "fan out",

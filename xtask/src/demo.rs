@@ -23,7 +23,7 @@ use crate::{
     workspace::{cargo, root, target_dir},
 };
 
-/// What happens after the last line.
+/// The end of a demo.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The host runs on until Ctrl-C.
@@ -43,7 +43,7 @@ const RECEIPTS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// How long the webhook may take: the sync run and the delivery need well under a second.
+/// Time that the webhook may take: the sync run and the delivery need well under a second.
 const WEBHOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Builds, starts, shows, and ends as told.
@@ -328,7 +328,7 @@ fn received(dir: &Path, kind: &str) -> Option<Value> {
         .find(|body| body["event"] == kind)
 }
 
-/// What both processes wrote last, for the case that something went wrong.
+/// The last lines of both processes, shown after a failure.
 fn last_words(dir: &Path) -> String {
     let tail = |log: &str| {
         let text = fs::read_to_string(dir.join(log)).unwrap_or_default();

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// How long one answer may take.
+/// Time limit of one answer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Sends one request (HTTP/1.0, so that the answer ends with the connection) and returns status and JSON body.

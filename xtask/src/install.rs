@@ -40,7 +40,7 @@ pub(crate) fn packages(packages: &[&str]) -> Result<()> {
     run_ok(&mut install).with_context(|| format!("apt-get install {list}"))
 }
 
-/// How this user may act as root.
+/// This user's way to act as root.
 enum Privilege {
     Root,
     Sudo,

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::workspace::{metadata, root};
 
-/// What components are compiled to.
+/// The target of components.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 /// The profile of `Cargo.toml` that they are compiled with.
 pub(crate) const PROFILE: &str = "plugin";
 
-/// Where a package lies.
+/// The directory of a package.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Home {
     /// `plugins/`: ships with Wharf.
@@ -26,7 +26,7 @@ pub(crate) enum Home {
 
 /// A package in one of these directories.
 pub(crate) struct Package {
-    /// What `cargo metadata` says of it.
+    /// Its entry in `cargo metadata`.
     pub(crate) facts: Value,
     /// The directory of its manifest, whose name is the plugin's.
     pub(crate) dir: PathBuf,

@@ -13,7 +13,7 @@ use crate::{
     workspace::{cargo, find_program, root},
 };
 
-/// Whether the hostile guests of the tests are compiled besides. They stay in the target directory.
+/// The hostile guests of the tests, compiled or left out. They stay in the target directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guests {
     Built,
@@ -77,7 +77,7 @@ fn install(package: &Package) -> Result<()> {
     Ok(())
 }
 
-/// What a package knows of itself (`cargo metadata`), and the vectors in its `conformance/`.
+/// The facts of a package by `cargo metadata`, and the vectors in its `conformance/`.
 fn facts(package: &Package) -> Result<PackFacts> {
     let fact = |name: &str| package.facts[name].as_str().map(String::from);
     let conformance = package.dir.join("conformance");

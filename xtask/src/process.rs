@@ -18,10 +18,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::workspace::find_program;
 
-/// How often a child or the stop flag is looked at.
+/// Interval of looks at a child or the stop flag.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long a process in the background may take to end before it is killed.
+/// Time that a background process has to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -35,7 +35,7 @@ pub(crate) fn listen_for_stop() -> Result<()> {
     Ok(())
 }
 
-/// Whether this program was asked to stop.
+/// Returns true once this program was asked to stop.
 pub(crate) fn stopped() -> bool {
     STOPPED.load(Ordering::Relaxed)
 }
@@ -171,7 +171,7 @@ fn signal_child(child: &Child, signal: Signal) {
     let _ = kill_process(Pid::from_child(child), signal);
 }
 
-/// What `id` prints, trimmed: `id -u` is this user's number, `id -g name` the group of another.
+/// The output of `id`, trimmed: `id -u` is this user's number, `id -g name` the group of another.
 pub(crate) fn id(arguments: &[&str]) -> Result<String> {
     let output = Command::new("id")
         .args(arguments)

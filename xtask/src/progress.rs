@@ -1,4 +1,4 @@
-//! What people see: a spinner while a step runs, one line when it is done.
+//! Progress for people: a spinner while a step runs, one line when it is done.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Where things are in the repository, and how its cargo is called.
+//! The repository's root, its target directory and its cargo.
 
 use std::{
     env,
@@ -39,7 +39,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// What `cargo metadata` knows about the workspace, without its dependencies.
+/// `cargo metadata` of the workspace, without its dependencies.
 pub(crate) fn metadata() -> Result<Value> {
     let output = cargo()
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])

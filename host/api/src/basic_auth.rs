@@ -1,3 +1,5 @@
+//! Basic authentication of the mock marketplaces.
+
 use std::collections::HashMap;
 
 use axum::http::{HeaderMap, header};
@@ -11,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::error::ApiError;
 
-/// Who may ask each mock marketplace (RFC 7617). Only digests are kept: comparing those takes the same time however
+/// Credentials of each mock marketplace (RFC 7617). Only digests are kept: comparing those takes the same time however
 /// much of a guess is right, and however long it is.
 pub(crate) struct MockCredentials(HashMap<String, [u8; 32]>);
 

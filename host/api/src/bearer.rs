@@ -1,3 +1,5 @@
+//! The bearer token of the admin API.
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, header},
@@ -10,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{ApiState, error::ApiError};
 
-/// Who may ask the admin API (RFC 6750). Only the token's digest is kept: comparing those takes the same time however
+/// The token of the admin API (RFC 6750). Only the token's digest is kept: comparing those takes the same time however
 /// much of a guess is right, and however long it is.
 #[derive(Clone, Copy)]
 pub(crate) struct AdminToken([u8; 32]);
@@ -41,7 +43,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Lets nobody through who does not know the admin token, and nobody at all where there is none.
+/// Middleware that lets only requests with the admin token through; without a token set, none.
 pub(crate) async fn require_admin(
     State(state): State<ApiState>,
     request: Request,

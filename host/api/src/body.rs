@@ -1,3 +1,5 @@
+//! JSON bodies: content type, size, time and syntax are checked before the fields.
+
 use std::time::Duration;
 
 use axum::{
@@ -10,10 +12,10 @@ use serde_json::Value;
 
 use crate::{error::ApiError, fields::Fields, request::FromFields};
 
-/// The most that a body may hold, in bytes.
-const MAX: usize = 1024 * 1024;
+/// Limit of a body, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
 
-/// How long a client may take to send its body.
+/// Time that a client has to send its body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestTimeout(pub(crate) Duration);
 
@@ -51,7 +53,7 @@ async fn collect(mut chunks: BodyDataStream) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| ApiError::Malformed("the body ended early"))?;
-        if bytes.len() + chunk.len() > MAX {
+        if bytes.len() + chunk.len() > MAX_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
         bytes.extend_from_slice(&chunk);

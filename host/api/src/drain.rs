@@ -1,3 +1,5 @@
+//! Unread bodies are drained, so that a client sees the refusal instead of a broken pipe.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
@@ -11,7 +13,7 @@ use futures::{StreamExt, stream};
 
 use crate::body::RequestTimeout;
 
-/// How much of an unread body is read and thrown away, in bytes.
+/// Limit of the bytes of an unread body that are read and thrown away.
 const DRAINED: usize = 16 * 1024 * 1024;
 
 /// Reads what a refusal left of the body. A client that is still writing when the connection closes would see a broken
@@ -37,7 +39,7 @@ pub(crate) async fn drain(
     };
     let body = Body::from_stream(stream::poll_fn(read.clone()));
     let response = next.run(Request::from_parts(parts, body)).await;
-    // It had its time.
+    // A body that has used up its time is not waited for again.
     if response.status() != StatusCode::REQUEST_TIMEOUT {
         let mut drained = 0;
         let rest = stream::poll_fn(read).take_while(|chunk| {

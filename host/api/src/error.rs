@@ -17,17 +17,17 @@ pub(crate) struct Detail {
     /// The field's name, empty for the body as a whole.
     #[schema(example = "organizationId")]
     pub(crate) path: &'static str,
-    /// Why, for people.
+    /// The reason, for people.
     #[schema(example = "is required")]
     pub(crate) message: String,
 }
 
-/// Every way in which a request is refused. The only place that knows how a refusal looks in HTTP, and that logs it.
+/// Every reason for which a request is refused.
 #[derive(Debug)]
 pub(crate) enum ApiError {
     /// Fields that are missing or wrong, all of them at once.
     Validation(Vec<Detail>),
-    /// A body that is no JSON object; why, for people.
+    /// A body that is not a JSON object; the reason, for people.
     Malformed(&'static str),
     /// No adapter serves this marketplace.
     InvalidMarketplace,
@@ -61,7 +61,7 @@ pub(crate) enum ApiError {
     AdminUnauthorized,
     /// There is no admin token, and so no admin API.
     AdminDisabled,
-    /// What an operator wanted of a plugin was not done.
+    /// An operation on a plugin failed.
     Plugin(OperationError),
     /// A webhook was sent to this API.
     WebhookLoop,
@@ -92,13 +92,13 @@ impl From<OperationError> for ApiError {
 /// The shape of every refusal.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Refusal {
-    /// What is wrong: a stable text that programs may go by.
+    /// The error: a stable text for programs.
     #[schema(example = "Validation error")]
     error: &'static str,
     /// More about it, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
-    /// What is wrong in particular: every field at once.
+    /// The wrong fields, all of them at once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<Detail>,
 }
@@ -173,7 +173,7 @@ fn plugin_answer(error: &OperationError) -> Answer {
     }
 }
 
-/// How soon a client may repeat a request that failed for a passing reason of ours.
+/// `Retry-After` of errors that pass by themselves.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 impl ApiError {
@@ -221,7 +221,7 @@ impl ApiError {
         }
     }
 
-    /// What is wrong in particular.
+    /// The details of the refusal.
     fn details(self) -> Vec<Detail> {
         match self {
             Self::Validation(details) => details,
@@ -283,7 +283,7 @@ impl ApiError {
         }
     }
 
-    /// Passing troubles are warnings, defects are errors; a client's own mistakes are in the request's line alone.
+    /// Logs defects as errors and passing failures as warnings. Clients' mistakes have only the request's own line.
     fn log(&self) {
         match self {
             Self::App(error @ AppError::Internal(source)) => {

@@ -1,3 +1,5 @@
+//! The fields of a request, from a body or a query, with every mistake collected.
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
@@ -15,7 +17,7 @@ pub(crate) enum Given {
     Json(Value),
     /// In a query, where all is text.
     Text(String),
-    /// Unusable; why, for people.
+    /// Unusable; the reason, for people.
     Wrong(&'static str),
 }
 
@@ -65,12 +67,12 @@ impl Fields {
             .ok()
     }
 
-    /// Whether the field was sent at all, rightly or wrongly.
+    /// Returns true if the field was sent, right or wrong.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.given.contains_key(path)
     }
 
-    /// Whether a field has any text at all: present, a string and not empty.
+    /// Returns true for a string that is not empty.
     pub(crate) fn has_text(&self, path: &str) -> bool {
         matches!(self.given.get(path), Some(Given::Json(Value::String(text))) if !text.is_empty())
     }
@@ -81,7 +83,7 @@ impl Fields {
     }
 }
 
-/// For a handler that looks at the fields itself.
+/// For handlers that read the fields themselves.
 impl FromFields for Fields {
     fn from_fields(fields: Self) -> Result<Self, ApiError> {
         Ok(fields)

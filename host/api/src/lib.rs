@@ -1,9 +1,8 @@
 //! The HTTP API: the routes of the public contract, their refusals and the probes, on axum.
 //!
 //! Promise: whatever is sent, the answer is the contract's, and every refusal is JSON (`{"error", "message"?,
-//! "details"?}`) that tells nothing of the inside. A handler parses into domain types, asks one operation of
-//! [`wharf_app`] and writes the answer down; there is no other logic here. Mapping errors to HTTP and logging them
-//! has one place, `error.rs`.
+//! "details"?}`) that reveals nothing internal. A handler parses into domain types, calls one operation of [`wharf_app`]
+//! and writes its result; there is no other logic here. Only `error.rs` maps errors to HTTP and logs them.
 //!
 //! [`serve`] serves it within bounds on time and connections. Left out: TLS and signals, which belong to the program; and
 //! what is refused before a request exists (HTTP that cannot be parsed), which hyper answers without a body.
@@ -49,22 +48,22 @@ use crate::{
     error::ApiError,
 };
 
-/// What the operator decides about the API.
+/// Settings of the API.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
     /// User and password of each mock marketplace, by its name in lower case. A marketplace without an entry
     /// answers 500 `Marketplace credentials not configured`.
     pub mock_credentials: HashMap<String, (String, SecretString)>,
-    /// What the admin API must be asked with; `None` switches it off.
+    /// Bearer token of the admin API; `None` switches it off.
     pub admin_token: Option<SecretString>,
-    /// How long a client may take to send a request's body; then 408.
+    /// Time that a client has to send a request's body; then 408.
     pub request_timeout: Duration,
-    /// How long an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
+    /// Time that an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
     /// whose marketplace is slow is still stored and answered.
     pub answer_timeout: Duration,
     /// Cancelled when the process is about to stop: it serves on, and says at `/readyz` that it is not ready.
     pub draining: CancellationToken,
-    /// Whether `GET /metrics` is one of the API's routes. Off where it has an address of its own.
+    /// Adds `GET /metrics` to the API's routes. Off where metrics have an address of their own.
     pub metrics: bool,
 }
 
@@ -81,7 +80,7 @@ impl Default for ApiSettings {
     }
 }
 
-/// What handlers share.
+/// State that handlers share.
 #[derive(Clone)]
 struct ApiState {
     app: App,
@@ -136,7 +135,7 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
         .with_state(state)
 }
 
-/// What every process can be asked at an address of its own: `/metrics`, `/healthz` and `/readyz`.
+/// The routes that every process may serve at an address of its own: `/metrics`, `/healthz` and `/readyz`.
 /// When `draining` is cancelled, it is not ready any more.
 pub fn metrics_router(app: App, draining: CancellationToken) -> Router {
     let settings = ApiSettings {
@@ -155,7 +154,7 @@ pub fn openapi() -> String {
     openapi::text(&openapi::complete(routes.into_openapi()))
 }
 
-/// Adds what holds for every route: JSON for unknown routes and methods, limits of time, panics caught, request ids.
+/// Adds what holds for every route: JSON for unknown routes and methods, time limits, caught panics, request ids.
 fn guarded<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     settings: &ApiSettings,
@@ -171,7 +170,7 @@ fn guarded<S: Clone + Send + Sync + 'static>(
         )))
 }
 
-/// Of these, what needs no line in the log.
+/// The same without request ids and a line in the log.
 fn limited<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     settings: &ApiSettings,

@@ -1,3 +1,5 @@
+//! Request metrics, by the template of the route.
+
 use std::time::Instant;
 
 use axum::{
@@ -7,7 +9,7 @@ use axum::{
 };
 use wharf_app::App;
 
-/// Counts and times every request by the template of its route: a path itself may hold anything.
+/// Counts and times every request. The label is the template of the route: a path itself may hold anything.
 pub(crate) async fn measure(State(app): State<App>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();

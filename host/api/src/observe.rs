@@ -1,3 +1,5 @@
+//! Request ids, the access log and the span of each request.
+
 use std::time::Instant;
 
 use axum::{

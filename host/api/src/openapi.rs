@@ -1,4 +1,4 @@
-//! What the description says of the API as a whole, and of every route alike: how all of them refuse.
+//! The parts of the OpenAPI description that all routes share: general text, tags, common errors, security.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use utoipa::openapi::{
 };
 
 const ABOUT: &str = "\
-Register stores, import their orders, and hear of their synchronisation by webhook.
+Register stores, import their orders, and receive webhooks about their synchronisation.
 
 Bodies are JSON, and so is every refusal: `{\"error\", \"message\"?, \"details\"?}`. `error` is stable, the rest is for
 people. Unknown fields are ignored, and `null` in a body counts as left out. Besides what each operation lists, an unknown
-route answers 404 `Not found`, a method that a route does not have 405 `Method not allowed` with `Allow`; `HEAD` works
-wherever `GET` does, `OPTIONS` tells the methods.
+route answers 404 `Not found`, and a method that a route does not have 405 `Method not allowed` with `Allow`. `HEAD` works
+wherever `GET` does; `OPTIONS` lists the methods.
 
 Every answer carries `x-request-id`: the request's own, if it has one, else a new one. A 503 has `Retry-After` and is safe
 to repeat: every operation is idempotent.
 
-The routes trust their caller but for the mock marketplace and the admin API: put your own authentication in front.";
+Apart from the mock marketplace and the admin API, the routes trust their caller: put your own authentication in front.";
 
 const TAGS: [(&str, &str); 7] = [
     (
@@ -35,23 +35,20 @@ const TAGS: [(&str, &str); 7] = [
         "Orders",
         "Importing orders through the marketplaces' adapters",
     ),
-    ("Webhooks", "Endpoints that hear of sync runs"),
+    ("Webhooks", "Endpoints that are told about sync runs"),
     (
         "Deliveries",
-        "What was sent to endpoints, and a second chance for what failed or was missed",
+        "Deliveries to endpoints, and sending again what failed or was missed",
     ),
     (
         "Mock marketplace",
-        "The marketplaces' adapters as marketplaces of their own, for trying things out",
+        "The marketplaces' adapters asked directly, for trying things out",
     ),
-    (
-        "Admin",
-        "Plugins: what operators see of them and do with them",
-    ),
-    ("Health", "Whether the process is well"),
+    ("Admin", "Plugins, for operators"),
+    ("Health", "Liveness, readiness and metrics"),
 ];
 
-/// How every route may refuse: under which name that is described, with which status, and in which words.
+/// Errors that routes share: the name of the component, the status and the description.
 const SHARED: [(&str, &str, &str); 8] = [
     (
         "Invalid",
@@ -88,16 +85,16 @@ const SHARED: [(&str, &str, &str); 8] = [
     (
         "InternalError",
         "500",
-        "`Internal error`: a defect of ours, which is in the log",
+        "`Internal error`: a defect, whose cause is in the log",
     ),
     (
         "Unavailable",
         "503",
-        "`Service unavailable`: the database, or what the request needs, is not to be had just now",
+        "`Service unavailable`: the database, or something else that the request needs, cannot be reached at the moment",
     ),
 ];
 
-/// Adds to what the routes say of themselves what holds for all of them.
+/// Completes the routes' own descriptions with what they share.
 pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     let licence = LicenseBuilder::new()
         .name("Apache-2.0 OR MIT")
@@ -207,7 +204,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
-/// The refusals that come with what an operation takes, where it does not tell of them itself.
+/// Adds the shared errors that apply to an operation and that it does not describe itself.
 fn refuse(operation: &mut Operation, is_admin: bool) {
     let has_query = operation
         .parameters

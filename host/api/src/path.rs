@@ -1,3 +1,5 @@
+//! Ids in paths.
+
 use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
@@ -7,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{error::ApiError, values::hyphenated};
 
-/// The id in a path. What is none names nothing, so it is not found.
+/// The id in a path. Text that is not a UUID answers 404: no record has such an id.
 pub(crate) struct PathId<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for PathId<T> {

@@ -1,3 +1,5 @@
+//! Query strings, read as strictly as bodies.
+
 use axum::{extract::FromRequestParts, http::request::Parts};
 use percent_encoding::percent_decode_str;
 
@@ -18,7 +20,7 @@ fn parse(query: &str) -> Fields {
     let mut fields = Fields::default();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A name that is not UTF-8 is none of ours, and unknown fields are ignored.
+        // No field of ours has a name that is not UTF-8, and unknown fields are ignored.
         if let Ok(name) = decode(name) {
             fields.add(name, decode(value));
         }

@@ -14,7 +14,7 @@ use crate::{
     fields::{Fields, Given},
 };
 
-/// What can be read from a request's fields.
+/// A type that can be read from a request's fields.
 pub(crate) trait FromFields: Sized {
     /// Refuses with everything that is wrong, at once.
     fn from_fields(fields: Fields) -> Result<Self, ApiError>;
@@ -22,7 +22,7 @@ pub(crate) trait FromFields: Sized {
 
 /// A kind of value: how it is read and how it is described. `Option` of one makes a field that may be left out.
 pub(crate) trait Field: Sized {
-    /// Whether a request without it is refused.
+    /// True if a request without it is refused.
     const REQUIRED: bool = true;
 
     /// Reads what was given.
@@ -75,7 +75,7 @@ impl Member {
         }
     }
 
-    /// As a member of a body, where `null` is as good as nothing.
+    /// As a member of a body, where `null` counts as left out.
     fn property(self) -> Object {
         let mut property = self.schema.description(Some(self.about.trim())).build();
         if let (false, SchemaType::Type(kind)) = (self.required, property.schema_type.clone()) {

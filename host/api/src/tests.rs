@@ -1,4 +1,4 @@
-//! What holds for every route, tried on routes that need no database.
+//! Rules that hold for every route, tested on routes that need no database.
 
 use axum::{
     Json,
@@ -15,7 +15,7 @@ use super::*;
 use crate::{body::JsonBody, query::Query, request::request};
 
 request! {
-    /// What comes back.
+    /// An answer that repeats the receipt.
     struct Echo {
         /// Itself.
         receipt "receipt": Receipt,

@@ -1,4 +1,4 @@
-//! The values of requests: each with its rule and the schema that tells of it.
+//! Values of requests, each with its rule and the schema that describes the rule.
 
 use serde_json::Value;
 use utoipa::openapi::{
@@ -25,7 +25,7 @@ fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
-/// Text as the contract has it: some, without NUL, and not too much.
+/// Text by the contract: not empty, without NUL, and of bounded length.
 fn bounded(most: usize) -> ObjectBuilder {
     string()
         .min_length(Some(1))
@@ -76,7 +76,7 @@ impl Field for TargetUrl {
         text(given).and_then(Self::parse)
     }
 
-    /// As far as a pattern can tell. That the host be a valid one, and its address allowed, is beyond it.
+    /// The pattern covers the form. A valid host and an allowed address are beyond a pattern.
     fn schema() -> ObjectBuilder {
         let url = bounded(Self::MAX).format(Some(SchemaFormat::Custom("uri".into())));
         url.pattern(Some(
@@ -115,7 +115,7 @@ impl Field for SyncToken {
     }
 }
 
-/// Nothing of ours is older than 1970.
+/// Times before 1970 are read as 1970: no record is older.
 impl Field for Time {
     fn read(given: &Given) -> Result<Self, Invalid> {
         let time = Self::parse(text(given)?)
@@ -130,7 +130,7 @@ impl Field for Time {
     }
 }
 
-/// The schema of an answer's member that has one of these names.
+/// The schema of an enum in an answer.
 pub(crate) fn names<const N: usize>(about: &str, names: [&'static str; N]) -> Object {
     string()
         .description(Some(about))
@@ -138,17 +138,17 @@ pub(crate) fn names<const N: usize>(about: &str, names: [&'static str; N]) -> Ob
         .build()
 }
 
-/// Tells two answers apart.
+/// The schema of a flag that tells two answers apart.
 fn always(value: bool) -> Object {
     bool::schema().enum_values(Some([value])).build()
 }
 
-/// Of what succeeded.
+/// The flag of a success.
 pub(crate) fn always_true() -> Object {
     always(true)
 }
 
-/// Of what did not.
+/// The flag of a failure.
 pub(crate) fn always_false() -> Object {
     always(false)
 }
@@ -233,7 +233,7 @@ fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
-/// A text for people who read it later.
+/// Free text for people, such as a reason.
 #[derive(Debug)]
 pub(crate) struct Note<const MAX: usize>(pub(crate) String);
 

@@ -20,7 +20,7 @@ const SHORTEST: usize = 16;
 /// The setting.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AdminTokenArgs {
-    /// What the admin API must be asked with. Default: the file `admin-token` in the data folder, made at the first start;
+    /// Bearer token of the admin API. Default: the file `admin-token` in the data folder, made at the first start;
     /// with PostgreSQL the admin API is off unless it is set
     #[arg(
         long,

@@ -1,3 +1,5 @@
+//! The command line: commands and global flags.
+
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
@@ -10,11 +12,11 @@ use crate::{
     process::ProcessArgs,
 };
 
-/// Sync marketplace orders through sandboxed plugins, and tell webhooks about it.
+/// Sync marketplace orders through sandboxed plugins and notify webhooks.
 #[derive(Parser)]
 #[command(name = "wharf", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// How the program speaks.
+    /// Options of the log.
     #[command(flatten)]
     pub(crate) logging: LoggingArgs,
     /// What it asks of the system.
@@ -22,7 +24,7 @@ pub(crate) struct Cli {
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -46,11 +48,11 @@ Every setting is a flag or an environment variable; an empty variable counts as 
 /// The commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Run the service: all roles in one process, or those that are named.
+    /// Run the service: all roles in one process, or the named ones.
     Serve(Box<serve::ServeArgs>),
     /// Run one kind of worker.
     Worker(Box<worker::WorkerArgs>),
-    /// Look for work that is due: once, or again and again.
+    /// Queue work that is due: once, or in a loop.
     Scheduler(Box<scheduler::SchedulerArgs>),
     /// Bring the database's schema up to date.
     Migrate(migrate::MigrateArgs),
@@ -63,11 +65,11 @@ pub(crate) enum Command {
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
     Flow(flow::FlowArgs),
-    /// Look after the webhooks of a running host.
+    /// Operate the webhooks of a running host.
     Webhook(webhook::WebhookArgs),
-    /// Look at what was sent to webhooks, and send it again.
+    /// List deliveries to webhooks and send them again.
     Delivery(delivery::DeliveryArgs),
-    /// Look at what could not be sent, and send it again.
+    /// List dead letters and send them again.
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
@@ -80,7 +82,7 @@ impl Cli {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// How results are printed.
+    /// Returns the format of results.
     pub(crate) fn format(&self) -> Format {
         if self.data.json {
             Format::Json
@@ -127,7 +129,7 @@ impl Command {
         }
     }
 
-    /// Whether it runs until a signal comes, and its work may be traced.
+    /// True for commands that run until a signal comes; their work may be traced.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Worker(_) | Self::Scheduler(_))
     }

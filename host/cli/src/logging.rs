@@ -1,3 +1,5 @@
+//! The log on stderr: format, level, and how it shares spans with traces.
+
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
@@ -8,10 +10,10 @@ use tracing_subscriber::{
 
 use crate::traces::Traces;
 
-/// How the program speaks.
+/// Options of the log.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoggingArgs {
-    /// Log lines for people (`pretty`), as JSON (`json`), or whichever suits where they go (`auto`).
+    /// Log lines for people (`pretty`) or as JSON (`json`); `auto` is pretty on a terminal.
     #[arg(
         long,
         global = true,
@@ -20,7 +22,7 @@ pub(crate) struct LoggingArgs {
         default_value = "auto"
     )]
     log_format: LogFormat,
-    /// The least important level to log, or directives such as `info,sqlx=debug` (RUST_LOG is understood too).
+    /// The lowest level to log, or directives such as `info,sqlx=debug` (RUST_LOG is understood too).
     #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LOG_LEVEL", value_parser = directives)]
     log_level: Option<String>,
 }
@@ -36,7 +38,7 @@ enum LogFormat {
     Json,
 }
 
-/// Who reads the log.
+/// The readers of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// People: short lines, with colour on a terminal.
@@ -55,7 +57,7 @@ pub(crate) enum Level {
 }
 
 impl LoggingArgs {
-    /// Who reads the log.
+    /// Returns the readers of the log.
     pub(crate) fn style(&self) -> Style {
         match self.log_format {
             LogFormat::Pretty => Style::People,
@@ -106,7 +108,7 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
     }
 }
 
-/// What is logged. Spans of traces are not; disabled here, they are made only where somebody collects them.
+/// The filter of the log. It switches the spans of traces off, so that they are made only when they are collected.
 fn filter(directives: &str) -> EnvFilter {
     let no_traces = format!("{}=off", wharf_app::TRACES)
         .parse()

@@ -26,7 +26,7 @@ use anyhow::Context;
 
 use crate::{cli::Cli, settings::SettingError, traces::Traces, usage::UsageError};
 
-/// What the shell's users expect of a command that was called wrongly.
+/// Exit code of a command that was called wrongly, as shells have it.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {

@@ -1,3 +1,5 @@
+//! Credentials of the mock marketplaces, from the environment.
+
 use std::collections::HashMap;
 
 use secrecy::SecretString;

@@ -1,4 +1,4 @@
-//! A running host, asked over HTTP by the commands that operators mend with.
+//! A running host, asked over HTTP by the commands for webhooks and deliveries.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -6,10 +6,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use wharf_egress::{Client, Method, operator_client};
 
-/// Which host, and on whose behalf.
+/// The host and the organization.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RemoteArgs {
-    /// Where the host is
+    /// The host's URL
     #[arg(
         long,
         env = "BASE_URL",
@@ -17,13 +17,13 @@ pub(crate) struct RemoteArgs {
         default_value = "http://localhost:3000"
     )]
     url: String,
-    /// The organization whose webhooks these are
+    /// The organization that owns the webhooks
     #[arg(long, env = "ORG_ID", value_name = "ORG_ID", default_value = "org-1")]
     org: String,
 }
 
-/// What a value in a query must not hold as it is.
-const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+/// Characters that are escaped in a query's value.
+pub(crate) const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -36,7 +36,7 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// A host that is not asked anything yet.
+    /// Makes a client; nothing is sent yet.
     pub(crate) fn new(args: RemoteArgs) -> anyhow::Result<Self> {
         Ok(Self {
             client: operator_client()?,

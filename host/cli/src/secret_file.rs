@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 
-/// Whether a secret was there before.
+/// Origin of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// It was made just now.
@@ -21,7 +21,7 @@ pub(crate) enum Origin {
     Found,
 }
 
-/// The line that the file holds; if there is no file, `make` says what it is to hold.
+/// Returns the line of the file. If there is no file, writes what `make` returns.
 ///
 /// # Errors
 /// If the file can neither be read nor made.

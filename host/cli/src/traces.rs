@@ -1,4 +1,4 @@
-//! Traces leave by OpenTelemetry's protocol (OTLP over HTTP) where its standard variables ask for it.
+//! Export of traces by OpenTelemetry (OTLP over HTTP), switched on by its standard variables.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use crate::settings::SettingError;
 
-/// How long the last spans may take to leave when the program ends.
+/// Time that the last spans have to be sent when the program ends.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// Where spans go; nowhere if nobody asked.
+/// The exporter of spans, if there is one.
 pub(crate) struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    /// None are collected.
+    /// Collects no spans.
     pub(crate) const fn off() -> Self {
         Self(None)
     }
 
-    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin. The exporter itself reads the further ones: headers, timeout,
+    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and related variables. The exporter itself reads the others: headers, timeout,
     /// sampler, resource. A TLS provider must be installed.
     ///
     /// # Errors
-    /// A variable asks for what there is not.
+    /// If a variable asks for something that is not supported.
     pub(crate) fn from_environment() -> Result<Self, SettingError> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = [

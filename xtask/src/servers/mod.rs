@@ -27,7 +27,7 @@ const TEST_DATABASE_URL: &str = "WHARF_TEST_DATABASE_URL";
 /// Names the tests' Redis.
 const TEST_REDIS_URL: &str = "WHARF_TEST_REDIS_URL";
 
-/// Whether the servers wait for the disk before they confirm a commit.
+/// Durability of a commit: kept, the servers wait for the disk before they confirm it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// As in production: for measurements and for people.

@@ -25,7 +25,7 @@ const SETTINGS: [&str; 4] = [
     "autovacuum_naptime=10s",
     "log_min_messages=warning",
 ];
-/// What tests switch off: their data does not outlive them.
+/// Settings that tests switch off: their data does not outlive them.
 const FAST: [&str; 3] = [
     "fsync=off",
     "full_page_writes=off",

@@ -1,3 +1,5 @@
+//! Liveness and readiness.
+
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -5,23 +7,23 @@ use wharf_app::App;
 
 use crate::{Draining, error::ApiError};
 
-/// How the process is.
+/// The state of the process.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-/// Does the process live?
+/// Liveness
 ///
-/// Asks nothing else: a process that lives and cannot reach its database is not to be restarted.
+/// Asks nothing else: restarting a process does not help it to reach its database.
 #[utoipa::path(get, path = "/healthz", tag = "Health", operation_id = "alive",
-    responses((status = 200, description = "It lives", body = Health)))]
+    responses((status = 200, description = "The process is alive", body = Health)))]
 pub(super) async fn alive() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Can it work?
+/// Readiness
 ///
 /// Reads and tries to write its database; 503 within a second while that cannot be done, and from the moment on at which
 /// it was told to stop. `message` says why.

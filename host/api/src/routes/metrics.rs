@@ -1,3 +1,5 @@
+//! `GET /metrics`, for Prometheus.
+
 use axum::{
     extract::State,
     http::header,
@@ -5,11 +7,11 @@ use axum::{
 };
 use wharf_app::App;
 
-/// What does this process count?
+/// Metrics of this process
 ///
-/// Its figures in the text format of Prometheus. Not here where they have an address of their own (`METRICS_ADDR`).
+/// In the text format of Prometheus. Not served here when `METRICS_ADDR` gives them an address of their own.
 #[utoipa::path(get, path = "/metrics", tag = "Health", operation_id = "metrics",
-    responses((status = 200, description = "The figures", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn scrape(State(app): State<App>) -> Response {
     const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], app.scrape().await).into_response()

@@ -1,3 +1,5 @@
+//! The mock marketplace: an adapter asked directly, with nothing stored.
+
 use axum::{
     Json,
     extract::{FromRequestParts, Path, State},
@@ -38,14 +40,14 @@ impl FromRequestParts<ApiState> for Marketplace {
 request! {
     /// A receipt to be judged.
     pub(super) struct MockQuestion {
-        /// The order's name at the marketplace.
+        /// The order's id at the marketplace.
         receipt "receipt": Receipt,
-        /// What the order is to be paid in; USD where it is left out.
+        /// The currency of the order; USD by default.
         currency "currency": Option<Currency>,
     }
 }
 
-/// What the marketplace says.
+/// The marketplace's answer.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum MockJudgement {
@@ -70,26 +72,26 @@ pub(super) struct AcceptedReceipt {
     imported_at: String,
 }
 
-/// A receipt that names none.
+/// A receipt that names no order.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RejectedReceipt {
     #[schema(schema_with = always_false)]
     status: bool,
 }
 
-/// Play the marketplace
+/// Call the mock marketplace
 ///
-/// Answered by the same adapter that imports ask, with nothing stored.
+/// The same adapter answers as for imports; nothing is stored.
 #[utoipa::path(post, path = "/mock/{marketplace}/validate", tag = "Mock marketplace", operation_id = "mockValidate",
     params(("marketplace" = String, Path, description = "A marketplace that an adapter serves", example = "etsy")),
     request_body = MockQuestion,
     security(("mock" = [])),
     responses(
-        (status = 200, description = "What the marketplace says", body = MockJudgement),
+        (status = 200, description = "The marketplace's answer", body = MockJudgement),
         (status = 400, description = "`Invalid marketplace`, `receipt is required`, `Validation error`", body = Refusal),
         (status = 401, description = "`Unauthorized`", body = Refusal,
             headers(("WWW-Authenticate" = String, description = "`Basic realm=\"mock\"`"))),
-        (status = 429, description = "`rate_limited`: the marketplace puts the receipt off", body = Refusal,
+        (status = 429, description = "`rate_limited`: the marketplace asks to try later", body = Refusal,
             headers(("Retry-After" = i64, description = "Seconds"))),
         (status = 500, description = "`Marketplace credentials not configured`, `Internal error`", body = Refusal),
         (status = 503, description = "`marketplace_unavailable`: its adapter could not be asked; `Service unavailable`",

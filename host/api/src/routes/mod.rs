@@ -43,19 +43,19 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
         .merge(health())
 }
 
-/// Whether the process is well.
+/// Liveness and readiness.
 pub(crate) fn health() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
 }
 
-/// What the process counts.
+/// The metrics of the process.
 pub(crate) fn metrics() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(metrics::scrape))
 }
 
-/// The routes for operators. Whoever serves them puts the admin token before them.
+/// The routes for operators. The caller adds the check of the admin token.
 pub(crate) fn admin() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(plugins::list))

@@ -1,3 +1,5 @@
+//! Importing orders.
+
 use axum::{Json, extract::State};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -17,12 +19,12 @@ request! {
     pub(super) struct ImportOrder {
         /// The token of its store.
         sync_token "syncToken": SyncToken,
-        /// The order's name at the marketplace.
+        /// The order's id at the marketplace.
         receipt "receipt": Receipt,
     }
 }
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum ImportAnswer {
@@ -56,7 +58,7 @@ pub(super) struct NotImported {
     error: ImportTrouble,
 }
 
-/// Why: `invalid_receipt` is the marketplace's answer; after the other two the sync engine asks again.
+/// The reason. `invalid_receipt` is the marketplace's answer; after the other two the sync engine asks again.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum ImportTrouble {
@@ -67,11 +69,11 @@ enum ImportTrouble {
 
 /// Import an order
 ///
-/// Idempotent: the first result of a store's receipt is stored and answered ever after, however many clients ask at once.
+/// Idempotent: the first result for a store's receipt is stored and returned from then on, however many clients ask at once.
 #[utoipa::path(post, path = "/orders/import", tag = "Orders", operation_id = "importOrder",
     request_body = ImportOrder,
     responses(
-        (status = 200, description = "What the marketplace says, or said the first time", body = ImportAnswer),
+        (status = 200, description = "The marketplace's answer, or the stored one of an earlier import", body = ImportAnswer),
         (status = 404, description = "`Store not found`", body = Refusal),
     ))]
 pub(super) async fn import(

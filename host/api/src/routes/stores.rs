@@ -1,3 +1,5 @@
+//! Stores: register them, read their status, queue a sync.
+
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
@@ -19,7 +21,7 @@ use crate::{
 request! {
     /// A store at a marketplace.
     pub(super) struct RegisterStore {
-        /// Whose store it is.
+        /// The organization that owns the store.
         organization_id "organizationId": OrganizationId,
         /// The marketplace, as its adapter names it.
         marketplace "marketplace": MarketplaceName,
@@ -27,9 +29,9 @@ request! {
         external_store_id "externalStoreId": ExternalStoreId,
         /// Its name for people.
         store_name "storeName": StoreName,
-        /// Its token there. Kept encrypted, never shown.
+        /// Its access token there. Kept encrypted, never shown.
         access_token "accessToken": AccessToken,
-        /// What its orders are paid in; kept in upper case.
+        /// The currency of its orders; kept in upper case.
         currency "currency": Currency,
     }
 }
@@ -55,19 +57,19 @@ impl From<RegisterStore> for StoreRegistration {
     }
 }
 
-/// The two names of a store.
+/// The two ids of a store.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RegisteredStore {
     store_id: Uuid,
-    /// Names the store in later requests, and is its password: whoever has it may import orders.
+    /// Identifies the store in later requests, and is its password: anyone who has it may import orders.
     sync_token: Uuid,
 }
 
 /// Register or update a store
 ///
-/// The same organization, marketplace and external id again update the store's name, token and currency and answer
-/// the same two ids.
+/// Repeating the organization, marketplace and external id updates the store's name, token and currency and returns the
+/// same two ids.
 #[utoipa::path(post, path = "/stores/register", tag = "Stores", operation_id = "registerStore",
     request_body = RegisterStore,
     responses((status = 200, description = "The store, new or updated", body = RegisteredStore)))]
@@ -90,7 +92,7 @@ request! {
     }
 }
 
-/// How a store's synchronisation is going.
+/// The state of a store's synchronisation.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoreStatus {
@@ -113,11 +115,11 @@ fn sync_statuses() -> Object {
 
 /// Read a store's status
 ///
-/// At the same cost however long its log is.
+/// Costs the same however long its log is.
 #[utoipa::path(get, path = "/stores/sync-status", tag = "Stores", operation_id = "syncStatus",
     params(StoreByToken),
     responses(
-        (status = 200, description = "How it is going", body = StoreStatus),
+        (status = 200, description = "The status", body = StoreStatus),
         (status = 404, description = "`Store not found`", body = Refusal),
     ))]
 pub(super) async fn sync_status(
@@ -151,7 +153,7 @@ pub(super) struct QueuedSync {
 #[utoipa::path(post, path = "/stores/sync", tag = "Stores", operation_id = "syncStore",
     request_body = StoreByToken,
     responses(
-        (status = 202, description = "The run will come", body = QueuedSync),
+        (status = 202, description = "The run is queued", body = QueuedSync),
         (status = 404, description = "`Store not found`", body = Refusal),
     ))]
 pub(super) async fn sync(

@@ -1,3 +1,5 @@
+//! `wharf dead-letters`: list them and send them again.
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -26,13 +28,13 @@ pub(crate) struct DeadLettersArgs {
 enum DeadLettersCommand {
     /// Deliveries that failed for good, newest first.
     List(ListArgs),
-    /// Send them again, with the whole retry schedule before them.
+    /// Send them again, with a full retry schedule.
     Redrive(RedriveArgs),
 }
 
 #[derive(Args)]
 struct ListArgs {
-    /// Of this webhook alone
+    /// Only of this webhook
     #[arg(long)]
     webhook: Option<String>,
     #[command(flatten)]
@@ -47,10 +49,10 @@ Examples:
   wharf dead-letters redrive --dry-run
   wharf dead-letters redrive --webhook ID --since 2026-01-31T00:00:00Z --per-minute 60")]
 struct RedriveArgs {
-    /// Of this webhook alone
+    /// Only of this webhook
     #[arg(long)]
     webhook: Option<String>,
-    /// Those made at this time or later, as RFC 3339 has it
+    /// Only those created since this time, as in RFC 3339
     #[arg(long)]
     since: Option<String>,
     #[command(flatten)]
@@ -59,7 +61,7 @@ struct RedriveArgs {
     remote: RemoteArgs,
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 pub(crate) async fn run(args: DeadLettersArgs, format: Format) -> anyhow::Result<()> {
     match args.command {
         DeadLettersCommand::List(args) => {

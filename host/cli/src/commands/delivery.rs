@@ -1,3 +1,5 @@
+//! `wharf delivery`: list, show and resend deliveries of a running host.
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -22,7 +24,7 @@ pub(crate) struct DeliveryArgs {
 enum DeliveryCommand {
     /// Deliveries of a webhook or of an event, newest first.
     List(ListArgs),
-    /// One delivery with its attempts and what the receiver answered.
+    /// One delivery with its attempts and the receiver's answers.
     Show(OneArgs),
     /// Send one delivery again, now, with the same bytes.
     Resend(OneArgs),
@@ -36,7 +38,7 @@ Examples:
 struct ListArgs {
     #[command(flatten)]
     of: OfArgs,
-    /// Only those that are pending, success or failed; of a webhook
+    /// Only deliveries in this state: pending, success or failed
     #[arg(long, requires = "webhook")]
     state: Option<String>,
     #[command(flatten)]
@@ -56,13 +58,13 @@ struct OfArgs {
     event: Option<String>,
 }
 
-/// Which page of a list.
+/// The page of a list.
 #[derive(Args)]
 pub(crate) struct PageArgs {
-    /// At most so many, up to 100
+    /// Page size, up to 100
     #[arg(long)]
     limit: Option<u32>,
-    /// Where the page begins, as the page before said
+    /// `nextCursor` of the previous page
     #[arg(long)]
     cursor: Option<String>,
 }
@@ -85,7 +87,7 @@ struct OneArgs {
     remote: RemoteArgs,
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 pub(crate) async fn run(args: DeliveryArgs, format: Format) -> anyhow::Result<()> {
     match args.command {
         DeliveryCommand::List(args) => {

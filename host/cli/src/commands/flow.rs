@@ -1,12 +1,17 @@
+//! `wharf flow`: a walk through the API of a running host.
+
 use anyhow::{Context, ensure};
 use clap::Args;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use wharf_domain::EventKind;
 use wharf_egress::{Client, Method, StatusCode, operator_client};
 
-use crate::output::{self, Format};
+use crate::{
+    output::{self, Format},
+    remote::IN_A_QUERY,
+};
 
 /// `wharf flow`.
 #[derive(Args)]
@@ -16,9 +21,9 @@ Examples:
   BASE_URL=http://localhost:3000 RECEIPTS=order-101,order-102 wharf flow
   wharf flow --json | jq '.steps[].status'
 
-It ends with an error at the first answer that the next step cannot build on.")]
+It stops with an error at the first unexpected answer.")]
 pub(crate) struct FlowArgs {
-    /// Where the host is
+    /// The host's URL
     #[arg(
         long,
         env = "BASE_URL",
@@ -26,7 +31,7 @@ pub(crate) struct FlowArgs {
         default_value = "http://localhost:3000"
     )]
     base_url: String,
-    /// Whose store it is
+    /// The organization that owns the store
     #[arg(long, env = "ORG_ID", value_name = "ORG_ID", default_value = "org-1")]
     org_id: String,
     /// The marketplace, as a plugin serves it
@@ -65,7 +70,7 @@ pub(crate) struct FlowArgs {
     /// The store's currency
     #[arg(long, env = "CURRENCY", value_name = "CURRENCY", default_value = "USD")]
     currency: String,
-    /// Where webhooks are to go
+    /// The URL for webhooks
     #[arg(
         long,
         env = "WEBHOOK_URL",
@@ -84,13 +89,6 @@ pub(crate) struct FlowArgs {
     receipts: Vec<String>,
 }
 
-/// What a value in a query must not hold as it is.
-const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
 /// One request and its answer.
 #[derive(Serialize)]
 struct Step {
@@ -100,7 +98,7 @@ struct Step {
     answer: Value,
 }
 
-/// The walk so far.
+/// The state of the walk.
 struct Flow {
     client: Client,
     base_url: String,
@@ -108,7 +106,7 @@ struct Flow {
     steps: Vec<Step>,
 }
 
-/// Walks through the API; what a step answers is carried to the next.
+/// Walks through the API; each step uses the answers of earlier ones.
 pub(crate) async fn run(args: FlowArgs, format: Format) -> anyhow::Result<()> {
     let client = operator_client()?;
     let base_url = args.base_url.trim_end_matches('/').to_owned();

@@ -1,3 +1,5 @@
+//! `wharf migrate`: bring the schema up to date.
+
 use clap::Args;
 
 use crate::{

@@ -1,3 +1,5 @@
+//! `wharf mock-webhook`: a receiver that shows webhooks and checks their signatures.
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -27,7 +29,7 @@ use crate::{logging::Style, output, shutdown};
 It answers 200 to every POST on every path; 500 where the header `x-fail: true` is set or the payload's `receipt` or
 `data.receipt` ends in 5, so that retries can be watched.
 
-With secrets it checks signatures, says what came of it and answers 401 where one is wrong.
+With secrets it checks signatures, prints the result and answers 401 if one is wrong.
 
 Examples:
   wharf mock-webhook --port 4000
@@ -40,7 +42,7 @@ pub(crate) struct MockWebhookArgs {
     /// The port to listen at; 0 is any free one
     #[arg(long, default_value = "4000")]
     port: u16,
-    /// The signing secret of an endpoint that sends here; may be repeated, then one must fit
+    /// The signing secret of an endpoint that sends here; may be repeated; then one must match
     #[arg(long = "secret", value_name = "WHSEC", value_parser = secret)]
     secrets: Vec<EndpointSecret>,
     /// The host's WEBHOOK_SECRET
@@ -52,15 +54,15 @@ fn secret(text: &str) -> Result<EndpointSecret, String> {
     EndpointSecret::parse(text).map_err(|why| why.to_string())
 }
 
-/// What handlers share.
+/// State that handlers share.
 struct Mock {
     style: Style,
     secrets: Vec<EndpointSecret>,
     seed_secret: Option<SecretString>,
 }
 
-/// The most that a webhook may hold, in bytes.
-const MAX: usize = 16 * 1024 * 1024;
+/// Limit of a webhook's body, in bytes.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// As a host's own API is served.
 const SERVER: ServerSettings = ServerSettings {
@@ -75,7 +77,7 @@ pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<(
     announce(&listener, style, "the webhook receiver")?;
     let router = Router::new()
         .fallback(post(receive).fallback(other_method))
-        .layer(DefaultBodyLimit::max(MAX))
+        .layer(DefaultBodyLimit::max(MAX_BYTES))
         .with_state(Arc::new(Mock {
             style,
             secrets: args.secrets,
@@ -116,7 +118,7 @@ async fn receive(
 }
 
 impl Mock {
-    /// Whether the signatures are right, as far as secrets were given; `None` without any.
+    /// Checks the signatures for which secrets were given; `None` without any.
     fn verdict(
         &self,
         headers: &HeaderMap,
@@ -191,7 +193,7 @@ fn is_to_fail(headers: &HeaderMap, body: &Value) -> bool {
     asked || ends_in_five(&body["receipt"]) || ends_in_five(&body["data"]["receipt"])
 }
 
-/// What was received is this command's result: on stdout, for programs in the shape of a log line.
+/// Prints a received webhook to stdout; for programs in the shape of a log line.
 fn show(
     style: Style,
     uri: &Uri,

@@ -1,3 +1,5 @@
+//! `wharf openapi`: print the description of the API.
+
 use clap::Args;
 
 use crate::output;

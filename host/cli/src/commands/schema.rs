@@ -1,3 +1,5 @@
+//! `wharf schema`: print the schema of the database.
+
 use clap::Args;
 use wharf_store::{Backend, Ledger};
 

@@ -1,3 +1,5 @@
+//! `wharf webhook`: operate the webhooks of a running host.
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -25,7 +27,7 @@ pub(crate) struct WebhookArgs {
 enum WebhookCommand {
     /// The organization's webhooks.
     List(RemoteArgs),
-    /// One webhook, and how it has been doing.
+    /// One webhook and its health.
     Show(OneArgs),
     /// Send an event named webhook.test to one webhook.
     Test(OneArgs),
@@ -33,11 +35,11 @@ enum WebhookCommand {
     Secret(OneArgs),
     /// Give a webhook a new signing secret, and print it.
     Rotate(RotateArgs),
-    /// Send to a webhook again, and forget what went wrong before.
+    /// Enable a webhook and reset its health.
     Enable(OneArgs),
-    /// Send nothing to a webhook until it is enabled.
+    /// Disable a webhook until it is enabled again.
     Disable(DisableArgs),
-    /// Send what a webhook failed to take or missed since a time.
+    /// Send deliveries that a webhook failed or missed since a time.
     Recover(RecoverArgs),
 }
 
@@ -57,7 +59,7 @@ Examples:
 struct RotateArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// How long the old secret signs too, at most 7 days
+    /// Time during which the old secret signs too, at most 7 days
     #[arg(long, default_value = "24h", value_parser = overlap)]
     overlap: Duration,
 }
@@ -66,7 +68,7 @@ struct RotateArgs {
 struct DisableArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Why, for whoever asks later
+    /// The reason, shown as `disabledReason`
     #[arg(long)]
     reason: Option<String>,
 }
@@ -79,25 +81,25 @@ Examples:
 struct RecoverArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// From when on, as RFC 3339 has it
+    /// Start of the outage, as in RFC 3339
     #[arg(long)]
     since: String,
     #[command(flatten)]
     spread: SpreadArgs,
 }
 
-/// How to go about many deliveries.
+/// Options for many deliveries.
 #[derive(Args)]
 pub(crate) struct SpreadArgs {
-    /// So many a minute; default: as fast as the webhooks take them
+    /// Deliveries per minute [default: no limit]
     #[arg(long)]
     pub(crate) per_minute: Option<u32>,
-    /// Only say how many there are
+    /// Only count them
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()> {
     match args.command {
         WebhookCommand::List(remote) => {

@@ -1,5 +1,5 @@
 //! The settings: each one field with its flag, its environment variable, its default and its help. clap checks what
-//! stands alone and is no secret; [`Settings::check`] the rest, since clap repeats a wrong value in its message.
+//! stands alone and is no secret. [`Settings::check`] checks the rest, because clap repeats a wrong value in its message.
 
 mod listen;
 mod parse;
@@ -43,7 +43,7 @@ impl fmt::Display for SettingError {
 
 impl std::error::Error for SettingError {}
 
-/// Where things are kept on this machine.
+/// Folders of this machine.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArgs {
     /// The folder of the embedded database, its key file and compiled plugins
@@ -68,21 +68,21 @@ pub(crate) struct DatabaseArgs {
         hide_env_values = true
     )]
     database_url: Option<SecretString>,
-    /// Most connections at a time
+    /// Maximum number of connections
     #[arg(long, env = "DATABASE_POOL", value_name = "DATABASE_POOL", default_value = "16",
           value_parser = value_parser!(u32).range(1..=1_000))]
     pub(crate) database_pool: u32,
-    /// How long an operation waits for a free connection before it answers 503
+    /// Longest wait of an operation for a free connection; then it answers 503
     #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT", value_name = "DATABASE_ACQUIRE_TIMEOUT", default_value = "5s",
           value_parser = parse::duration)]
     pub(crate) database_acquire_timeout: Duration,
-    /// PostgreSQL ends a statement that takes longer
+    /// PostgreSQL cancels a statement that takes longer
     #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT", value_name = "DATABASE_STATEMENT_TIMEOUT", default_value = "30s",
           value_parser = parse::duration)]
     pub(crate) database_statement_timeout: Duration,
 }
 
-/// Which database a host works on.
+/// The kind of database of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deployment {
     /// SQLite on this machine.
@@ -92,7 +92,7 @@ pub(crate) enum Deployment {
 }
 
 impl DatabaseArgs {
-    /// Which kind of database it is.
+    /// Returns the kind of database.
     pub(crate) fn deployment(&self) -> Deployment {
         let is_postgres = |url: &SecretString| {
             let url = url.expose_secret();
@@ -143,7 +143,7 @@ pub(crate) struct PluginsArgs {
         default_value = "plugins"
     )]
     pub(crate) plugins_dir: PathBuf,
-    /// Plugin calls that run at the same time, of all plugins together
+    /// Plugin calls at a time, over all plugins
     #[arg(long, env = "PLUGIN_MAX_IN_FLIGHT", value_name = "PLUGIN_MAX_IN_FLIGHT", default_value = "64",
           value_parser = parse::concurrency)]
     pub(crate) plugin_max_in_flight: usize,
@@ -157,7 +157,7 @@ pub(crate) struct PluginsArgs {
 /// Compiling plugins.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct CompileArgs {
-    /// How long one plugin may take to compile
+    /// Time limit of compiling one plugin
     #[arg(long, env = "PLUGIN_COMPILE_LIMIT", value_name = "PLUGIN_COMPILE_LIMIT", default_value = "60s",
           value_parser = parse::duration)]
     pub(crate) plugin_compile_limit: Duration,
@@ -167,7 +167,7 @@ pub(crate) struct CompileArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sync")]
 pub(crate) struct SyncArgs {
-    /// Logs that a sync run asks about at a time
+    /// Logs per transaction of a sync run
     #[arg(long, env = "SYNC_CHUNK_SIZE", value_name = "SYNC_CHUNK_SIZE", default_value = "100",
           value_parser = value_parser!(u32).range(1..=1_000))]
     pub(crate) sync_chunk_size: u32,
@@ -175,7 +175,7 @@ pub(crate) struct SyncArgs {
     #[arg(long, env = "SYNC_CONCURRENCY", value_name = "SYNC_CONCURRENCY", default_value = "4",
           value_parser = parse::concurrency)]
     pub(crate) sync_concurrency: usize,
-    /// How long claimed work stays with a worker that is not heard of
+    /// Time after which a silent worker loses its work to others
     #[arg(long, env = "LEASE", value_name = "LEASE", default_value = "30s", value_parser = parse::lease)]
     pub(crate) lease: Duration,
 }
@@ -184,7 +184,7 @@ pub(crate) struct SyncArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Webhooks")]
 pub(crate) struct WebhookArgs {
-    /// Signs webhooks in the original service's way too (X-Webhook-Signature)
+    /// Adds the original service's signature (X-Webhook-Signature)
     #[arg(
         long,
         env = "WEBHOOK_SECRET",
@@ -192,18 +192,18 @@ pub(crate) struct WebhookArgs {
         hide_env_values = true
     )]
     pub(crate) webhook_secret: Option<SecretString>,
-    /// When failed webhooks are sent again: `seed` (1m,5m), `standard` (10 attempts over 75 h) or waits such as `1m,5m,1h`
+    /// Retry schedule of webhooks: `seed` (1m,5m), `standard` (10 attempts over 75 h) or waits such as `1m,5m,1h`
     #[arg(long, env = "WEBHOOK_RETRY", value_name = "WEBHOOK_RETRY", default_value = "seed",
           value_parser = parse::retry_schedule)]
     pub(crate) webhook_retry: RetrySchedule,
     /// Private networks that webhooks may go to, or `none` [default: 127.0.0.0/8,::1/128; with PostgreSQL none]
     #[arg(long, env = "WEBHOOK_ALLOW_NETWORKS", value_name = "WEBHOOK_ALLOW_NETWORKS", value_parser = parse::networks)]
     webhook_allow_networks: Option<AddressPolicy>,
-    /// How long one webhook may take, its answer included
+    /// Time limit of one webhook, its answer included
     #[arg(long, env = "WEBHOOK_TIMEOUT", value_name = "WEBHOOK_TIMEOUT", default_value = "15s",
           value_parser = parse::duration)]
     pub(crate) webhook_timeout: Duration,
-    /// A webhook that failed and never succeeded for so long is disabled
+    /// A webhook that has only failed for this long is disabled
     #[arg(long, env = "WEBHOOK_DISABLE_AFTER", value_name = "WEBHOOK_DISABLE_AFTER", default_value = "120h",
           value_parser = parse::duration)]
     pub(crate) webhook_disable_after: Duration,
@@ -223,12 +223,12 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
           value_parser = parse::concurrency)]
     pub(crate) callback_concurrency: usize,
-    /// How long finished events are kept, with their deliveries and attempts: days such as `30d`, a duration, or `off`
+    /// Age at which finished events are deleted with their deliveries and attempts: days such as `30d`, a duration, or `off`
     #[arg(long, env = "RETENTION", value_name = "RETENTION", default_value = "30d", value_parser = parse::retention)]
     pub(crate) retention: Retention,
 }
 
-/// How long finished events are kept; `None`: for ever.
+/// Age at which finished events are deleted; `None` keeps them for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retention(pub(crate) Option<Duration>);
 
@@ -254,7 +254,7 @@ pub(crate) struct Settings {
         hide_env_values = true
     )]
     encryption_key: Option<SecretString>,
-    /// How long work in flight may take after a signal to stop
+    /// Time that work in flight has after a signal to stop
     #[arg(long, env = "SHUTDOWN_GRACE", value_name = "SHUTDOWN_GRACE", default_value = "25s",
           value_parser = parse::duration)]
     pub(crate) shutdown_grace: Duration,
@@ -316,7 +316,7 @@ impl Settings {
         }
     }
 
-    /// Which addresses webhooks may go to.
+    /// Returns the addresses that webhooks may go to.
     pub(crate) fn address_policy(&self) -> AddressPolicy {
         match (
             &self.webhooks.webhook_allow_networks,

@@ -7,7 +7,7 @@ use wharf_domain::{AddressPolicy, RetrySchedule};
 
 use super::Retention;
 
-/// A duration such as `500ms`, `30s` or `5m`, more than nothing.
+/// A duration above 0, such as `500ms`, `30s` or `5m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {
         Ok(duration) if duration.is_positive() => Ok(duration.unsigned_abs()),
@@ -24,7 +24,7 @@ pub(super) fn delay(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How long an old secret signs beside a new one: up to 7 days, `0s` for not at all.
+/// Overlap of an old secret with a new one: up to 7 days, `0s` for none.
 pub(crate) fn overlap(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {
         Ok(overlap)
@@ -71,7 +71,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464".into())
 }
 
-/// How many things may be done at a time.
+/// A number of things done at a time.
 pub(super) fn concurrency(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(number @ 1..=10_000) => Ok(number),
@@ -109,7 +109,7 @@ pub(super) fn networks(text: &str) -> Result<AddressPolicy, String> {
         .map_err(|_| "must be none or a list of networks such as 10.0.0.0/8,::1/128".into())
 }
 
-/// Whether a text names a Redis server.
+/// Returns true for the URL of a Redis server.
 pub(super) fn is_redis_url(text: &str) -> bool {
     const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+unix", "unix"];
     wharf_egress::Url::parse(text).is_ok_and(|url| SCHEMES.contains(&url.scheme()))

@@ -1,3 +1,5 @@
+//! Settings: defaults, refusals, and secrets that stay out of messages.
+
 use clap::Parser;
 
 use super::*;

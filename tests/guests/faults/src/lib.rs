@@ -1,4 +1,4 @@
-//! Faulty plugins: what each does wrong, and the stage that must stop it before it serves a single order.
+//! Faulty plugins, each with its fault and the stage that must stop it before it serves an order.
 //!
 //! [`faults`] is the table and [`Fault::build`] makes the component, each from source: most by stamping the compiled
 //! guests `hostile-adapter` and `hostile-shaper` with the fault, the others from WIT or WebAssembly text.
@@ -20,11 +20,11 @@ pub const WRONG_VECTORS: &str = include_str!("../wrong-vectors.json");
 /// A faulty plugin.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// What is wrong, in a word or two.
+    /// The fault in a word or two.
     pub name: &'static str,
-    /// How it is made.
+    /// The source that it is made from.
     pub source: Source,
-    /// Where it must be stopped.
+    /// The stage that must stop it.
     pub stage: Stage,
     /// A part of the reason that must be given, in lower case.
     pub reason: &'static str,
@@ -58,7 +58,7 @@ impl Stage {
     }
 }
 
-/// What a faulty plugin is made from.
+/// The source of a faulty plugin.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
     /// `hostile-adapter` with a stamp: when the fault shows and what it is.

@@ -1,3 +1,5 @@
+//! Empty components of faulty worlds, made from WIT or WebAssembly text.
+
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 

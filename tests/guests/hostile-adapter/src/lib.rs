@@ -118,7 +118,7 @@ fn misbehave(receipt: &str, mut order: Order) -> Result<Verdict, Fault> {
     Ok(Verdict::Accepted(order))
 }
 
-/// How often this instance was asked: `1` for ever, as long as every call gets a fresh one.
+/// The number of calls of this instance: `1` for ever, as long as every call gets a fresh one.
 fn count_calls() -> String {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     (CALLS.fetch_add(1, Ordering::Relaxed) + 1).to_string()

@@ -1,4 +1,4 @@
-//! What hostile guests do. Each function names one way to hurt a host; none of them returns before it was stopped,
+//! Misdeeds of hostile guests. Each function is one way to hurt a host; none of them returns before it was stopped,
 //! unless its documentation says so.
 
 mod stamp;

@@ -6,7 +6,7 @@ use std::hint::black_box;
 /// The stamp of a component that has none: its length is what a fault may take.
 static STAMP: [u8; 128] = *b"wharf-stamp:                                                                                                                    ";
 
-/// When a fault shows and what it is, as `when what`: `describe trap`, `unicode spin`, `always amount:-1.00`.
+/// A fault and the moment at which it shows, as `when what`: `describe trap`, `unicode spin`, `always amount:-1.00`.
 fn stamp() -> Option<(&'static str, &'static str)> {
     // Through a black box, or the compiler would know the text.
     let text = std::str::from_utf8(&black_box(&STAMP)["wharf-stamp:".len()..]).ok()?;

@@ -19,20 +19,20 @@ use crate::{
     values::Number,
 };
 
-/// How many deliveries a page has where the request says nothing.
+/// Page size if the request names none.
 const DEFAULT_LIMIT: usize = 50;
 type PageLimit = Number<1, { MAX_PER_PAGE.cast_signed() as i64 }>;
 
 request! {
     /// A page of an endpoint's deliveries.
     pub(super) struct DeliveriesOfWebhook {
-        /// Whose webhook it is.
+        /// The organization that owns the webhook.
         organization_id "organizationId": OrganizationId,
-        /// Only those that stand so.
+        /// Only deliveries in this state.
         state "state": Option<DeliveryState>,
-        /// The `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor "cursor": Option<Uuid>,
-        /// How many at most; 50 where it is left out.
+        /// Page size; 50 by default.
         limit "limit": Option<PageLimit>,
     }
 }
@@ -43,7 +43,7 @@ request! {
 #[utoipa::path(get, path = "/webhooks/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfWebhook",
     params(("id" = Uuid, Path, description = "The webhook"), DeliveriesOfWebhook),
     responses(
-        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 200, description = "A page of deliveries", body = DeliveryPage),
         (status = 404, description = "`Webhook not found`", body = Refusal),
     ))]
 pub(super) async fn of_webhook(
@@ -59,22 +59,22 @@ pub(super) async fn of_webhook(
 request! {
     /// A page of an event's deliveries.
     pub(super) struct DeliveriesOfEvent {
-        /// Whose event it is.
+        /// The organization that owns the event.
         organization_id "organizationId": OrganizationId,
-        /// The `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor "cursor": Option<Uuid>,
-        /// How many at most; 50 where it is left out.
+        /// Page size; 50 by default.
         limit "limit": Option<PageLimit>,
     }
 }
 
 /// Deliveries of an event
 ///
-/// One for each endpoint that it went to. An event that is not known, or another organization's, has none.
+/// One for each endpoint. An unknown event, or another organization's, has none.
 #[utoipa::path(get, path = "/events/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfEvent",
     params(("id" = Uuid, Path, description = "The event"), DeliveriesOfEvent),
     responses(
-        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 200, description = "A page of deliveries", body = DeliveryPage),
         (status = 404, description = "`Not found`: the id is no UUID", body = Refusal),
     ))]
 pub(super) async fn of_event(
@@ -89,13 +89,13 @@ pub(super) async fn of_event(
 request! {
     /// A page of dead letters.
     pub(super) struct DeadLetters {
-        /// Whose they are.
+        /// The organization that owns them.
         organization_id "organizationId": OrganizationId,
-        /// Only those of this webhook.
+        /// Only deliveries to this webhook.
         webhook_id "webhookId": Option<Uuid>,
-        /// The `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor "cursor": Option<Uuid>,
-        /// How many at most; 50 where it is left out.
+        /// Page size; 50 by default.
         limit "limit": Option<PageLimit>,
     }
 }
@@ -106,7 +106,7 @@ request! {
 #[utoipa::path(get, path = "/dead-letters", tag = "Deliveries", operation_id = "listDeadLetters",
     params(DeadLetters),
     responses(
-        (status = 200, description = "A page of them", body = DeliveryPage),
+        (status = 200, description = "A page of deliveries", body = DeliveryPage),
         (status = 404, description = "`Webhook not found`", body = Refusal),
     ))]
 pub(super) async fn dead_letters(
@@ -137,7 +137,7 @@ async fn list(
 
 /// Read a delivery
 ///
-/// With up to 16 KiB of each answer.
+/// Includes up to 16 KiB of each answer.
 #[utoipa::path(get, path = "/deliveries/{id}", tag = "Deliveries", operation_id = "showDelivery",
     params(("id" = Uuid, Path, description = "The delivery"), Owner),
     responses(
@@ -154,12 +154,12 @@ pub(super) async fn show(
 
 /// Send a delivery again
 ///
-/// Now, with the same bytes and the whole schedule of retries before it.
+/// Immediately, with the same bytes and a full retry schedule.
 #[utoipa::path(post, path = "/deliveries/{id}/resend", tag = "Deliveries", operation_id = "resendDelivery",
     params(("id" = Uuid, Path, description = "The delivery")),
     request_body = Owner,
     responses(
-        (status = 202, description = "It is on its way", body = Delivery),
+        (status = 202, description = "It is being sent", body = Delivery),
         (status = 404, description = "`Delivery not found`", body = Refusal),
         (status = 409, description = "`Webhook is disabled`: enable it first. `Nothing to send`: the shaper refused \
             the event", body = Refusal),

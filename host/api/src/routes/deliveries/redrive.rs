@@ -26,20 +26,20 @@ fn redrive_of(since: Time, per_minute: Option<PerMinute>, dry_run: bool) -> Redr
 }
 
 request! {
-    /// What is to be sent again after an outage.
+    /// Deliveries to send again after an outage.
     pub(in crate::routes) struct Recover {
-        /// Whose webhook it is.
+        /// The organization that owns the webhook.
         organization_id "organizationId": OrganizationId,
-        /// When the outage began.
+        /// Start of the outage.
         since "since": Time,
-        /// At most so many a minute; at once where it is left out.
+        /// Deliveries per minute; no limit by default.
         per_minute "perMinute": Option<PerMinute>,
-        /// Only count.
+        /// Only count them.
         dry_run "dryRun": Option<bool>,
     }
 }
 
-/// What is, or would be, sent again.
+/// Numbers of deliveries that are, or would be, sent again.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::routes) struct Recovered {
@@ -49,13 +49,13 @@ pub(in crate::routes) struct Recovered {
     /// Events that happened while the endpoint was disabled.
     #[schema(minimum = 0)]
     missed: i64,
-    /// Whether they were only counted.
+    /// True if they were only counted.
     dry_run: bool,
 }
 
 /// Recover a webhook
 ///
-/// Sends what failed and what was missed since a time.
+/// Sends the deliveries that failed and the events that were missed since a time.
 #[utoipa::path(post, path = "/webhooks/{id}/recover", tag = "Deliveries", operation_id = "recoverWebhook",
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = Recover,
@@ -82,17 +82,17 @@ pub(in crate::routes) async fn recover(
 }
 
 request! {
-    /// Which dead letters are to be sent again.
+    /// Dead letters to send again.
     pub(in crate::routes) struct RedriveDeadLetters {
-        /// Whose they are.
+        /// The organization that owns them.
         organization_id "organizationId": OrganizationId,
-        /// Only those of this webhook; of every active one where it is left out.
+        /// Only dead letters of this webhook; by default of every active one.
         webhook_id "webhookId": Option<Uuid>,
-        /// Only those since then.
+        /// Only dead letters since then.
         since "since": Option<Time>,
-        /// At most so many a minute; at once where it is left out.
+        /// Deliveries per minute; no limit by default.
         per_minute "perMinute": Option<PerMinute>,
-        /// Only count.
+        /// Only count them.
         dry_run "dryRun": Option<bool>,
     }
 }
@@ -103,7 +103,7 @@ request! {
 pub(in crate::routes) struct Redriven {
     #[schema(minimum = 0)]
     redriven: i64,
-    /// Whether they were only counted.
+    /// True if they were only counted.
     dry_run: bool,
 }
 

@@ -18,9 +18,9 @@ pub(in crate::routes) struct Delivery {
     webhook_id: Uuid,
     #[schema(schema_with = delivery_states)]
     state: &'static str,
-    /// How often it was sent.
+    /// Number of attempts made.
     attempt: i64,
-    /// When it is sent next; null when it is finished.
+    /// Time of the next attempt; null when it is finished.
     #[schema(required, format = DateTime)]
     next_attempt_at: Option<String>,
     #[schema(required)]
@@ -39,9 +39,9 @@ struct Attempt {
     attempt: i64,
     #[schema(format = DateTime)]
     started_at: String,
-    /// How long the answer took, in milliseconds.
+    /// Time until the answer, in milliseconds.
     latency_ms: f64,
-    /// Null when no answer came.
+    /// Null if no answer came.
     #[schema(required)]
     http_status: Option<i64>,
     #[schema(required)]
@@ -95,7 +95,7 @@ impl From<PastAttempt> for Attempt {
 #[serde(rename_all = "camelCase")]
 pub(in crate::routes) struct DeliveryPage {
     items: Vec<Delivery>,
-    /// What to pass as `cursor` for the next page; null on the last.
+    /// The `cursor` of the next page; null on the last.
     #[schema(required)]
     next_cursor: Option<Uuid>,
 }

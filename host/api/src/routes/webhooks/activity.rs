@@ -15,7 +15,7 @@ use crate::{
 
 /// Enable a webhook
 ///
-/// What went wrong before is forgotten. What was missed meanwhile comes by `recover`.
+/// Resets its health. Events that it missed can be sent by `recover`.
 #[utoipa::path(post, path = "/webhooks/{id}/enable", tag = "Webhooks", operation_id = "enableWebhook",
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = Owner,
@@ -40,9 +40,9 @@ pub(in crate::routes) async fn enable(
 }
 
 request! {
-    /// Why a webhook is to be disabled.
+    /// A webhook to disable.
     pub(in crate::routes) struct DisableWebhook {
-        /// Whose webhook it is.
+        /// The organization that owns the webhook.
         organization_id "organizationId": OrganizationId,
         /// Shown as `disabledReason`.
         reason "reason": Option<Note<255>>,
@@ -51,7 +51,7 @@ request! {
 
 /// Disable a webhook
 ///
-/// What is on its way to it becomes dead letters; what happens meanwhile is not delivered.
+/// Its pending deliveries become dead letters. Events that happen meanwhile are not delivered.
 #[utoipa::path(post, path = "/webhooks/{id}/disable", tag = "Webhooks", operation_id = "disableWebhook",
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = DisableWebhook,

@@ -29,13 +29,13 @@ pub(super) struct Webhook {
     event: String,
     target_url: String,
     is_active: bool,
-    /// Why it is not active.
+    /// The reason why it is not active.
     #[schema(required)]
     disabled_reason: Option<String>,
     shaper: String,
-    /// Whether deliveries are signed by a key pair (v1a) too.
+    /// Also signs deliveries by a key pair (v1a).
     asymmetric: bool,
-    /// At most so many deliveries a minute; null for no limit.
+    /// Limit of deliveries per minute; null for none.
     #[schema(required)]
     rate_per_minute: Option<i64>,
     health: WebhookHealth,
@@ -43,19 +43,19 @@ pub(super) struct Webhook {
     created_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
-    /// Only where the endpoint has just been made.
+    /// Only in the answer that created the endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
 }
 
-/// How an endpoint has been doing since an attempt last succeeded.
+/// The health of an endpoint since its last success.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct WebhookHealth {
     consecutive_failures: i64,
     #[schema(required, format = DateTime)]
     failing_since: Option<String>,
-    /// Nothing is sent until then; afterwards one delivery at a time, until one succeeds.
+    /// Nothing is sent until then. Afterwards one delivery at a time is sent, until one succeeds.
     #[schema(required, format = DateTime)]
     paused_until: Option<String>,
 }
@@ -88,15 +88,15 @@ impl From<Endpoint> for Webhook {
 request! {
     /// An endpoint for an event.
     pub(super) struct RegisterWebhook {
-        /// Whose stores it is to hear of.
+        /// The organization whose stores it is told about.
         organization_id "organizationId": OrganizationId,
-        /// What it is to hear.
+        /// The event that it receives.
         event "event": EventKind,
-        /// Where it is: an absolute http or https URL without credentials. Addresses that are not public are refused.
+        /// An absolute http or https URL without credentials. Addresses that are not public are refused.
         target_url "targetUrl": TargetUrl,
         /// The plugin that shapes its payloads.
         shaper "shaper": Option<ShaperName>,
-        /// Whether deliveries are signed by a key pair (v1a) too.
+        /// Also signs deliveries by a key pair (v1a).
         asymmetric "asymmetric": Option<bool>,
     }
 }
@@ -122,8 +122,8 @@ impl From<RegisterWebhook> for WebhookRegistration {
 
 /// Register a webhook
 ///
-/// Idempotent on organization, event and URL: the same again answers the same endpoint, made active. The secret is in
-/// the answer that made the endpoint, and in no later one.
+/// Idempotent on organization, event and URL: repeating it returns the same endpoint, made active. Only the answer that
+/// created the endpoint has its secret.
 #[utoipa::path(post, path = "/webhooks/register", tag = "Webhooks", operation_id = "registerWebhook",
     request_body = RegisterWebhook,
     responses((status = 200, description = "The endpoint", body = Webhook)))]
@@ -139,19 +139,19 @@ pub(super) async fn register(
 }
 
 request! {
-    /// Whose request it is.
+    /// The organization of a request.
     pub(super) struct Owner {
-        /// Whose webhooks these are. Those of others are not found.
+        /// The organization. Webhooks of others are not found.
         organization_id "organizationId": OrganizationId,
     }
 }
 
 /// List webhooks
 ///
-/// An organization's, ordered by event, then URL.
+/// All of an organization's webhooks, ordered by event, then URL.
 #[utoipa::path(get, path = "/webhooks", tag = "Webhooks", operation_id = "listWebhooks",
     params(Owner),
-    responses((status = 200, description = "All of them", body = [Webhook])))]
+    responses((status = 200, description = "All webhooks of the organization", body = [Webhook])))]
 pub(super) async fn list(
     State(app): State<App>,
     Query(owner): Query<Owner>,
@@ -169,7 +169,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "showWebhook",
     params(("id" = Uuid, Path, description = "The webhook"), Owner),
     responses(
-        (status = 200, description = "The endpoint and how it has been doing", body = Webhook),
+        (status = 200, description = "The endpoint and its health", body = Webhook),
         (status = 404, description = "`Webhook not found`", body = Refusal),
     ))]
 pub(super) async fn show(
@@ -181,19 +181,19 @@ pub(super) async fn show(
 }
 
 request! {
-    /// What is to change; what is not named stays as it is.
+    /// Changes of a webhook. Fields that are left out stay as they are.
     pub(super) struct UpdateWebhook {
-        /// Whose webhook it is.
+        /// The organization that owns the webhook.
         organization_id "organizationId": OrganizationId,
-        /// Where it is from now on.
+        /// Its new URL.
         target_url "targetUrl": Option<TargetUrl>,
-        /// The plugin that shapes its payloads from now on.
+        /// The plugin that shapes its payloads.
         shaper "shaper": Option<ShaperName>,
-        /// Whether it is sent to.
+        /// Enables or disables deliveries to it.
         is_active "isActive": Option<bool>,
-        /// Whether deliveries are signed by a key pair (v1a) too.
+        /// Also signs deliveries by a key pair (v1a).
         asymmetric "asymmetric": Option<bool>,
-        /// At most so many deliveries a minute; 0 is no limit.
+        /// Limit of deliveries per minute; 0 removes it.
         rate_per_minute "ratePerMinute": Option<Number<0, { RateLimit::MAX_PER_MINUTE }>>,
     }
 }
@@ -248,11 +248,11 @@ pub(super) async fn update(
 
 /// Delete a webhook
 ///
-/// With its deliveries.
+/// Deletes its deliveries too.
 #[utoipa::path(delete, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "deleteWebhook",
     params(("id" = Uuid, Path, description = "The webhook"), Owner),
     responses(
-        (status = 204, description = "It is gone"),
+        (status = 204, description = "It is deleted"),
         (status = 404, description = "`Webhook not found`", body = Refusal),
     ))]
 pub(super) async fn delete(

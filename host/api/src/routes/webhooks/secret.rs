@@ -18,17 +18,17 @@ use crate::{
     values::Number,
 };
 
-/// What signs a webhook's deliveries.
+/// The keys that sign a webhook's deliveries.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::routes) struct WebhookSecret {
-    /// Of the signature v1.
+    /// The secret of signature v1.
     #[schema(pattern = "^whsec_")]
     secret: String,
-    /// Of the signature v1a; null where the endpoint has none.
+    /// The public key of signature v1a; null if the endpoint has none.
     #[schema(required)]
     public_key: Option<String>,
-    /// Until when each of the replaced secrets signs too.
+    /// End of each overlap during which a replaced secret signs too.
     #[schema(inline, value_type = Vec<String>, format = DateTime)]
     previous_secrets_until: Vec<String>,
 }
@@ -61,24 +61,24 @@ pub(in crate::routes) async fn show(
     ))
 }
 
-/// How long a replaced secret still signs where the request says nothing.
+/// Overlap if the request names none.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// [`MAX_OVERLAP`] as a bound of a field.
 const MAX_OVERLAP_SECONDS: i64 = MAX_OVERLAP.as_secs().cast_signed();
 
 request! {
-    /// How a secret is to be replaced.
+    /// A secret to replace.
     pub(in crate::routes) struct RotateSecret {
-        /// Whose webhook it is.
+        /// The organization that owns the webhook.
         organization_id "organizationId": OrganizationId,
-        /// How long the old secret signs beside the new one; a day where it is left out.
+        /// Time during which the old secret signs beside the new one; a day by default.
         overlap_seconds "overlapSeconds": Option<Number<0, MAX_OVERLAP_SECONDS>>,
     }
 }
 
 /// Replace a webhook's secret
 ///
-/// Meanwhile every delivery is signed by both.
+/// During the overlap every delivery is signed by both secrets.
 #[utoipa::path(post, path = "/webhooks/{id}/secret/rotate", tag = "Webhooks", operation_id = "rotateWebhookSecret",
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = RotateSecret,

@@ -14,7 +14,7 @@ use crate::{
     path::PathId,
 };
 
-/// A test event on its way.
+/// A test event that is being sent.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::routes) struct SentTest {
@@ -24,12 +24,12 @@ pub(in crate::routes) struct SentTest {
 
 /// Test a webhook
 ///
-/// An event named `webhook.test` goes to this endpoint alone.
+/// Sends an event named `webhook.test` to this endpoint alone.
 #[utoipa::path(post, path = "/webhooks/{id}/test", tag = "Webhooks", operation_id = "testWebhook",
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = Owner,
     responses(
-        (status = 202, description = "It is on its way", body = SentTest),
+        (status = 202, description = "It is being sent", body = SentTest),
         (status = 404, description = "`Webhook not found`", body = Refusal),
         (status = 409, description = "`Webhook is disabled`: enable it first", body = Refusal),
         (status = 429, description = "`Too many requests`: the organization asked for it too often within a minute",

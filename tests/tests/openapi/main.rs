@@ -1,15 +1,18 @@
 //! The API's description: it is the host's own, and every rule that it states is kept by a running host.
 
+mod document;
+mod values;
+
 use std::{fs, io::Read, process::Command};
 
-use anyhow::{Context, Result};
-use reqwest::RequestBuilder;
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 use wharf_tests::{Answer, Backend, Host, Site, on_every_backend, repository, wharf_binary};
 
-const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests";
-/// Names nothing, so that a request that is read without a complaint is answered 404 and changes nothing.
-const NOWHERE: &str = "0190a5e4-7b1c-7def-8abc-0123456789ab";
+use self::{
+    document::{ADMIN_TOKEN, operations},
+    values::{just_right, right, wrong},
+};
 
 fn printed() -> String {
     let output = Command::new(wharf_binary())
@@ -35,212 +38,7 @@ fn the_checked_in_document_is_the_programs() {
     );
 }
 
-/// One route and method, as the document has it.
-struct Operation {
-    method: String,
-    path: String,
-    said: Value,
-    document: Value,
-}
-
-fn operations() -> Vec<Operation> {
-    let document: Value = serde_json::from_str(&printed()).expect("JSON");
-    assert_eq!(document["openapi"], "3.1.0");
-    let paths = document["paths"].as_object().expect("paths");
-    let of_path = |(path, item): (&String, &Value)| {
-        let item = item.as_object().expect("methods").clone();
-        let (path, document) = (path.clone(), document.clone());
-        item.into_iter().map(move |(method, said)| Operation {
-            method: method.to_uppercase(),
-            path: path.clone(),
-            said,
-            document: document.clone(),
-        })
-    };
-    paths.iter().flat_map(of_path).collect()
-}
-
-impl Operation {
-    fn name(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
-
-    fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
-        value["$ref"].as_str().map_or(value, |path| {
-            self.document
-                .pointer(&path[1..])
-                .expect("a reference to something")
-        })
-    }
-
-    /// The schema of its JSON body.
-    fn body(&self) -> Option<&Value> {
-        let schema = &self.said["requestBody"]["content"]["application/json"]["schema"];
-        schema.is_object().then(|| self.resolved(schema))
-    }
-
-    /// The parameters of its query, as if they were members of a body.
-    fn query(&self) -> Value {
-        let (mut properties, mut required) = (Map::new(), Vec::new());
-        for parameter in self.said["parameters"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|one| one["in"] == "query")
-        {
-            properties.insert(
-                parameter["name"].as_str().expect("a name").to_owned(),
-                parameter["schema"].clone(),
-            );
-            if parameter["required"] == true {
-                required.push(parameter["name"].clone());
-            }
-        }
-        json!({"properties": properties, "required": required})
-    }
-
-    /// A request to it that names nothing in its path and has this query.
-    fn request(&self, host: &Host, query: &str) -> RequestBuilder {
-        let path = format!("{}{query}", self.path)
-            .replace("{id}", NOWHERE)
-            .replace("{marketplace}", "etsy")
-            .replace("{plugin}", "nothing");
-        let request = host.request(&self.method, &path);
-        if self.path.starts_with("/admin") {
-            return request.bearer_auth(ADMIN_TOKEN);
-        }
-        request.basic_auth("etsy_user", Some("etsy_pass"))
-    }
-
-    /// Sends these members, and checks that an answer of this status is documented, with its members if it is a refusal.
-    async fn answer(&self, host: &Host, members: &Map<String, Value>) -> Result<Answer> {
-        let request = match self.body() {
-            Some(_) => self.request(host, "").json(members),
-            None => self.request(host, &as_query(members)),
-        };
-        let answer = Answer::to(request).await?;
-        let what = format!(
-            "{} of {members:?} answers {} {}",
-            self.name(),
-            answer.status,
-            answer.text
-        );
-        let told = self.resolved(&self.said["responses"][answer.status.to_string()]);
-        assert!(told.is_object(), "{what}, which is not documented");
-        if answer.status >= 400 {
-            assert_eq!(
-                told["content"]["application/json"]["schema"]["$ref"],
-                "#/components/schemas/Refusal",
-                "{what}"
-            );
-            let error = answer.get("error").as_str().context("an error")?.to_owned();
-            let words = told["description"].as_str().expect("a description");
-            assert!(
-                words.contains(&format!("`{error}`")),
-                "{what}, where the document knows only: {words}"
-            );
-        }
-        Ok(answer)
-    }
-}
-
-fn as_query(members: &Map<String, Value>) -> String {
-    let encoded = |text: &str| {
-        text.bytes()
-            .map(|byte| format!("%{byte:02X}"))
-            .collect::<String>()
-    };
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), ToOwned::to_owned)
-    };
-    let pairs = members
-        .iter()
-        .map(|(name, value)| format!("{}={}", encoded(name), encoded(&text(value))));
-    format!("?{}", pairs.collect::<Vec<_>>().join("&"))
-}
-
-/// A value that the schema allows, from its own words.
-fn right(schema: &Value) -> Value {
-    let first = |values: &Value| values.get(0).cloned();
-    let by_format = match schema["format"].as_str() {
-        Some("uuid") => Some(json!(NOWHERE)),
-        Some("date-time") => Some(json!("2026-01-31T00:00:00Z")),
-        _ => None,
-    };
-    let by_type = || match kind(schema) {
-        "boolean" => json!(true),
-        "integer" => schema["minimum"].clone(),
-        _ if schema["minLength"] == 64 => json!("0".repeat(64)),
-        _ => json!("x"),
-    };
-    first(&schema["examples"])
-        .or_else(|| first(&schema["enum"]))
-        .or(by_format)
-        .unwrap_or_else(by_type)
-}
-
-fn kind(schema: &Value) -> &str {
-    schema["type"]
-        .as_str()
-        .or_else(|| schema["type"][0].as_str())
-        .expect("a type")
-}
-
-/// Values at the edges that the schema still allows.
-fn just_right(schema: &Value) -> Vec<Value> {
-    let mut values = vec![right(schema)];
-    values.extend(
-        ["minimum", "maximum"]
-            .iter()
-            .filter_map(|edge| schema.get(edge).cloned()),
-    );
-    if let (Some(most), "^[^\\u0000]*$") = (
-        schema["maxLength"].as_u64(),
-        schema["pattern"].as_str().unwrap_or_default(),
-    ) {
-        values.push(json!("ä".repeat(usize::try_from(most).expect("a length"))));
-    }
-    values
-}
-
-/// Values that each break one rule of the schema. In a query, where all is text, a type cannot be wrong.
-fn wrong(schema: &Value, in_query: bool) -> Vec<Value> {
-    let mut values = Vec::new();
-    let kind = kind(schema);
-    match kind {
-        "string" => values.push(json!("a\u{0}b")),
-        "integer" => values.extend([json!(1.5), json!("many"), json!("+5")]),
-        _ => values.push(json!("perhaps")),
-    }
-    if !in_query {
-        values.extend([json!({}), json!([right(schema)])]);
-        values.push(if kind == "string" {
-            json!(5)
-        } else {
-            json!(right(schema).to_string())
-        });
-    }
-    if schema["minLength"].is_u64() || schema["format"].is_string() || schema["enum"].is_array() {
-        values.push(json!(""));
-    }
-    if let Some(most) = schema["maxLength"].as_u64() {
-        let text = right(schema).as_str().expect("a text").to_owned();
-        values.push(json!(
-            text.clone() + &"a".repeat(usize::try_from(most).expect("a length") + 1 - text.len())
-        ));
-    }
-    if let Some(least) = schema["minimum"].as_i64() {
-        values.push(json!(least - 1));
-    }
-    if let Some(most) = schema["maximum"].as_i64() {
-        values.push(json!(most + 1));
-    }
-    values
-}
-
-/// Whether an answer refuses this field and no other.
+/// Returns true if an answer refuses this field and no other.
 fn refuses(answer: &Answer, field: &str) -> bool {
     let details = answer.get("details");
     let paths: Vec<_> = details
