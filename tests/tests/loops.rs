@@ -124,8 +124,8 @@ async fn organizations_have_budgets(backend: Backend) -> Result<()> {
         Backend::Embedded => None,
     };
     let ids = [
-        register(&one, OWNER, &receiver.url()).await?,
-        register(&one, "org-2", &receiver.url()).await?,
+        register(&one, OWNER, receiver.url()).await?,
+        register(&one, "org-2", receiver.url()).await?,
     ];
     let test = |at: usize| format!("/webhooks/{}/test", ids[at]);
     let hosts: Vec<&Host> = std::iter::once(&one).chain(&other).collect();
