@@ -101,6 +101,8 @@ impl Site {
             ("MOCK_ETSY_USER", "etsy_user".to_owned()),
             ("MOCK_ETSY_PASS", "etsy_pass".to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
+            // Nobody balances load between the hosts of a benchmark.
+            ("SHUTDOWN_DELAY", "0s".to_owned()),
         ]
         .into_iter()
     }

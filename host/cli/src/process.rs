@@ -62,3 +62,22 @@ fn raise_descriptors() -> anyhow::Result<()> {
 pub(crate) fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_of_this_process_leaves_nothing() {
+        forbid_core_dumps().expect("the system lets a process have less");
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            rustix::process::dumpable_behavior(),
+            Ok(rustix::process::DumpableBehavior::NotDumpable)
+        );
+        raise_descriptors().expect("a soft limit may be raised to the hard one");
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
+}

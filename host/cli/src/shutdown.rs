@@ -1,4 +1,4 @@
-//! Signals: the first one stops the process in order, the second at once.
+//! Signals: the first one stops the process in two steps, a second one at once.
 
 use std::time::Duration;
 

@@ -1,10 +1,13 @@
 //! The clients: one for each kind of stranger, and one for the operator's own host.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, ClientBuilder, redirect::Policy};
 
 use crate::{Guard, Resolver, SystemResolver, resolver::GuardedResolver};
+
+/// How long a connection to a receiver is kept for the next webhook. Every receiver may hold a descriptor for so long.
+const MAX_IDLE: Duration = Duration::from_secs(10);
 
 /// Makes the client that sends webhooks.
 ///
@@ -13,6 +16,7 @@ use crate::{Guard, Resolver, SystemResolver, resolver::GuardedResolver};
 pub fn webhook_client(guard: Guard, idle_per_host: usize) -> reqwest::Result<Client> {
     guarded(guard, Arc::new(SystemResolver))
         .pool_max_idle_per_host(idle_per_host)
+        .pool_idle_timeout(MAX_IDLE)
         .user_agent(concat!("wharf/", env!("CARGO_PKG_VERSION")))
         .build()
 }

@@ -1,3 +1,5 @@
+//! The settings of the API: where it listens, for how many clients, and for how long.
+
 use std::{net::IpAddr, time::Duration};
 
 use clap::{Args, value_parser};

@@ -4,6 +4,7 @@
 mod callbacks;
 mod endpoints;
 mod fixture;
+mod front_door;
 mod jobs;
 mod logs;
 mod model;
