@@ -13,7 +13,7 @@ use wharf_domain::{
     StoreName, SyncToken, SystemClock,
 };
 use wharf_store::{
-    EncryptionKey, Ledger, LedgerSettings,
+    EncryptionKey, KeyRing, Ledger, LedgerSettings,
     stores::{self, NewStore},
 };
 
@@ -48,17 +48,17 @@ pub(crate) struct Arguments {
     database_url: String,
     /// The key of the hosts that are to use it: 64 hexadecimal digits
     #[arg(long, env = "WHARF_ENCRYPTION_KEY", hide_env_values = true, value_parser = parse_key)]
-    encryption_key: EncryptionKey,
+    encryption_key: KeyRing,
 }
 
-fn parse_key(text: &str) -> Result<EncryptionKey> {
+fn parse_key(text: &str) -> Result<KeyRing> {
     let bytes: Option<Vec<u8>> = (0..text.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
         .collect();
     let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     bytes
-        .map(EncryptionKey::new)
+        .map(|key| EncryptionKey::new(key).into())
         .context("must be 64 hexadecimal digits")
 }
 

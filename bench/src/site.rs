@@ -122,7 +122,13 @@ impl Site {
                 currency: Currency::parse("USD")?,
                 nonce: [3; 24],
             };
-            stores::register(&mut tx, &EncryptionKey::new(KEY), &new, SystemClock.now()).await?;
+            stores::register(
+                &mut tx,
+                &EncryptionKey::new(KEY).into(),
+                &new,
+                SystemClock.now(),
+            )
+            .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -144,7 +150,13 @@ impl Site {
             secret: &EndpointSecret::from_random([9; 32]),
             nonce: [3; 24],
         };
-        endpoints::register(&mut self.conn().await?, &EncryptionKey::new(KEY), &new, now).await?;
+        endpoints::register(
+            &mut self.conn().await?,
+            &EncryptionKey::new(KEY).into(),
+            &new,
+            now,
+        )
+        .await?;
         Ok(())
     }
 

@@ -137,6 +137,7 @@ fn app_answer(error: &AppError) -> Answer {
         AppError::EndpointTaken => {
             conflict("Webhook exists", "another one has this event and targetUrl")
         }
+        AppError::SecretUnreadable => conflict("Secret is unreadable", "rotate it first"),
         AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
         AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
         AppError::TooOften { .. } => (

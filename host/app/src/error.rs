@@ -20,6 +20,9 @@ pub enum AppError {
     /// Nothing can be sent to an endpoint that is disabled.
     #[error("the webhook is disabled")]
     EndpointDisabled,
+    /// The endpoint's secret was sealed with a key that this host does not have.
+    #[error("the webhook's secret cannot be read")]
+    SecretUnreadable,
     /// The organization has no such delivery.
     #[error("Delivery not found")]
     DeliveryNotFound,

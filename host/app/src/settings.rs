@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use wharf_domain::{AddressPolicy, RetrySchedule};
-use wharf_store::EncryptionKey;
+use wharf_store::KeyRing;
 
 use crate::OrganizationBudgets;
 
@@ -12,7 +12,7 @@ use crate::OrganizationBudgets;
 #[derive(Clone)]
 pub struct AppSettings {
     /// Encrypts access tokens and signing secrets at rest.
-    pub encryption_key: EncryptionKey,
+    pub encryption_key: KeyRing,
     /// This process's name in the ledger.
     pub worker_name: String,
     /// The time that a claim lasts without renewal; after a crash, work is late by it.
@@ -27,7 +27,7 @@ pub struct AppSettings {
 
 impl AppSettings {
     /// The defaults, with this key.
-    pub fn new(encryption_key: EncryptionKey) -> Self {
+    pub fn new(encryption_key: KeyRing) -> Self {
         Self {
             encryption_key,
             worker_name: "wharf".into(),

@@ -4,8 +4,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        dead_letters, delivery, flow, migrate, mock_webhook, openapi, plugin, scheduler, schema,
-        serve, webhook, worker,
+        dead_letters, delivery, flow, keys, migrate, mock_webhook, openapi, plugin, scheduler,
+        schema, serve, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Scheduler(Box<scheduler::SchedulerArgs>),
     /// Bring the database's schema up to date.
     Migrate(migrate::MigrateArgs),
+    /// Look after the keys that secrets are encrypted with.
+    Keys(keys::KeysArgs),
     /// Print the database's schema as SQL.
     Schema(schema::SchemaArgs),
     /// Print the API's description in OpenAPI 3.1.
@@ -120,6 +122,7 @@ impl Command {
             | Self::Migrate(_)
             | Self::MockWebhook(_) => Level::Info,
             Self::Schema(_)
+            | Self::Keys(_)
             | Self::OpenApi(_)
             | Self::Flow(_)
             | Self::Webhook(_)
@@ -141,6 +144,7 @@ impl Command {
             Self::Worker(args) => worker::run(*args).await,
             Self::Scheduler(args) => scheduler::run(*args, format).await,
             Self::Migrate(args) => migrate::run(args).await,
+            Self::Keys(args) => keys::run(args, format).await,
             Self::Schema(args) => schema::run(&args),
             Self::OpenApi(_) => {
                 openapi::run();

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use wharf_app::{App, AppSettings, CallbackSettings, OrganizationBudgets, Parts, SyncSettings};
 use wharf_engine::{Engine, EngineSettings};
 use wharf_queue::Doorbell;
-use wharf_store::{EncryptionKey, Ledger, LedgerSettings};
+use wharf_store::{KeyRing, Ledger, LedgerSettings};
 
 use crate::settings::{DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
 
@@ -23,13 +23,28 @@ pub(crate) struct Host {
     pub(crate) doorbell: Doorbell,
 }
 
-/// Opens everything that the operations need. Settings must have been checked.
+/// Who brings the schema up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// This process.
+    Ours,
+    /// Somebody else has done so.
+    Others,
+}
+
+/// Opens everything that the operations need. Settings must have been checked. The keys are held against the database
+/// before anything is started.
 ///
 /// # Errors
-/// If the database cannot be opened, or the data folder not be written to.
-pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
+/// If the database cannot be opened, was sealed with other keys, or the data folder cannot be written to.
+pub(crate) async fn open(settings: &Settings, schema: Schema) -> anyhow::Result<Host> {
     make_folder(&settings.data.data_dir)?;
     let ledger = open_ledger(&settings.data, &settings.database).await?;
+    if schema == Schema::Ours {
+        let migrated = ledger.migrate().await;
+        migrated.context("the schema cannot be brought up to date")?;
+    }
+    let keys = settings.keys.open(&settings.data, &ledger).await?;
     let doorbell = doorbell(settings)?;
     let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
     // The database's clock: leases are compared between processes on different machines.
@@ -42,7 +57,7 @@ pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Host> {
         doorbell: doorbell.clone(),
         engine,
         clock,
-        settings: app_settings(settings)?,
+        settings: app_settings(settings, keys),
     };
     Ok(Host {
         app: App::new(parts)?,
@@ -97,10 +112,10 @@ pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineS
     }
 }
 
-fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
+fn app_settings(settings: &Settings, keys: KeyRing) -> AppSettings {
     let (sync, webhooks) = (&settings.sync, &settings.webhooks);
-    let defaults = AppSettings::new(EncryptionKey::new(settings.encryption_key()?));
-    Ok(AppSettings {
+    let defaults = AppSettings::new(keys);
+    AppSettings {
         worker_name: worker_name(),
         lease: sync.lease,
         sync: SyncSettings {
@@ -124,7 +139,7 @@ fn app_settings(settings: &Settings) -> anyhow::Result<AppSettings> {
             ..defaults.callbacks
         },
         ..defaults
-    })
+    }
 }
 
 /// Machine and process: tells operators who holds a lease.

@@ -11,6 +11,7 @@ mod clock;
 mod conn;
 mod dialect;
 mod error;
+mod key_ring;
 mod ledger;
 mod pieces;
 mod query;
@@ -20,6 +21,7 @@ mod seal;
 mod values;
 
 pub mod budgets;
+pub mod canary;
 pub mod deliveries;
 pub mod endpoints;
 pub mod history;
@@ -27,19 +29,22 @@ pub mod jobs;
 pub mod logs;
 pub mod outbox;
 pub mod queues;
+pub mod reseal;
 pub mod resend;
 pub mod stores;
 pub mod transitions;
 
+pub use canary::KeyError;
 pub use conn::{Conn, Tx};
 pub use dialect::Sql;
 pub use error::StoreError;
+pub use key_ring::KeyRing;
 pub use ledger::{Backend, Ledger, LedgerSettings, PoolFigures};
-pub use seal::{EncryptionKey, Sealed};
+pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 10] = [
+    let modules: [&[(&'static str, Sql)]; 12] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
@@ -50,6 +55,8 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         transitions::ALL,
         budgets::ALL,
         readiness::ALL,
+        canary::ALL,
+        reseal::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
     modules.chain(deliveries::MODULES).flatten().copied()

@@ -9,7 +9,7 @@ use wharf_domain::{
 };
 
 use crate::{
-    Conn, EncryptionKey, Sealed, StoreError,
+    Conn, KeyRing, Sealed, StoreError,
     dialect::{Sql, statements},
     rows::Rows,
     values::At,
@@ -87,12 +87,12 @@ pub struct Store {
     access_token: Sealed,
 }
 
-const TOKEN_PLACE: &str = "stores.access_token";
+pub(crate) const TOKEN_PLACE: &str = "stores.access_token";
 
 impl Store {
     /// The store's access token at its marketplace. Only for the border of the sandbox.
-    pub fn access_token(&self, key: &EncryptionKey) -> Result<AccessToken, StoreError> {
-        let token = key.open(TOKEN_PLACE, &self.identity, &self.access_token)?;
+    pub fn access_token(&self, keys: &KeyRing) -> Result<AccessToken, StoreError> {
+        let token = keys.open(TOKEN_PLACE, &self.identity, &self.access_token)?;
         let token =
             std::str::from_utf8(&token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))?;
         AccessToken::parse(token).map_err(|why| StoreError::unreadable(TOKEN_PLACE, why))
@@ -117,7 +117,7 @@ pub(crate) fn digest_of(parts: &[&str]) -> String {
 /// Registers a store, or updates name, token and currency of the one that has its key; the ids never change.
 pub async fn register(
     conn: &mut Conn,
-    key: &EncryptionKey,
+    keys: &KeyRing,
     new: &NewStore<'_>,
     now: Time,
 ) -> Result<(StoreId, SyncToken), StoreError> {
@@ -132,7 +132,7 @@ pub async fn register(
         new.marketplace.as_str(),
         new.external_store_id.as_str(),
     ]);
-    let token = key.seal(
+    let token = keys.seal(
         TOKEN_PLACE,
         &identity,
         new.access_token.expose().as_bytes(),

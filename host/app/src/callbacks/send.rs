@@ -9,7 +9,7 @@ use wharf_egress::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use wharf_store::{
-    EncryptionKey,
+    KeyRing,
     deliveries::{Attempt, Claimed},
 };
 
@@ -73,7 +73,7 @@ impl Sender {
     pub(crate) async fn send(
         &self,
         claimed: &Claimed,
-        key: &EncryptionKey,
+        key: &KeyRing,
         now: Time,
     ) -> Result<(SendOutcome, Attempt), NotSent> {
         let began = Instant::now();
@@ -93,12 +93,7 @@ impl Sender {
         Ok((sent.outcome, attempt))
     }
 
-    fn prepare(
-        &self,
-        claimed: &Claimed,
-        key: &EncryptionKey,
-        now: Time,
-    ) -> Result<Post, Unprepared> {
+    fn prepare(&self, claimed: &Claimed, key: &KeyRing, now: Time) -> Result<Post, Unprepared> {
         if !claimed.endpoint_is_active {
             return Err("the endpoint is disabled".to_owned().into());
         }
@@ -150,7 +145,7 @@ impl Sender {
     fn headers(
         &self,
         claimed: &Claimed,
-        key: &EncryptionKey,
+        key: &KeyRing,
         now: Time,
     ) -> Result<HeaderMap, Unprepared> {
         let secrets = claimed

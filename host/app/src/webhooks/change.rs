@@ -2,6 +2,7 @@
 
 use wharf_domain::{EndpointId, Health, OrganizationId, Secrets, ShaperName, TargetUrl};
 use wharf_store::{
+    StoreError,
     endpoints::{self, Endpoint},
     resend,
 };
@@ -75,27 +76,35 @@ impl App {
         }
         self.change(organization, id, |endpoint, _| change.apply(endpoint))
             .await
-            .map(|(endpoint, _)| endpoint)
     }
 
-    /// Reads an endpoint, changes it and writes it in one transaction, so that no other change comes in between.
+    /// Reads an endpoint, changes it and writes it in one transaction, so that no other change comes in between. An
+    /// endpoint whose secrets no key opens has none here: they stay as they are stored, or are replaced.
     pub(super) async fn change(
         &self,
         organization: &OrganizationId,
         id: EndpointId,
-        change: impl FnOnce(&mut Endpoint, &mut Secrets) + Send,
-    ) -> Result<(Endpoint, Secrets), AppError> {
+        change: impl FnOnce(&mut Endpoint, &mut Option<Secrets>) + Send,
+    ) -> Result<Endpoint, AppError> {
         let (now, key) = (self.0.clock.now(), &self.0.settings.encryption_key);
         let mut tx = self.0.ledger.begin().await?;
         let found = endpoints::lock(&mut tx, organization, id).await?;
         let mut endpoint = found.ok_or(AppError::EndpointNotFound)?;
-        let mut secrets = endpoint.secrets(key)?;
+        let mut secrets = readable(endpoint.secrets(key))?;
+        let url = endpoint.target_url.clone();
         change(&mut endpoint, &mut secrets);
+        // Secrets are bound to the URL.
+        if secrets.is_none() && endpoint.target_url != url {
+            return Err(AppError::SecretUnreadable);
+        }
         endpoint.updated_at = now;
         // Sealed anew with every save: a nonce must never be used twice with one key.
-        endpoints::save(&mut tx, key, &endpoint, &secrets, [random(), random()], now).await?;
+        let nonces = [random(), random(), random()];
+        endpoints::save(&mut tx, key, &endpoint, secrets.as_ref(), nonces, now).await?;
+        // As it is stored now: with it come the secrets' own columns.
+        let saved = endpoints::get(&mut tx, organization, id).await?;
         tx.commit().await?;
-        Ok((endpoint, secrets))
+        saved.ok_or(AppError::EndpointNotFound)
     }
 
     /// Deletes an endpoint and its deliveries. Events that go to others as well are not touched.
@@ -125,5 +134,16 @@ impl App {
                 return Ok(());
             }
         }
+    }
+}
+
+/// The secrets, or `None` where no key opens them. That is this host's fault, and no reason to keep the endpoint for ever.
+pub(super) fn readable(
+    opened: Result<Secrets, StoreError>,
+) -> Result<Option<Secrets>, AppError> {
+    match opened {
+        Ok(secrets) => Ok(Some(secrets)),
+        Err(StoreError::Unreadable { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wharf_domain::{EndpointId, EndpointSecret, OrganizationId, Secrets, Time};
 use wharf_store::endpoints::Endpoint;
 
+use super::change::readable;
 use crate::{App, AppError, entropy::random};
 
 /// The longest that a replaced secret still signs.
@@ -30,19 +31,21 @@ impl App {
     ) -> Result<SecretReport, AppError> {
         let endpoint = self.webhook(organization, id).await?;
         tracing::info!(endpointId = %id, "webhook_secret_shown");
-        Ok(self.secret_report(&endpoint.secrets(&self.0.settings.encryption_key)?))
+        self.secret_report(&endpoint)
     }
 
-    fn secret_report(&self, secrets: &Secrets) -> SecretReport {
-        let overlaps = secrets.overlaps(self.0.clock.now()).collect();
-        SecretReport {
+    fn secret_report(&self, endpoint: &Endpoint) -> Result<SecretReport, AppError> {
+        let opened = endpoint.secrets(&self.0.settings.encryption_key);
+        let secrets = readable(opened)?.ok_or(AppError::SecretUnreadable)?;
+        Ok(SecretReport {
             secret: secrets.current().expose(),
             public_key: secrets.public_key(),
-            overlaps,
-        }
+            overlaps: secrets.overlaps(self.0.clock.now()).collect(),
+        })
     }
 
-    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`].
+    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`], unless no key opens
+    /// it.
     pub async fn rotate_webhook_secret(
         &self,
         organization: &OrganizationId,
@@ -52,11 +55,14 @@ impl App {
         let now = self.0.clock.now();
         let until = now + overlap.min(MAX_OVERLAP);
         let new = EndpointSecret::from_random(random());
-        let rotate = |_: &mut Endpoint, secrets: &mut Secrets| {
-            *secrets = secrets.clone().rotated(new, until, now);
+        let rotate = |_: &mut Endpoint, secrets: &mut Option<Secrets>| {
+            *secrets = Some(match secrets.take() {
+                Some(old) => old.rotated(new, until, now),
+                None => Secrets::new(new),
+            });
         };
-        let (_, secrets) = self.change(organization, id, rotate).await?;
+        let endpoint = self.change(organization, id, rotate).await?;
         tracing::info!(endpointId = %id, "webhook_secret_rotated");
-        Ok(self.secret_report(&secrets))
+        self.secret_report(&endpoint)
     }
 }

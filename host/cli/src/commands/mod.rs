@@ -3,6 +3,7 @@
 pub(crate) mod dead_letters;
 pub(crate) mod delivery;
 pub(crate) mod flow;
+pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod mock_webhook;
 pub(crate) mod openapi;

@@ -10,7 +10,7 @@ use super::serve::{Role, serve_roles};
 use crate::{
     output::{self, Format},
     settings::Settings,
-    wiring,
+    wiring::{self, Schema},
 };
 
 /// `wharf scheduler`.
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
         return serve_roles(&[role], &args.settings).await;
     }
     args.settings.check()?;
-    let host = wiring::open(&args.settings).await?;
+    let host = wiring::open(&args.settings, Schema::Others).await?;
     let passed = match args.kind {
         Kind::Sync => SyncScheduler::new(&host.app).pass().await?,
         Kind::Callback => {

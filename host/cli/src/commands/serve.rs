@@ -15,7 +15,7 @@ use crate::{
     mock_credentials, output,
     settings::{ListenArgs, Settings},
     shutdown::{self, Shutdown},
-    wiring::{self, Host},
+    wiring::{self, Host, Schema},
 };
 
 /// `wharf serve`.
@@ -76,11 +76,7 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
     };
     let shutdown = shutdown::on_signal(delay)?;
     let stop = shutdown.stop.clone();
-    let host = wiring::open(&args.settings).await?;
-    host.ledger
-        .migrate()
-        .await
-        .context("the schema cannot be brought up to date")?;
+    let host = wiring::open(&args.settings, Schema::Ours).await?;
     let mut running = Running::new();
     serve_metrics(&args.settings, &host, &shutdown, &mut running).await?;
     if roles.contains(&Role::Api) {
@@ -116,7 +112,7 @@ pub(crate) async fn serve_roles(roles: &[Role], settings: &Settings) -> anyhow::
     settings.check()?;
     let shutdown = shutdown::on_signal(Duration::ZERO)?;
     let stop = shutdown.stop.clone();
-    let host = wiring::open(settings).await?;
+    let host = wiring::open(settings, Schema::Others).await?;
     let mut running = Running::new();
     serve_metrics(settings, &host, &shutdown, &mut running).await?;
     start(roles, &host, &stop, &mut running);

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
 pub(crate) use self::{listen::ListenArgs, parse::overlap};
-use crate::key;
+use crate::key::KeyArgs;
 
 /// A setting that is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -245,15 +245,8 @@ pub(crate) struct Settings {
         hide_env_values = true
     )]
     pub(crate) redis_url: Option<SecretString>,
-    /// Encrypts secrets at rest: 32 bytes in base64 or hexadecimal digits. Default: the file `key` in the data folder,
-    /// made at the first start; with PostgreSQL it must be set
-    #[arg(
-        long,
-        env = "WHARF_ENCRYPTION_KEY",
-        value_name = "WHARF_ENCRYPTION_KEY",
-        hide_env_values = true
-    )]
-    encryption_key: Option<SecretString>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// Time that work in flight has after a signal to stop
     #[arg(long, env = "SHUTDOWN_GRACE", value_name = "SHUTDOWN_GRACE", default_value = "25s",
           value_parser = parse::duration)]
@@ -289,31 +282,7 @@ impl Settings {
                 "must be redis://... or rediss://...",
             ));
         }
-        let refuse_key = |why| Err(SettingError::new("WHARF_ENCRYPTION_KEY", why));
-        match &self.encryption_key {
-            None if self.database.deployment() == Deployment::Shared => refuse_key(
-                "must be set with PostgreSQL, the same for every process; `openssl rand -base64 32` makes one",
-            ),
-            Some(text) if key::parse(text.expose_secret()).is_none() => {
-                refuse_key("must be 32 bytes in base64 or hexadecimal digits")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The key that secrets are encrypted with at rest, from the setting or from the data folder, which must exist.
-    ///
-    /// # Errors
-    /// If the key file cannot be made or read.
-    pub(crate) fn encryption_key(&self) -> anyhow::Result<[u8; 32]> {
-        match self
-            .encryption_key
-            .as_ref()
-            .and_then(|text| key::parse(text.expose_secret()))
-        {
-            Some(key) => Ok(key),
-            None => key::from_file(&self.data.data_dir.join("key")),
-        }
+        self.keys.check(&self.database)
     }
 
     /// Returns the addresses that webhooks may go to.

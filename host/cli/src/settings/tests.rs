@@ -59,7 +59,14 @@ fn postgresql_needs_a_key_and_keeps_webhooks_out_of_private_networks() {
         (settings.check(), settings.database.deployment()),
         (Ok(()), Deployment::Shared)
     );
-    assert_eq!(settings.encryption_key().ok(), Some([10; 32]));
+    let keys = settings.keys.given(&settings.data);
+    let ids: Vec<_> = keys
+        .ok()
+        .flatten()
+        .iter()
+        .flat_map(|keys| keys.ids().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(ids, [wharf_store::EncryptionKey::new([10; 32]).id()]);
     assert_eq!(settings.address_policy(), AddressPolicy::default());
 }
 

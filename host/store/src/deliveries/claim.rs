@@ -8,9 +8,9 @@ use wharf_domain::{DeliveryId, EndpointId, EventId, RateLimit, Secrets, StoreId,
 
 use super::{Fence, queue::allowed};
 use crate::{
-    Conn, EncryptionKey, Sealed, StoreError,
+    Conn, KeyRing, StoreError,
     dialect::statements,
-    endpoints::SealedSecrets,
+    endpoints::{SealedRow, SealedSecrets},
     rows::Rows,
     values::{At, JsonText},
 };
@@ -27,7 +27,7 @@ statements! {
         returning id"];
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
             o.store_id, o.created_at, o.traceparent, m.content_type, m.headers, m.body, e.target_url, e.is_active,
-            e.failures, e.secret, e.retired_secrets, e.identity, e.signs_v1a
+            e.failures, e.secret, e.retired_secrets, e.signing_root, e.identity, e.signs_v1a
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
@@ -71,21 +71,15 @@ pub struct Claimed {
     pub body: Vec<u8>,
     identity: String,
     asymmetric: bool,
-    secret: Sealed,
-    retired_secrets: Option<Sealed>,
+    sealed: SealedSecrets,
 }
 
 impl Claimed {
     /// The secrets to sign with.
-    pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
-        SealedSecrets {
-            endpoint_id: self.endpoint_id,
-            identity: &self.identity,
-            current: &self.secret,
-            retired: self.retired_secrets.as_ref(),
-            asymmetric: self.asymmetric,
-        }
-        .open(key)
+    pub fn secrets(&self, keys: &KeyRing) -> Result<Secrets, StoreError> {
+        let endpoint = self.endpoint_id;
+        self.sealed
+            .open(keys, endpoint, &self.identity, self.asymmetric)
     }
 }
 
@@ -174,8 +168,8 @@ struct LoadedRow {
     target_url: String,
     is_active: bool,
     failures: i64,
-    secret: Vec<u8>,
-    retired_secrets: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    sealed: SealedRow,
     identity: String,
     signs_v1a: bool,
 }
@@ -206,8 +200,7 @@ impl TryFrom<LoadedRow> for Claimed {
             body: row.body,
             identity: row.identity,
             asymmetric: row.signs_v1a,
-            secret: Sealed(row.secret),
-            retired_secrets: row.retired_secrets.map(Sealed),
+            sealed: row.sealed.into(),
         })
     }
 }

@@ -12,19 +12,16 @@ use wharf_domain::{
     Time,
 };
 
-use self::{
-    health::HealthRow,
-    secrets::{RETIRED, SECRET},
-};
+use self::health::HealthRow;
 use crate::{
-    Conn, EncryptionKey, Sealed, StoreError,
+    Conn, KeyRing, StoreError,
     dialect::{Sql, statements},
     rows::without_nul,
     stores::digest_of,
     values::At,
 };
 
-pub(crate) use self::secrets::SealedSecrets;
+pub(crate) use self::secrets::{RETIRED, SECRET, SealedRow, SealedSecrets};
 pub use self::{
     health::{HealthUpdate, lock_health, save_health},
     listening::{Listening, listening},
@@ -42,7 +39,8 @@ statements! {
     // `paced_until` starts anew: what an old rate used up says nothing about a new one.
     SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
             disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
-            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15
+            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15,
+            signing_root = $16
         where id = $1"];
     DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
 }
@@ -98,21 +96,32 @@ pub struct Endpoint {
     /// When it was last changed.
     pub updated_at: Time,
     identity: String,
-    secret: Sealed,
-    retired_secrets: Option<Sealed>,
+    sealed: SealedSecrets,
 }
 
 impl Endpoint {
     /// The secrets that its deliveries are signed with.
-    pub fn secrets(&self, key: &EncryptionKey) -> Result<Secrets, StoreError> {
+    pub fn secrets(&self, keys: &KeyRing) -> Result<Secrets, StoreError> {
+        self.sealed
+            .open(keys, self.id, &self.identity, self.asymmetric)
+    }
+
+    /// New secrets, sealed. A root that cannot be opened is given up: the new one is derived from the key that seals the
+    /// new secret.
+    fn reseal(
+        &self,
+        keys: &KeyRing,
+        identity: &str,
+        secrets: &Secrets,
+        [for_current, for_retired, for_root]: [[u8; 24]; 3],
+    ) -> SealedSecrets {
+        let current = secrets.current().expose();
+        let retired = secrets.expose_retired();
         SealedSecrets {
-            endpoint_id: self.id,
-            identity: &self.identity,
-            current: &self.secret,
-            retired: self.retired_secrets.as_ref(),
-            asymmetric: self.asymmetric,
+            current: keys.seal(SECRET, identity, current.as_bytes(), for_current),
+            retired: retired.map(|text| keys.seal(RETIRED, identity, text.as_bytes(), for_retired)),
+            root: self.sealed.kept_root(keys, self.id, for_root),
         }
-        .open(key)
     }
 }
 
@@ -125,8 +134,8 @@ struct Row {
     shaper: String,
     is_active: bool,
     disabled_reason: Option<String>,
-    secret: Vec<u8>,
-    retired_secrets: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    sealed: SealedRow,
     identity: String,
     signs_v1a: bool,
     rate_per_minute: Option<i64>,
@@ -152,8 +161,7 @@ impl From<Row> for Endpoint {
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
             identity: row.identity,
-            secret: Sealed(row.secret),
-            retired_secrets: row.retired_secrets.map(Sealed),
+            sealed: row.sealed.into(),
         }
     }
 }
@@ -166,7 +174,7 @@ fn identity_of(organization: &str, event: &str, target_url: &str) -> String {
 /// Registers an endpoint; one with the same organization, event and URL stays as it is and is answered.
 pub async fn register(
     conn: &mut Conn,
-    key: &EncryptionKey,
+    keys: &KeyRing,
     new: &NewEndpoint<'_>,
     now: Time,
 ) -> Result<Endpoint, StoreError> {
@@ -176,7 +184,7 @@ pub async fn register(
         new.target_url.as_str(),
     );
     // Sealed also where the endpoint exists: the database alone knows, and one statement decides.
-    let secret = key.seal(SECRET, &identity, new.secret.expose().as_bytes(), new.nonce);
+    let secret = keys.seal(SECRET, &identity, new.secret.expose().as_bytes(), new.nonce);
     let row: Row = conn
         .query(REGISTER)
         .bind(new.id.0)
@@ -234,16 +242,17 @@ async fn read(
     Ok(row.map(Endpoint::from))
 }
 
-/// Writes a changed endpoint with its secrets, which are bound to its URL and therefore encrypted anew; each nonce is
-/// random and used once. [`StoreError::Taken`] if another one has its organization, event and URL.
+/// Writes a changed endpoint. Its secrets are bound to its URL and therefore encrypted anew; each nonce is random and
+/// used once. Without secrets those that are stored stay, which is right only where the URL is unchanged.
+/// [`StoreError::Taken`] if another one has its organization, event and URL.
 ///
 /// Call it in the transaction that [locked](lock) it.
 pub async fn save(
     conn: &mut Conn,
-    key: &EncryptionKey,
+    keys: &KeyRing,
     endpoint: &Endpoint,
-    secrets: &Secrets,
-    nonces: [[u8; 24]; 2],
+    secrets: Option<&Secrets>,
+    nonces: [[u8; 24]; 3],
     now: Time,
 ) -> Result<(), StoreError> {
     let identity = identity_of(
@@ -251,15 +260,10 @@ pub async fn save(
         &endpoint.event,
         &endpoint.target_url,
     );
-    let current = key.seal(
-        SECRET,
-        &identity,
-        secrets.current().expose().as_bytes(),
-        nonces[0],
-    );
-    let retired = secrets
-        .expose_retired()
-        .map(|text| key.seal(RETIRED, &identity, text.as_bytes(), nonces[1]));
+    let sealed = match secrets {
+        Some(secrets) => endpoint.reseal(keys, &identity, secrets, nonces),
+        None => endpoint.sealed.clone(),
+    };
     let Health {
         failures,
         failing_since,
@@ -273,8 +277,8 @@ pub async fn save(
         .bind(endpoint.shaper.as_str())
         .bind(endpoint.is_active)
         .bind(endpoint.disabled_reason.as_deref().map(without_nul))
-        .bind(current.0)
-        .bind(retired.map(|sealed| sealed.0))
+        .bind(sealed.current.0)
+        .bind(sealed.retired.map(|sealed| sealed.0))
         .bind(endpoint.rate_per_minute)
         .bind(failures)
         .bind(failing_since.map(At))
@@ -282,6 +286,7 @@ pub async fn save(
         .bind(paused_until.map(At))
         .time(now)
         .bind(endpoint.asymmetric)
+        .bind(sealed.root.map(|sealed| sealed.0))
         .run()
         .await
         .map(drop)

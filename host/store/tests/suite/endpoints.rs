@@ -39,8 +39,8 @@ async fn change(
         &mut tx,
         &key(),
         &endpoint,
-        &secrets,
-        [random(), random()],
+        Some(&secrets),
+        [random(), random(), random()],
         NOW,
     )
     .await?;
@@ -100,8 +100,8 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
         &mut tx,
         &key(),
         &endpoint,
-        &secrets,
-        [random(), random()],
+        Some(&secrets),
+        [random(), random(), random()],
         NOW + SECOND,
     )
     .await?;
@@ -131,8 +131,8 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
         &mut tx,
         &key(),
         &endpoint,
-        &secrets,
-        [random(), random()],
+        Some(&secrets),
+        [random(), random(), random()],
         NOW,
     )
     .await;

@@ -9,7 +9,9 @@ use wharf_domain::{
     LogId, MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId, StoreName,
     SyncToken, TargetUrl, Time, next_state, uuid_v4, uuid_v7,
 };
-use wharf_store::{Conn, EncryptionKey, Ledger, LedgerSettings, endpoints, logs::NewLog, stores};
+use wharf_store::{
+    Conn, EncryptionKey, KeyRing, Ledger, LedgerSettings, endpoints, logs::NewLog, stores,
+};
 use wharf_tests::{Backend, Database};
 
 /// When tests happen, unless they say otherwise.
@@ -142,8 +144,8 @@ pub(crate) async fn register_as(
     Ok(stores::register(conn, &key(), &new, NOW).await?)
 }
 
-pub(crate) fn key() -> EncryptionKey {
-    EncryptionKey::new([42; 32])
+pub(crate) fn key() -> KeyRing {
+    EncryptionKey::new([42; 32]).into()
 }
 
 pub(crate) fn organization_id(name: &str) -> OrganizationId {

@@ -6,6 +6,7 @@ mod endpoints;
 mod fixture;
 mod front_door;
 mod jobs;
+mod keys;
 mod logs;
 mod model;
 mod plans;

@@ -233,7 +233,7 @@ impl UpdateWebhook {
     responses(
         (status = 200, description = "The endpoint as it is now", body = Webhook),
         (status = 404, description = "`Webhook not found`", body = Refusal),
-        (status = 409, description = "`Webhook exists`: another one has this event and URL", body = Refusal),
+        (status = 409, description = "`Webhook exists`: another one has this event and URL; `Secret is unreadable`: rotate it before it gets another URL", body = Refusal),
     ))]
 pub(super) async fn update(
     State(app): State<App>,

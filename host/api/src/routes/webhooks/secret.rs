@@ -50,6 +50,7 @@ impl From<SecretReport> for WebhookSecret {
     responses(
         (status = 200, description = "The secret", body = WebhookSecret),
         (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Secret is unreadable`: rotate it first", body = Refusal),
     ))]
 pub(in crate::routes) async fn show(
     State(app): State<App>,

@@ -1,0 +1,249 @@
+//! Sealing every value anew with the first key, page by page. A value is replaced only where it is still the one that
+//! was read, so that nothing is overwritten that a host writes meanwhile.
+
+use std::collections::BTreeMap;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use wharf_domain::EndpointId;
+
+use crate::{
+    Conn, KeyId, KeyRing, Sealed, StoreError,
+    dialect::statements,
+    endpoints::{RETIRED, SECRET, SealedSecrets},
+    rows::Rows,
+    stores::TOKEN_PLACE,
+};
+
+statements! {
+    STORES = ["select id, identity, access_token as value from stores where id > $1 order by id limit $2"];
+    ENDPOINTS = ["select id, identity, secret as value, retired_secrets as retired, signing_root as root
+        from webhook_endpoints where id > $1 order by id limit $2"];
+    /// In the order of ids, as everybody locks them, so that nobody waits for each other in a circle.
+    LOCK_STORES = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    LOCK_ENDPOINTS = ["select id from webhook_endpoints where id in (select id from" rows(r, id uuid) ")
+        order by id" lock_rows];
+    REPLACE_TOKENS = ["update stores set access_token = r.value from" rows(r, id uuid, stored bytes, value bytes)
+        "where stores.id = r.id and stores.access_token = r.stored"];
+    /// A secret is sealed with a new nonce at every change of the row's secrets, so it stands for all three.
+    REPLACE_SECRETS = ["update webhook_endpoints set secret = r.value, retired_secrets = r.retired, signing_root = r.root
+        from" rows(r, id uuid, stored bytes, value bytes, retired bytes, root bytes)
+        "where webhook_endpoints.id = r.id and webhook_endpoints.secret = r.stored"];
+    /// By the kind's number; the first nine bytes are the version and the key's id.
+    COUNTS = ["select cast(0 as bigint) as kind, substr(access_token, 1, 9) as head, count(*) as number
+            from stores group by substr(access_token, 1, 9)
+        union all select cast(1 as bigint), substr(secret, 1, 9), count(*)
+            from webhook_endpoints group by substr(secret, 1, 9)
+        union all select cast(2 as bigint), substr(retired_secrets, 1, 9), count(*)
+            from webhook_endpoints where retired_secrets is not null group by substr(retired_secrets, 1, 9)
+        union all select cast(3 as bigint), substr(signing_root, 1, 9), count(*)
+            from webhook_endpoints where signing_root is not null group by substr(signing_root, 1, 9)
+        union all select cast(4 as bigint), substr(sealed, 1, 9), count(*) from key_canaries group by substr(sealed, 1, 9)"];
+}
+
+/// A table that holds sealed values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Access tokens.
+    Stores,
+    /// Secrets, retired secrets and signing roots.
+    Endpoints,
+}
+
+/// A page of a table, its values sealed anew where that was needed.
+pub struct Page {
+    table: Table,
+    changes: Vec<Change>,
+    /// The row that the next page begins after; `None` after the last.
+    pub last: Option<Uuid>,
+    /// The rows that were read.
+    pub rows: usize,
+    /// Rows that none of the keys opens, by the key that sealed them.
+    pub unreadable: BTreeMap<Option<KeyId>, u64>,
+}
+
+/// A row's values, to be put in the place of those that were read.
+struct Change {
+    id: Uuid,
+    stored: Sealed,
+    sealed: SealedSecrets,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    identity: String,
+    value: Vec<u8>,
+    #[sqlx(default)]
+    retired: Option<Vec<u8>>,
+    #[sqlx(default)]
+    root: Option<Vec<u8>>,
+}
+
+/// Reads up to `limit` rows after `after` and seals anew what is not sealed with the first key in the newest version.
+/// `nonce` makes random bytes, different ones at every call.
+pub async fn read(
+    conn: &mut Conn,
+    keys: &KeyRing,
+    (table, after): (Table, Uuid),
+    limit: i64,
+    mut nonce: impl FnMut() -> [u8; 24] + Send,
+) -> Result<Page, StoreError> {
+    let statement = match table {
+        Table::Stores => STORES,
+        Table::Endpoints => ENDPOINTS,
+    };
+    let rows: Vec<Row> = conn.query(statement).bind(after).bind(limit).all().await?;
+    let mut page = Page {
+        table,
+        changes: Vec::new(),
+        last: rows.last().map(|row| row.id),
+        rows: rows.len(),
+        unreadable: BTreeMap::new(),
+    };
+    for row in rows {
+        let key = Sealed(row.value.clone()).key_id();
+        match reseal(keys, table, row, &mut nonce) {
+            Ok(change) => page.changes.extend(change),
+            Err(_) => *page.unreadable.entry(key).or_default() += 1,
+        }
+    }
+    Ok(page)
+}
+
+/// The row's values sealed anew; `None` where nothing is to be done.
+fn reseal(
+    keys: &KeyRing,
+    table: Table,
+    row: Row,
+    mut nonce: impl FnMut() -> [u8; 24],
+) -> Result<Option<Change>, StoreError> {
+    let stored = SealedSecrets {
+        current: Sealed(row.value),
+        retired: row.retired.map(Sealed),
+        root: row.root.map(Sealed),
+    };
+    if stored.values().all(|one| keys.first().sealed_lately(one)) {
+        return Ok(None);
+    }
+    let mut again = |place, sealed: &Sealed| -> Result<Sealed, StoreError> {
+        let secret = keys.open(place, &row.identity, sealed)?;
+        Ok(keys.seal(place, &row.identity, &secret, nonce()))
+    };
+    let sealed = match table {
+        Table::Stores => SealedSecrets {
+            current: again(TOKEN_PLACE, &stored.current)?,
+            retired: None,
+            root: None,
+        },
+        Table::Endpoints => SealedSecrets {
+            current: again(SECRET, &stored.current)?,
+            retired: match &stored.retired {
+                Some(text) => Some(again(RETIRED, text)?),
+                None => None,
+            },
+            root: stored.kept_root(keys, EndpointId(row.id), nonce()),
+        },
+    };
+    Ok(Some(Change {
+        id: row.id,
+        stored: stored.current,
+        sealed,
+    }))
+}
+
+/// Puts the new values in, where the old ones still stand. Returns how many rows were changed.
+///
+/// Call it in a transaction of its own.
+pub async fn write(conn: &mut Conn, page: &Page) -> Result<u64, StoreError> {
+    if page.changes.is_empty() {
+        return Ok(0);
+    }
+    let (mut ids, mut rows) = (Rows::new(conn), Rows::new(conn));
+    for change in &page.changes {
+        ids.push().uuid("id", change.id);
+        let row = rows.push().uuid("id", change.id);
+        row.bytes("stored", &change.stored.0)
+            .bytes("value", &change.sealed.current.0);
+        for (column, value) in [
+            ("retired", &change.sealed.retired),
+            ("root", &change.sealed.root),
+        ] {
+            if let Some(sealed) = value {
+                row.bytes(column, &sealed.0);
+            }
+        }
+    }
+    let (lock, replace) = match page.table {
+        Table::Stores => (LOCK_STORES, REPLACE_TOKENS),
+        Table::Endpoints => (LOCK_ENDPOINTS, REPLACE_SECRETS),
+    };
+    conn.query(lock).rows(&ids).run().await?;
+    conn.query(replace).rows(&rows).run().await
+}
+
+/// A kind of sealed value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Stores' access tokens: one in each row.
+    AccessToken,
+    /// Webhooks' secrets: one in each row.
+    Secret,
+    /// Webhooks' former secrets.
+    RetiredSecrets,
+    /// What webhooks' key pairs are made from.
+    SigningRoot,
+    /// The canaries themselves.
+    Canary,
+}
+
+/// Values of one kind that were sealed with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedCount {
+    /// The kind.
+    pub kind: Kind,
+    /// The key; `None` if it is no sealed value.
+    pub key: Option<KeyId>,
+    /// True where they are sealed in the newest version.
+    pub is_newest: bool,
+    /// The number of values.
+    pub number: u64,
+}
+
+impl SealedCount {
+    /// True where [`read`] would seal them anew.
+    pub fn is_to_be_resealed(&self, keys: &KeyRing) -> bool {
+        let is_first = self.key == Some(keys.first().id());
+        let is_known = self.key.is_some_and(|key| keys.holds(key));
+        self.kind != Kind::Canary && is_known && !(is_first && self.is_newest)
+    }
+}
+
+/// Counts every sealed value by its kind, its key and its version. It reads the whole tables.
+pub async fn counts(conn: &mut Conn) -> Result<Vec<SealedCount>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        kind: i64,
+        head: Vec<u8>,
+        number: i64,
+    }
+    const KINDS: [Kind; 5] = [
+        Kind::AccessToken,
+        Kind::Secret,
+        Kind::RetiredSecrets,
+        Kind::SigningRoot,
+        Kind::Canary,
+    ];
+    let rows: Vec<Row> = conn.query(COUNTS).all().await?;
+    let kind = |number: i64| usize::try_from(number).ok().and_then(|at| KINDS.get(at));
+    let counts = rows.into_iter().filter_map(|row| {
+        let head = Sealed::head(&row.head);
+        Some(SealedCount {
+            kind: *kind(row.kind)?,
+            key: head.map(|(_, key)| key),
+            is_newest: head.is_some_and(|(is_newest, _)| is_newest),
+            number: u64::try_from(row.number).unwrap_or(0),
+        })
+    });
+    Ok(counts.collect())
+}
