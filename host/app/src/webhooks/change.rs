@@ -138,9 +138,7 @@ impl App {
 }
 
 /// The secrets, or `None` where no key opens them. That is this host's fault, and no reason to keep the endpoint for ever.
-pub(super) fn readable(
-    opened: Result<Secrets, StoreError>,
-) -> Result<Option<Secrets>, AppError> {
+pub(super) fn readable(opened: Result<Secrets, StoreError>) -> Result<Option<Secrets>, AppError> {
     match opened {
         Ok(secrets) => Ok(Some(secrets)),
         Err(StoreError::Unreadable { .. }) => Ok(None),

@@ -52,7 +52,7 @@ impl InProcess {
         let clock = Arc::new(FixedClock::at(
             Time::parse("2026-01-01T00:00:00Z").expect("a time"),
         ));
-        let mut settings = AppSettings::new(EncryptionKey::new([7; 32]));
+        let mut settings = AppSettings::new(EncryptionKey::new([7; 32]).into());
         settings.callbacks.addresses = AddressPolicy::with_loopback();
         change(&mut settings);
         let engine = EngineSettings::new(site.plugins_dir(), site.data_dir().join("engine"));

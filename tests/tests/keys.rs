@@ -1,0 +1,369 @@
+//! The key that secrets are encrypted with: a wrong one starts nothing, a lost one is missed, a new one comes in while
+//! the host works, and what no key opens harms nobody.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wharf_tests::{
+    Answer, Backend, Host, HostBuilder, Ledger, PATIENCE, Receiver, Request, Shop, Site,
+    eventually, on_every_backend,
+};
+
+const OLD: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
+const NEW: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
+
+fn with_key(site: &Arc<Site>, key: &str) -> HostBuilder {
+    site.host().env("WHARF_ENCRYPTION_KEY", key)
+}
+
+async fn register(host: &Host, url: &str) -> Result<(String, String)> {
+    let body = json!({"organizationId": "org", "event": "sync.completed", "targetUrl": url,
+        "asymmetric": true});
+    let answer = host.post("/webhooks/register", &body).await?;
+    let text = |name| {
+        answer
+            .get(name)
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| answer.text.clone())
+    };
+    Ok((text("id")?, text("secret")?))
+}
+
+async fn act(host: &Host, webhook: &str, action: &str) -> Result<Answer> {
+    let path = format!("/webhooks/{webhook}/{action}");
+    host.post(&path, &json!({"organizationId": "org"})).await
+}
+
+async fn public_key(host: &Host, webhook: &str) -> Result<Value> {
+    let path = format!("/webhooks/{webhook}/secret?organizationId=org");
+    let answer = host.get(&path).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    Ok(answer.get("publicKey"))
+}
+
+fn verifies(request: &Request, secret: &str) -> bool {
+    let reader = standardwebhooks::Webhook::new(secret).expect("a secret");
+    reader.verify(&request.body, &request.headers).is_ok()
+}
+
+/// What `wharf keys status --json` says, by key id.
+async fn status(site: &Arc<Site>, keys: &str) -> Result<Vec<Value>> {
+    let command = with_key(site, keys).command(&["keys", "status", "--json"]);
+    let (ended, printed) = command.run().await?;
+    ensure!(ended.success(), "{printed}");
+    let printed: Value = serde_json::from_str(&printed).context(printed)?;
+    printed["keys"].as_array().cloned().context("keys")
+}
+
+async fn id_of(site: &Arc<Site>, key: &str) -> Result<String> {
+    let keys = status(site, key).await?;
+    let first = keys.iter().find(|line| line["given"] == "first");
+    let id = first.context("the given key")?["keyId"].as_str();
+    Ok(id.context("an id")?.to_owned())
+}
+
+/// A host that has sealed a token and a secret with the old key, and was stopped.
+async fn sealed_with_old(backend: Backend) -> Result<Arc<Site>> {
+    let site = Site::open(backend).await?;
+    let mut host = with_key(&site, OLD).start().await?;
+    Shop::open(&host, "org", "etsy").await?;
+    register(&host, "http://127.0.0.1:9/hook").await?;
+    ensure!(host.stop().await?.success());
+    Ok(site)
+}
+
+const EVERY_ROLE: [&[&str]; 11] = [
+    &["serve"],
+    &["serve", "--role", "api"],
+    &["serve", "--role", "sync-worker"],
+    &["serve", "--role", "sync-scheduler"],
+    &["serve", "--role", "callback-worker"],
+    &["serve", "--role", "callback-scheduler"],
+    &["worker", "sync"],
+    &["worker", "callback"],
+    &["scheduler", "sync"],
+    &["scheduler", "callback", "--loop"],
+    &["keys", "reseal"],
+];
+
+async fn a_wrong_key_starts_no_role(backend: Backend) -> Result<()> {
+    let site = sealed_with_old(backend).await?;
+    let (old, new) = (id_of(&site, OLD).await?, id_of(&site, NEW).await?);
+    let ledger = Ledger::open(&site).await?;
+    // With a canary, and as a version without canaries left the database.
+    for forget in ["select 1", "delete from key_canaries"] {
+        ledger.execute(forget).await?;
+        for command in EVERY_ROLE {
+            let (ended, said) = with_key(&site, NEW).command(command).run().await?;
+            ensure!(!ended.success(), "{command:?} starts: {said}");
+            for part in ["WHARF_ENCRYPTION_KEY", &old, &new, "wharf keys reseal"] {
+                ensure!(said.contains(part), "{command:?} says nothing of {part}: {said}");
+            }
+        }
+    }
+    let mut host = with_key(&site, OLD).start().await?;
+    ensure!(host.stop().await?.success(), "the right key still fits");
+    Ok(())
+}
+
+async fn a_lost_key_file_is_not_replaced(backend: Backend) -> Result<()> {
+    if backend == Backend::Postgres {
+        // There the key is always a setting.
+        let site = sealed_with_old(backend).await?;
+        let unset = site.host().without_env("WHARF_ENCRYPTION_KEY");
+        let (ended, said) = unset.run().await?;
+        ensure!(!ended.success() && said.contains("WHARF_ENCRYPTION_KEY"), "{said}");
+        return Ok(());
+    }
+    let site = Site::open(backend).await?;
+    let mut host = site.host().start().await?;
+    Shop::open(&host, "org", "etsy").await?;
+    ensure!(host.stop().await?.success());
+    let (file, away) = (site.data_dir().join("key"), site.dir().join("key-away"));
+    fs::rename(&file, &away)?;
+    let ledger = Ledger::open(&site).await?;
+    for forget in ["select 1", "delete from key_canaries"] {
+        ledger.execute(forget).await?;
+        for command in [&["serve"][..], &["worker", "callback"], &["keys", "reseal"]] {
+            let (ended, said) = site.host().command(command).run().await?;
+            ensure!(!ended.success(), "{command:?} starts: {said}");
+            ensure!(said.contains("key file") && said.contains("is missing"), "{said}");
+            ensure!(!file.exists(), "{command:?} made a new key");
+        }
+    }
+    fs::rename(&away, &file)?;
+    let mut host = site.host().start().await?;
+    ensure!(host.stop().await?.success());
+    Ok(())
+}
+
+/// Clients that import, test a webhook and read it all the time, and count what fails.
+struct Load {
+    stop: Arc<AtomicBool>,
+    calls: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
+    clients: tokio::task::JoinSet<()>,
+}
+
+impl Load {
+    fn start(host: &Arc<Host>, shop: &Shop, webhooks: &[String]) -> Self {
+        let mut load = Self {
+            stop: Arc::default(),
+            calls: Arc::default(),
+            failed: Arc::default(),
+            clients: tokio::task::JoinSet::new(),
+        };
+        for client in 0..4_usize {
+            let (stop, calls, failed) =
+                (load.stop.clone(), load.calls.clone(), load.failed.clone());
+            let (host, webhook) = (host.clone(), webhooks[client % webhooks.len()].clone());
+            let token = shop.sync_token.clone();
+            load.clients.spawn(async move {
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    number += 1;
+                    let receipt = format!("order-{client}-{number}");
+                    let import = json!({"syncToken": token, "receipt": receipt});
+                    let answers = [
+                        host.post("/orders/import", &import).await,
+                        act(&host, &webhook, "test").await,
+                        host.post("/stores/register", &Shop::registration("org", "etsy"))
+                            .await,
+                        host.get(&format!("/webhooks/{webhook}/secret?organizationId=org"))
+                            .await,
+                    ];
+                    for answer in answers {
+                        calls.fetch_add(1, Ordering::Relaxed);
+                        if !answer.is_ok_and(|answer| answer.status < 300) {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+        load
+    }
+
+    /// Waits until so many more calls were made.
+    async fn goes_on(&self, more: usize) -> Result<()> {
+        let before = self.calls.load(Ordering::Relaxed);
+        let enough = || async {
+            (self.calls.load(Ordering::Relaxed) >= before + more).then_some(())
+        };
+        eventually("the load goes on", PATIENCE, enough).await
+    }
+
+    /// Returns how many calls there were, and how many failed.
+    async fn end(mut self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.clients.join_next().await.is_some() {}
+        let number = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (number(&self.calls), number(&self.failed))
+    }
+}
+
+async fn a_new_key_comes_in_under_load(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let receiver = Receiver::start().await?;
+    let mut host = with_key(&site, OLD).start().await?;
+    let shop = Shop::open(&host, "org", "etsy").await?;
+    let (mut webhooks, mut secrets, mut public_keys) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..6 {
+        let (id, secret) = register(&host, &format!("{}/{number}", receiver.url())).await?;
+        public_keys.push(public_key(&host, &id).await?);
+        webhooks.push(id);
+        secrets.push(secret);
+    }
+    ensure!(host.stop().await?.success());
+
+    let both = format!("{NEW},{OLD}");
+    let host = Arc::new(with_key(&site, &both).start().await?);
+    let load = Load::start(&host, &shop, &webhooks[..4]);
+    load.goes_on(20).await?;
+    let reseal = || with_key(&site, &both).command(&["keys", "reseal", "--json"]);
+    // Stopped half-way: the stores are through, the webhooks are not.
+    let (ended, said) = reseal()
+        .env("WHARF_FAILPOINT", "reseal.commit.after:1")
+        .run()
+        .await?;
+    ensure!(!ended.success(), "it was to be stopped: {said}");
+    let old = id_of(&site, OLD).await?;
+    let in_use = status(&site, &both).await?;
+    let of_old = in_use.iter().find(|line| line["keyId"] == old.as_str());
+    ensure!(of_old.context("the old key")?["values"]["secrets"] != 0, "{in_use:?}");
+    load.goes_on(20).await?;
+    let (ended, said) = reseal().run().await?;
+    ensure!(ended.success(), "{said}");
+    load.goes_on(20).await?;
+    let (calls, failed) = load.end().await;
+    ensure!(failed == 0, "{failed} of {calls} calls failed\n{}", host.logged());
+
+    let said: Value = serde_json::from_str(&said).context(said)?;
+    ensure!(said["retiredKeys"] == json!([old]) && said["remainingValues"] == 0, "{said}");
+    let in_use = status(&site, &both).await?;
+    ensure!(in_use.iter().all(|line| line["toReseal"] == 0), "{in_use:?}");
+    let mut host = Arc::into_inner(host).context("no client is left")?;
+    ensure!(host.stop().await?.success());
+
+    let (ended, said) = with_key(&site, OLD).run().await?;
+    ensure!(!ended.success() && said.contains("WHARF_ENCRYPTION_KEY"), "{said}");
+    let host = with_key(&site, NEW).start().await?;
+    for (number, webhook) in webhooks.iter().enumerate() {
+        ensure!(public_key(&host, webhook).await? == public_keys[number], "it was told to receivers");
+        let tested = act(&host, webhook, "test").await?;
+        let event = tested.get("eventId");
+        let event = event.as_str().with_context(|| tested.text.clone())?;
+        let found = || async {
+            let requests = receiver.requests();
+            requests.into_iter().find(|one| one.header("x-event-id") == event)
+        };
+        let request = eventually("the webhook", PATIENCE, found).await?;
+        ensure!(verifies(&request, &secrets[number]), "with the secret that the receiver has");
+    }
+    let ledger = Ledger::open(&site).await?;
+    let dead = ledger
+        .number("select count(*) from callback_deliveries where state = 'failed'")
+        .await?;
+    ensure!(dead == 0, "{dead} dead letters");
+    Ok(())
+}
+
+/// Makes an endpoint's secret one of a key that nobody has.
+async fn seal_with_a_strange_key(ledger: &Ledger, backend: Backend, webhook: &str) -> Result<()> {
+    let secret = match backend {
+        Backend::Embedded => {
+            "cast(substr(secret, 1, 1) || x'0102030405060708' || substr(secret, 10) as blob)"
+        }
+        Backend::Postgres => r"overlay(secret placing '\x0102030405060708' from 2)",
+    };
+    let id = ledger.id(webhook);
+    let sql = format!("update webhook_endpoints set secret = {secret} where id = {id}");
+    ensure!(ledger.execute(&sql).await? == 1);
+    Ok(())
+}
+
+async fn what_no_key_opens_is_deleted_and_rotated(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let receiver = Receiver::start().await?;
+    let host = with_key(&site, OLD).start().await?;
+    let ledger = Ledger::open(&site).await?;
+    let (kept, _) = register(&host, &format!("{}/kept", receiver.url())).await?;
+    let (gone, _) = register(&host, &format!("{}/gone", receiver.url())).await?;
+    for webhook in [&kept, &gone] {
+        seal_with_a_strange_key(&ledger, backend, webhook).await?;
+    }
+    // It cannot be shown and cannot be bound to another URL; everything else works.
+    let secret = host
+        .get(&format!("/webhooks/{kept}/secret?organizationId=org"))
+        .await?;
+    ensure!(secret.status == 409, "{} {}", secret.status, secret.text);
+    let change = |change: Value| {
+        let body = host.request("PATCH", &format!("/webhooks/{kept}")).json(&change);
+        Answer::to(body)
+    };
+    let moved = change(json!({"organizationId": "org", "targetUrl": "http://127.0.0.1:9/x"}));
+    let moved = moved.await?;
+    ensure!(moved.status == 409, "{} {}", moved.status, moved.text);
+    let changed = change(json!({"organizationId": "org", "ratePerMinute": 600})).await?;
+    ensure!(changed.status == 200, "{} {}", changed.status, changed.text);
+
+    // Its deliveries wait, and nothing is held against the receiver.
+    let tested = act(&host, &kept, "test").await?;
+    let delivery = tested.get("deliveryId").as_str().context("an id")?.to_owned();
+    let id = ledger.id(&delivery);
+    let row = format!("select * from callback_deliveries where id = {id}");
+    ledger.wait_for(&format!("{row} and fence > 1")).await?;
+    let waiting = ledger.row(&row).await?;
+    ensure!(waiting["state"] == "pending" && waiting["attempt"] == 0, "{waiting}");
+    ensure!(ledger.number("select count(*) from callback_attempts").await? == 0);
+    let shown = host.get(&format!("/webhooks/{kept}?organizationId=org")).await?;
+    ensure!(shown.json()["health"]["consecutiveFailures"] == 0, "{}", shown.text);
+    ensure!(receiver.requests().is_empty());
+
+    let rotated = act(&host, &kept, "secret/rotate").await?;
+    ensure!(rotated.status == 200, "{} {}", rotated.status, rotated.text);
+    ensure!(rotated.get("publicKey").is_string(), "{}", rotated.text);
+    let secret = rotated.get("secret").as_str().context("a secret")?.to_owned();
+    let request = receiver.wait_for(1).await?.remove(0);
+    ensure!(verifies(&request, &secret));
+    let delete = host.request("DELETE", &format!("/webhooks/{gone}?organizationId=org"));
+    let deleted = Answer::to(delete).await?;
+    ensure!(deleted.status < 300, "{} {}", deleted.status, deleted.text);
+    Ok(())
+}
+
+async fn a_lost_key_can_be_given_up(backend: Backend) -> Result<()> {
+    let site = sealed_with_old(backend).await?;
+    let (old, new) = (id_of(&site, OLD).await?, id_of(&site, NEW).await?);
+    let abandon = |key: &str, id: &str| with_key(&site, key).command(&["keys", "abandon", id]).run();
+    for (key, id) in [(OLD, &old), (NEW, &new), (NEW, &"0".repeat(16))] {
+        let (ended, said) = abandon(key, id).await?;
+        ensure!(!ended.success(), "{said}");
+    }
+    let (ended, said) = abandon(NEW, &old).await?;
+    ensure!(ended.success(), "{said}");
+    let host = with_key(&site, NEW).start().await?;
+    let shop = Shop::open(&host, "org", "etsy").await?;
+    shop.import(&host, "order-101").await?;
+    let in_use = status(&site, NEW).await?;
+    let ids: BTreeSet<&str> = in_use.iter().filter_map(|line| line["keyId"].as_str()).collect();
+    ensure!(ids == BTreeSet::from([old.as_str(), new.as_str()]), "{in_use:?}");
+    Ok(())
+}
+
+on_every_backend!(
+    a_wrong_key_starts_no_role,
+    a_lost_key_file_is_not_replaced,
+    a_new_key_comes_in_under_load,
+    what_no_key_opens_is_deleted_and_rotated,
+    a_lost_key_can_be_given_up,
+);
