@@ -106,7 +106,10 @@ async fn a_wrong_key_starts_no_role(backend: Backend) -> Result<()> {
             let (ended, said) = with_key(&site, NEW).command(command).run().await?;
             ensure!(!ended.success(), "{command:?} starts: {said}");
             for part in ["WHARF_ENCRYPTION_KEY", &old, &new, "wharf keys reseal"] {
-                ensure!(said.contains(part), "{command:?} says nothing of {part}: {said}");
+                ensure!(
+                    said.contains(part),
+                    "{command:?} says nothing of {part}: {said}"
+                );
             }
         }
     }
@@ -121,7 +124,10 @@ async fn a_lost_key_file_is_not_replaced(backend: Backend) -> Result<()> {
         let site = sealed_with_old(backend).await?;
         let unset = site.host().without_env("WHARF_ENCRYPTION_KEY");
         let (ended, said) = unset.run().await?;
-        ensure!(!ended.success() && said.contains("WHARF_ENCRYPTION_KEY"), "{said}");
+        ensure!(
+            !ended.success() && said.contains("WHARF_ENCRYPTION_KEY"),
+            "{said}"
+        );
         return Ok(());
     }
     let site = Site::open(backend).await?;
@@ -136,7 +142,10 @@ async fn a_lost_key_file_is_not_replaced(backend: Backend) -> Result<()> {
         for command in [&["serve"][..], &["worker", "callback"], &["keys", "reseal"]] {
             let (ended, said) = site.host().command(command).run().await?;
             ensure!(!ended.success(), "{command:?} starts: {said}");
-            ensure!(said.contains("key file") && said.contains("is missing"), "{said}");
+            ensure!(
+                said.contains("key file") && said.contains("is missing"),
+                "{said}"
+            );
             ensure!(!file.exists(), "{command:?} made a new key");
         }
     }
@@ -196,9 +205,8 @@ impl Load {
     /// Waits until so many more calls were made.
     async fn goes_on(&self, more: usize) -> Result<()> {
         let before = self.calls.load(Ordering::Relaxed);
-        let enough = || async {
-            (self.calls.load(Ordering::Relaxed) >= before + more).then_some(())
-        };
+        let enough =
+            || async { (self.calls.load(Ordering::Relaxed) >= before + more).then_some(()) };
         eventually("the load goes on", PATIENCE, enough).await
     }
 
@@ -239,35 +247,59 @@ async fn a_new_key_comes_in_under_load(backend: Backend) -> Result<()> {
     let old = id_of(&site, OLD).await?;
     let in_use = status(&site, &both).await?;
     let of_old = in_use.iter().find(|line| line["keyId"] == old.as_str());
-    ensure!(of_old.context("the old key")?["values"]["secrets"] != 0, "{in_use:?}");
+    ensure!(
+        of_old.context("the old key")?["values"]["secrets"] != 0,
+        "{in_use:?}"
+    );
     load.goes_on(20).await?;
     let (ended, said) = reseal().run().await?;
     ensure!(ended.success(), "{said}");
     load.goes_on(20).await?;
     let (calls, failed) = load.end().await;
-    ensure!(failed == 0, "{failed} of {calls} calls failed\n{}", host.logged());
+    ensure!(
+        failed == 0,
+        "{failed} of {calls} calls failed\n{}",
+        host.logged()
+    );
 
     let said: Value = serde_json::from_str(&said).context(said)?;
-    ensure!(said["retiredKeys"] == json!([old]) && said["remainingValues"] == 0, "{said}");
+    ensure!(
+        said["retiredKeys"] == json!([old]) && said["remainingValues"] == 0,
+        "{said}"
+    );
     let in_use = status(&site, &both).await?;
-    ensure!(in_use.iter().all(|line| line["toReseal"] == 0), "{in_use:?}");
+    ensure!(
+        in_use.iter().all(|line| line["toReseal"] == 0),
+        "{in_use:?}"
+    );
     let mut host = Arc::into_inner(host).context("no client is left")?;
     ensure!(host.stop().await?.success());
 
     let (ended, said) = with_key(&site, OLD).run().await?;
-    ensure!(!ended.success() && said.contains("WHARF_ENCRYPTION_KEY"), "{said}");
+    ensure!(
+        !ended.success() && said.contains("WHARF_ENCRYPTION_KEY"),
+        "{said}"
+    );
     let host = with_key(&site, NEW).start().await?;
     for (number, webhook) in webhooks.iter().enumerate() {
-        ensure!(public_key(&host, webhook).await? == public_keys[number], "it was told to receivers");
+        ensure!(
+            public_key(&host, webhook).await? == public_keys[number],
+            "it was told to receivers"
+        );
         let tested = act(&host, webhook, "test").await?;
         let event = tested.get("eventId");
         let event = event.as_str().with_context(|| tested.text.clone())?;
         let found = || async {
             let requests = receiver.requests();
-            requests.into_iter().find(|one| one.header("x-event-id") == event)
+            requests
+                .into_iter()
+                .find(|one| one.header("x-event-id") == event)
         };
         let request = eventually("the webhook", PATIENCE, found).await?;
-        ensure!(verifies(&request, &secrets[number]), "with the secret that the receiver has");
+        ensure!(
+            verifies(&request, &secrets[number]),
+            "with the secret that the receiver has"
+        );
     }
     let ledger = Ledger::open(&site).await?;
     let dead = ledger
@@ -307,7 +339,9 @@ async fn what_no_key_opens_is_deleted_and_rotated(backend: Backend) -> Result<()
         .await?;
     ensure!(secret.status == 409, "{} {}", secret.status, secret.text);
     let change = |change: Value| {
-        let body = host.request("PATCH", &format!("/webhooks/{kept}")).json(&change);
+        let body = host
+            .request("PATCH", &format!("/webhooks/{kept}"))
+            .json(&change);
         Answer::to(body)
     };
     let moved = change(json!({"organizationId": "org", "targetUrl": "http://127.0.0.1:9/x"}));
@@ -318,21 +352,43 @@ async fn what_no_key_opens_is_deleted_and_rotated(backend: Backend) -> Result<()
 
     // Its deliveries wait, and nothing is held against the receiver.
     let tested = act(&host, &kept, "test").await?;
-    let delivery = tested.get("deliveryId").as_str().context("an id")?.to_owned();
+    let delivery = tested
+        .get("deliveryId")
+        .as_str()
+        .context("an id")?
+        .to_owned();
     let id = ledger.id(&delivery);
     let row = format!("select * from callback_deliveries where id = {id}");
     ledger.wait_for(&format!("{row} and fence > 1")).await?;
     let waiting = ledger.row(&row).await?;
-    ensure!(waiting["state"] == "pending" && waiting["attempt"] == 0, "{waiting}");
-    ensure!(ledger.number("select count(*) from callback_attempts").await? == 0);
-    let shown = host.get(&format!("/webhooks/{kept}?organizationId=org")).await?;
-    ensure!(shown.json()["health"]["consecutiveFailures"] == 0, "{}", shown.text);
+    ensure!(
+        waiting["state"] == "pending" && waiting["attempt"] == 0,
+        "{waiting}"
+    );
+    ensure!(
+        ledger
+            .number("select count(*) from callback_attempts")
+            .await?
+            == 0
+    );
+    let shown = host
+        .get(&format!("/webhooks/{kept}?organizationId=org"))
+        .await?;
+    ensure!(
+        shown.json()["health"]["consecutiveFailures"] == 0,
+        "{}",
+        shown.text
+    );
     ensure!(receiver.requests().is_empty());
 
     let rotated = act(&host, &kept, "secret/rotate").await?;
     ensure!(rotated.status == 200, "{} {}", rotated.status, rotated.text);
     ensure!(rotated.get("publicKey").is_string(), "{}", rotated.text);
-    let secret = rotated.get("secret").as_str().context("a secret")?.to_owned();
+    let secret = rotated
+        .get("secret")
+        .as_str()
+        .context("a secret")?
+        .to_owned();
     let request = receiver.wait_for(1).await?.remove(0);
     ensure!(verifies(&request, &secret));
     let delete = host.request("DELETE", &format!("/webhooks/{gone}?organizationId=org"));
@@ -344,7 +400,8 @@ async fn what_no_key_opens_is_deleted_and_rotated(backend: Backend) -> Result<()
 async fn a_lost_key_can_be_given_up(backend: Backend) -> Result<()> {
     let site = sealed_with_old(backend).await?;
     let (old, new) = (id_of(&site, OLD).await?, id_of(&site, NEW).await?);
-    let abandon = |key: &str, id: &str| with_key(&site, key).command(&["keys", "abandon", id]).run();
+    let abandon =
+        |key: &str, id: &str| with_key(&site, key).command(&["keys", "abandon", id]).run();
     for (key, id) in [(OLD, &old), (NEW, &new), (NEW, &"0".repeat(16))] {
         let (ended, said) = abandon(key, id).await?;
         ensure!(!ended.success(), "{said}");
@@ -355,8 +412,14 @@ async fn a_lost_key_can_be_given_up(backend: Backend) -> Result<()> {
     let shop = Shop::open(&host, "org", "etsy").await?;
     shop.import(&host, "order-101").await?;
     let in_use = status(&site, NEW).await?;
-    let ids: BTreeSet<&str> = in_use.iter().filter_map(|line| line["keyId"].as_str()).collect();
-    ensure!(ids == BTreeSet::from([old.as_str(), new.as_str()]), "{in_use:?}");
+    let ids: BTreeSet<&str> = in_use
+        .iter()
+        .filter_map(|line| line["keyId"].as_str())
+        .collect();
+    ensure!(
+        ids == BTreeSet::from([old.as_str(), new.as_str()]),
+        "{in_use:?}"
+    );
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::fixture::{Fixture, NOW, key, organization_id, random};
 /// Sealed with [`key`] by a version that knew no ring: the token `old-token` of the store (org, etsy, shop), and the secret
 /// `[7; 32]` of the endpoint below.
 const OLD_TOKEN: &str = "01544e62cee803370905050505050505050505050505050505050505050505050503b2b1bd83b186da5fdb74acfa774ac5e6606235ddd905633d";
-const OLD_SECRET: &str = "01544e62cee8033709060606060606060606060606060606060606060606060606e16a9e6969286a418713becb41bde084810eb89586f6ab36a69ae5295b4f33df0b6fd3553521d784b5307bf1207fa5bea97665549451d0ae094ad6439372fb377fa";
+const OLD_SECRET: &str = "01544e62cee80337090606060606060606060606060606060606060606060606060e16a9e6969286a418713becb41bde084810eb89586f6ab36a69ae5295b4f33df0b6fd3553521d784b5307bf1207fa5bea97665549451d0ae094ad6439372fb377fa";
 const OLD_ENDPOINT: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 const OLD_URL: &str = "http://127.0.0.1:9/hook";
 /// What receivers of that endpoint verify with.
