@@ -14,11 +14,6 @@
 //! Its rooms, each using only those before it: `contract` (what is said and checked), `sandbox` (one call), `plugins`
 //! (revisions). [`Engine`] and the author's tools stand above them.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "files are read and written on threads of its own; its HTTP clients resolve names by the address rule"
-)]
-
 mod author;
 mod contract;
 mod engine;

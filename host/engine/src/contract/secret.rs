@@ -1,5 +1,10 @@
 //! Credentials of a plugin's requests, and the places where their secrets are kept.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a small file of the operator's, read on the engine's own threads"
+)]
+
 use std::{collections::BTreeSet, path::PathBuf};
 
 use secrecy::SecretString;

@@ -1,6 +1,11 @@
 //! The watched folder. The operating system's events are only hints: the files are read after a hint, and every few
 //! seconds anyway.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "files are read and written on the engine's own threads, which serve no requests"
+)]
+
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
