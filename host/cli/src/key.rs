@@ -55,7 +55,7 @@ impl KeyArgs {
     /// If the key file cannot be read.
     pub(crate) fn given(&self, data: &DataArgs) -> anyhow::Result<Option<KeyRing>> {
         let file = data.data_dir.join("key");
-        match self.from_setting() {
+        match self.of_setting() {
             Some(keys) => Ok(Some(keys)),
             None if file.exists() => from_file(&file).map(Some),
             None => Ok(None),
@@ -67,7 +67,7 @@ impl KeyArgs {
     /// # Errors
     /// If the key file cannot be made or read.
     pub(crate) fn given_or_made(&self, data: &DataArgs) -> anyhow::Result<KeyRing> {
-        match self.from_setting() {
+        match self.of_setting() {
             Some(keys) => Ok(keys),
             None => from_file(&data.data_dir.join("key")),
         }
@@ -87,7 +87,7 @@ impl KeyArgs {
         Ok(keys)
     }
 
-    fn from_setting(&self) -> Option<KeyRing> {
+    fn of_setting(&self) -> Option<KeyRing> {
         let text = self.encryption_key.as_ref()?;
         parse(text.expose_secret())
     }
