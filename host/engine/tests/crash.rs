@@ -185,19 +185,22 @@ async fn a_host_that_is_killed_at_any_step_finds_the_old_revision_or_the_new() {
 
 #[test]
 fn every_place_of_the_engine_is_killed_at() {
-    let sources =
-        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("a folder");
     let mut places: Vec<String> = Vec::new();
-    for source in sources
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.is_file())
-    {
-        let text = fs::read_to_string(source).expect("text");
-        let named = text
-            .split("failpoint::pass(\"")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next());
-        places.extend(named.map(String::from));
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(path).expect("text");
+            let named = text
+                .split("failpoint::pass(\"")
+                .skip(1)
+                .filter_map(|rest| rest.split('"').next());
+            places.extend(named.map(String::from));
+        }
     }
     places.sort_unstable();
     let mut known = PLACES.to_vec();

@@ -26,9 +26,12 @@ statements! {
         where sync_jobs.state = 'idle' or (sync_jobs.state = 'running' and not sync_jobs.dirty)
         returning store_id, dirty"];
     // Queued jobs that are due, and running ones whose lease has ended.
-    CLAIM = ["update sync_jobs set state = 'running', fence = fence + 1, dirty = (1 = 0), due_at = $2, claimed_by = $3,
+    // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
+    CLAIM = ["with picked as materialized (
+            select store_id from sync_jobs where due_at <= $1 order by due_at limit $4" skip_locked ")
+        update sync_jobs set state = 'running', fence = fence + 1, dirty = (1 = 0), due_at = $2, claimed_by = $3,
             attempt = attempt + 1, updated_at = $1
-        where store_id in (select store_id from sync_jobs where due_at <= $1 order by due_at limit $4" skip_locked ")
+        where store_id in (select store_id from picked)
         returning store_id, fence, attempt, run_id, run_started_at, processed, succeeded, failed, rate_limited"];
     RENEW = ["update sync_jobs set due_at = $3 where store_id = $1 and fence = $2 and state = 'running'"];
     START_RUN = ["update sync_jobs set run_id = $3, run_started_at = $4, processed = 0, succeeded = 0, failed = 0,

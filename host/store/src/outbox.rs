@@ -26,8 +26,11 @@ statements! {
     EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
             updated_at, traceparent)
         values ($1, $2, $3, $4, $5, null, $6, $6, $7)"];
-    CLAIM = ["update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
-        where id in (select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
+    // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
+    CLAIM = ["with picked as materialized (
+            select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
+        update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
+        where id in (select id from picked)
         returning id, fence, fan_out_attempt, organization_id, store_id, event, payload, created_at,
             traceparent"];
     // Only the worker that still holds the fence may fan out.
@@ -50,8 +53,9 @@ statements! {
         "join webhook_endpoints on webhook_endpoints.id = r.endpoint_id where true" keep_endpoints
         " on conflict (outbox_id, endpoint_id) do nothing"];
     // With its messages, deliveries and attempts. What another process is removing is left to it.
-    PURGE = ["delete from callback_outbox where id in (select id from callback_outbox
-            where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")"];
+    PURGE = ["with picked as materialized (select id from callback_outbox
+            where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")
+        delete from callback_outbox where id in (select id from picked)"];
     // Counts no further than a limit: a scheduler asks whether there is work, not how much.
     COUNT_DUE = ["select count(*) as number from
         (select 1 from callback_outbox where due_at <= $1 limit $2) d"];

@@ -21,9 +21,11 @@ statements! {
         where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     SAVE_RATE_LIMITED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
         "where webhook_endpoints.id = r.id"];
-    CLAIM = ["update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
-        where id in (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
+    // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
+    CLAIM = ["with picked as materialized (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
             order by due_at, id limit $5" skip_locked ")
+        update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
+        where id in (select id from picked)
         returning id"];
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
             o.store_id, o.created_at, o.traceparent, m.content_type, m.headers, m.body, e.target_url, e.is_active,
