@@ -65,13 +65,6 @@ impl Imports {
             .clone()
     }
 
-    fn landed(&self, key: &Key) {
-        self.flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
-    }
-
     async fn commit(&self, log: NewLog) -> Result<ImportResult, AppError> {
         let (answer, answered) = oneshot::channel();
         // Waits where the committer is behind: imports slow down instead of piling up.
@@ -80,6 +73,22 @@ impl Imports {
         answered
             .await
             .map_err(|_| AppError::internal(CommitterGone))?
+    }
+}
+
+/// Takes the flight of an import away when its task ends, however it ends.
+struct Landing<'t> {
+    app: &'t App,
+    key: &'t Key,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let flights = &self.app.0.imports.flights;
+        flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(self.key);
     }
 }
 
@@ -121,10 +130,12 @@ impl App {
             let key = key.clone();
             let span = trace::import(store.id);
             let import = async move {
-                let result = app.ask_and_store(&store, &key.1).await;
-                // After the commit: whoever comes now finds the stored result.
-                app.0.imports.landed(&key);
-                result
+                // Dropped after the commit, when whoever comes finds the stored result; and also by a panic.
+                let landing = Landing {
+                    app: &app,
+                    key: &key,
+                };
+                landing.app.ask_and_store(&store, &landing.key.1).await
             };
             let task = tokio::spawn(import.instrument(span).in_current_span());
             task.map(|joined| joined.unwrap_or_else(|panic| Err(AppError::internal(panic))))

@@ -159,6 +159,13 @@ impl RateLimit {
     /// Returns how many deliveries may begin now. `until` is the last answer of [`after`](Self::after).
     pub fn allowed(self, until: Option<Time>, now: Time) -> i64 {
         let spent = until.unwrap_or(now).since(now);
+        // What lies further ahead was written by a clock that went wrong, and must not refuse for as long.
+        const WRONG: Duration = Duration::from_secs(120);
+        let spent = if spent > self.burst + WRONG {
+            Duration::ZERO
+        } else {
+            spent
+        };
         let left = self.burst.saturating_sub(spent).as_micros() / self.interval.as_micros().max(1);
         i64::try_from(left).unwrap_or(i64::MAX)
     }

@@ -23,7 +23,7 @@ pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
 pub use asymmetric::SigningRoot;
 pub use backoff::Backoff;
 pub use budget::Budget;
-pub use clock::{Clock, FixedClock, SystemClock};
+pub use clock::{Clock, FixedClock, Step, StepWatch, SystemClock};
 pub use delivery::{DeliveryState, NotSent, RetrySchedule, SendOutcome, Settled, settle};
 pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health};
 pub use event::{Event, EventKind, SyncCounts, event_state};

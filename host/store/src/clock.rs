@@ -25,39 +25,44 @@ impl Ledger {
             return Ok(Arc::new(SystemClock));
         }
         let clock = Arc::new(ServerClock {
-            ahead_micros: AtomicI64::new(self.ahead_micros().await?),
+            began_micros: AtomicI64::new(self.began_micros().await?),
         });
         let (ledger, watched) = (self.clone(), Arc::downgrade(&clock));
         tokio::spawn(keep_set(ledger, watched));
         Ok(clock)
     }
 
-    /// Measures how far the server's clock is ahead of ours.
-    async fn ahead_micros(&self) -> Result<i64, StoreError> {
+    /// Measures what the server's clock showed when [`SystemClock::elapsed`] was zero.
+    async fn began_micros(&self) -> Result<i64, StoreError> {
         let mut conn = self.read().await?;
-        let (mut ahead, mut quickest) = (0, Duration::MAX);
+        let (mut began, mut quickest) = (0, Duration::MAX);
         // The quickest of three answers: the error is at most half of what it took.
         for _ in 0..3 {
-            let before = SystemClock.now();
+            let before = SystemClock.elapsed();
             let there = conn.server_time().await?;
-            let took = SystemClock.now().since(before);
+            let took = SystemClock.elapsed().saturating_sub(before);
             if took < quickest {
                 quickest = took;
-                ahead = there.as_micros() - (before + took / 2).as_micros();
+                began = (there - (before + took / 2)).as_micros();
             }
         }
-        Ok(ahead)
+        Ok(began)
     }
 }
 
-/// The machine's clock, moved by how far the database server's was ahead when we last asked.
+/// The database server's clock as we last saw it, carried on by time that nobody can set: a step of this machine's own
+/// clock is not noticed here at all.
 struct ServerClock {
-    ahead_micros: AtomicI64,
+    began_micros: AtomicI64,
 }
 
 impl Clock for ServerClock {
     fn now(&self) -> Time {
-        Time::from_micros(SystemClock.now().as_micros() + self.ahead_micros.load(Ordering::Relaxed))
+        Time::from_micros(self.began_micros.load(Ordering::Relaxed)) + self.elapsed()
+    }
+
+    fn elapsed(&self) -> Duration {
+        SystemClock.elapsed()
     }
 }
 
@@ -69,8 +74,8 @@ async fn keep_set(ledger: Ledger, watched: Weak<ServerClock>) {
             return;
         };
         // A server that does not answer now is asked again; the clock goes on meanwhile.
-        if let Ok(ahead) = ledger.ahead_micros().await {
-            clock.ahead_micros.store(ahead, Ordering::Relaxed);
+        if let Ok(began) = ledger.began_micros().await {
+            clock.began_micros.store(began, Ordering::Relaxed);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The errors of the ledger, by what a caller can do about them.
 
+use sqlx::{error::DatabaseError, sqlite::SqliteError};
+
 /// A failure of the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -52,24 +54,47 @@ impl From<sqlx::Error> for StoreError {
             | E::WorkerCrashed
             | E::Protocol(_) => Self::Unavailable(error),
             E::Database(refusal) if refusal.is_unique_violation() => Self::Taken(error),
-            E::Database(refusal) => match refusal.code().as_deref() {
-                // PostgreSQL: serialization failure, deadlock. SQLite: busy (5), locked (6) and their extended codes.
-                Some("40001" | "40P01" | "5" | "6" | "261" | "262" | "517") => {
-                    Self::Conflict(error)
-                }
-                // PostgreSQL: connection trouble, too many connections, shutdown, read-only standby, a transaction that
-                // was idle for too long, query cancelled by the statement timeout. SQLite: cannot open (14), disk full (13), input/output (10).
-                Some(code)
-                    if code.starts_with("08")
-                        || code.starts_with("53")
-                        || code.starts_with("57")
-                        || matches!(code, "25006" | "25P03" | "14" | "13" | "10") =>
-                {
-                    Self::Unavailable(error)
-                }
-                _ => Self::Defect(error),
+            E::Database(refusal) => match class_of(refusal.as_ref()) {
+                Class::Conflict => Self::Conflict(error),
+                Class::Unavailable => Self::Unavailable(error),
+                Class::Defect => Self::Defect(error),
             },
             _ => Self::Defect(error),
         }
+    }
+}
+
+/// What a database's own refusal means for us.
+enum Class {
+    Conflict,
+    Unavailable,
+    Defect,
+}
+
+fn class_of(refusal: &dyn DatabaseError) -> Class {
+    let code = refusal.code().unwrap_or_default();
+    if refusal.try_downcast_ref::<SqliteError>().is_some() {
+        // The low byte is the kind of error; the rest tells more about it (https://sqlite.org/rescode.html).
+        return match code.parse::<u32>().map(|code| code & 0xff) {
+            // Busy, locked.
+            Ok(5 | 6) => Class::Conflict,
+            // Read-only, input/output, disk full, cannot open.
+            Ok(8 | 10 | 13 | 14) => Class::Unavailable,
+            _ => Class::Defect,
+        };
+    }
+    match code.as_ref() {
+        // Serialization failure, deadlock.
+        "40001" | "40P01" => Class::Conflict,
+        // A read-only standby, a transaction that was idle for too long.
+        "25006" | "25P03" => Class::Unavailable,
+        // Connection trouble; too many connections, disk full; shutdown, query cancelled by the statement timeout.
+        _ if ["08", "53", "57"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            Class::Unavailable
+        }
+        _ => Class::Defect,
     }
 }

@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, Connection, Database, PgPool, SqlitePool,
     migrate::Migrator,
+    pool::PoolOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -92,7 +93,7 @@ impl Ledger {
             // No statement of ours should take a second: one that does is missing an index.
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
-        let pool = PgPoolOptions::new()
+        let pool = whole(PgPoolOptions::new())
             .max_connections(settings.pool_size)
             .acquire_timeout(settings.acquire_timeout)
             .connect_with(options)
@@ -110,7 +111,7 @@ impl Ledger {
         }
         let options = sqlite_file(path).busy_timeout(settings.acquire_timeout);
         // The writer first: it makes the file, which readers must find.
-        let writer = sqlite_pool(settings, 1)
+        let writer = whole(sqlite_pool(settings, 1))
             .connect_with(options.clone())
             .await?;
         let readers = sqlite_pool(settings, settings.pool_size)
@@ -209,6 +210,13 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Gives connections up that a failed commit or rollback left in a transaction: SQLite ends the transaction by itself when
+/// the disk is full, the driver does not learn of it, and every later `begin` would be refused.
+fn whole<DB: Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
+    // Asked when it is taken: the pool has seen the rollback through by then.
+    options.before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
 }
 
 fn sqlite_pool(settings: &LedgerSettings, connections: u32) -> SqlitePoolOptions {

@@ -29,6 +29,7 @@ pub mod jobs;
 pub mod logs;
 pub mod outbox;
 pub mod queues;
+pub mod rebase;
 pub mod reseal;
 pub mod resend;
 pub mod stores;
@@ -44,7 +45,7 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 12] = [
+    let modules: [&[(&'static str, Sql)]; 13] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
@@ -54,6 +55,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         queues::ALL,
         transitions::ALL,
         budgets::ALL,
+        rebase::ALL,
         readiness::ALL,
         canary::ALL,
         reseal::ALL,

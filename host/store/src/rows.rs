@@ -35,9 +35,10 @@ impl Rows {
         self
     }
 
-    pub(crate) fn uuid(&mut self, column: &str, id: Uuid) -> &mut Self {
+    pub(crate) fn uuid(&mut self, column: &str, id: impl Into<Option<Uuid>>) -> &mut Self {
         // Without hyphens: SQLite's `unhex` takes none, and PostgreSQL reads both forms.
-        self.set(column, id.simple().to_string().into())
+        let text = id.into().map(|id| id.simple().to_string());
+        self.set(column, text.into())
     }
 
     pub(crate) fn text<'t>(&mut self, column: &str, text: impl Into<Option<&'t str>>) -> &mut Self {

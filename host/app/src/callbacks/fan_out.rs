@@ -1,14 +1,15 @@
-//! Fanning out: due events become messages and deliveries, a batch of events in one transaction.
+//! Fanning out: due events become messages and deliveries, page by page of their endpoints, several events in one
+//! transaction. An event that failed before is tried alone, so that it takes nobody down with it.
 
 use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use tracing::{Instrument, warn};
-use wharf_domain::{Backoff, DeliveryId, Time};
+use wharf_domain::{Backoff, DeliveryId, EventId, Time};
 use wharf_store::{
     StoreError,
-    endpoints::{self, Listening},
-    outbox::{self, Claimed, FanOut, NewDelivery},
+    endpoints::{self, Listening, ListeningPage},
+    outbox::{self, Claimed, FanOut, NewDelivery, Next, Place},
 };
 
 use super::{MAX_BATCH, shape::Unshaped};
@@ -16,20 +17,79 @@ use crate::{App, entropy::new_id, failpoint, trace};
 
 /// Events of a batch that are shaped at a time. A batch must not take all the room that plugins have.
 const MAX_SHAPINGS: usize = 8;
+/// Deliveries that one transaction makes, of all its events together: some ten milliseconds of a database, which SQLite's
+/// other writers wait for.
+const MAX_DELIVERIES: usize = 500;
+/// Events that are tried alone at a time: each holds a connection for as long as the database takes to refuse it.
+const MAX_ALONE: usize = 4;
 
-/// Fans out a batch of due events. Returns how many there were.
+/// Fans out a page of each of a batch of due events. Returns how many there were.
 pub(super) async fn batch(app: &App) -> Result<usize, StoreError> {
     let now = app.0.clock.now();
     let claimed = claim(app, now).await?;
-    if claimed.is_empty() {
-        return Ok(0);
+    let events = claimed.len();
+    let (together, alone): (Vec<_>, Vec<_>) = claimed
+        .into_iter()
+        .partition(|claimed| claimed.attempt <= 1);
+    // First: these came with nothing said against them.
+    try_together(app, together, now).await?;
+    let mut tries = stream::iter(alone)
+        .map(|claimed| try_together(app, vec![claimed], now))
+        .buffer_unordered(MAX_ALONE);
+    let mut result = Ok(events);
+    while let Some(tried) = tries.next().await {
+        // All are tried: each is leased to us, whatever became of the others.
+        result = result.and_then(|events| tried.map(|()| events));
     }
-    let listening = listening(app, &claimed).await?;
-    let listening = &listening;
-    let shapings = claimed.into_iter().map(|claimed| async move {
-        let wanted = endpoints_of(&claimed, listening);
+    result
+}
+
+async fn claim(app: &App, now: Time) -> Result<Vec<Claimed>, StoreError> {
+    let limit = i64::try_from(MAX_BATCH).unwrap_or(i64::MAX);
+    let mut conn = app.0.ledger.write().await?;
+    outbox::claim(&mut conn, app.0.settings.lease, limit, now).await
+}
+
+/// Fans events out in one transaction; if it fails, puts each of them off.
+async fn try_together(app: &App, events: Vec<Claimed>, now: Time) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    match fan_out(app, &events, now).await {
+        Ok(()) => Ok(()),
+        Err(error) => postpone(app, &events, &error, now).await,
+    }
+}
+
+async fn postpone(
+    app: &App,
+    events: &[Claimed],
+    error: &StoreError,
+    now: Time,
+) -> Result<(), StoreError> {
+    let later = |claimed: &Claimed| now + Backoff::FAN_OUT.after(claimed.attempt);
+    let put_off: Vec<_> = events.iter().map(|one| (one, later(one))).collect();
+    for claimed in events {
+        let cause = error as &dyn std::error::Error;
+        warn!(
+            outboxId = %claimed.event.id, attempt = claimed.attempt, error = cause,
+            "event cannot be fanned out; it is tried alone later"
+        );
+    }
+    let mut conn = app.0.ledger.write().await?;
+    outbox::postpone(&mut conn, &put_off, &error.to_string(), now).await
+}
+
+async fn fan_out(app: &App, claimed: &[Claimed], now: Time) -> Result<(), StoreError> {
+    let pages = pages(app, claimed).await?;
+    let shaped = stored_shapes(app, claimed).await?;
+    let shaped = &shaped;
+    let shapings = claimed.iter().cloned().zip(pages);
+    let shapings = shapings.map(|(claimed, page)| async move {
         let span = trace::fan_out(&claimed);
-        shape_for(app, claimed, &wanted, now).instrument(span).await
+        shape_for(app, claimed, page, shaped, now)
+            .instrument(span)
+            .await
     });
     let events: Vec<FanOut> = stream::iter(shapings)
         .buffer_unordered(MAX_SHAPINGS)
@@ -42,53 +102,112 @@ pub(super) async fn batch(app: &App) -> Result<usize, StoreError> {
     tx.commit().await?;
     failpoint::pass("fanout.commit.after");
     app.0.metrics.fanned_out(&events, written);
-    Ok(events.len())
+    Ok(())
 }
 
-async fn claim(app: &App, now: Time) -> Result<Vec<Claimed>, StoreError> {
-    let limit = i64::try_from(MAX_BATCH).unwrap_or(i64::MAX);
-    let mut conn = app.0.ledger.write().await?;
-    outbox::claim(&mut conn, app.0.settings.lease, limit, now).await
+/// Endpoints of one event that get their deliveries now.
+struct Page {
+    endpoints: Vec<Listening>,
+    is_last: bool,
 }
 
-/// The endpoints that want any of these events.
-async fn listening(app: &App, claimed: &[Claimed]) -> Result<Vec<Listening>, StoreError> {
-    // A batch mostly repeats a few organizations and kinds, so each pair is asked for once.
-    let wanted: BTreeSet<(&str, &str)> = claimed
+/// The next page of each event's endpoints, together no more than [`MAX_DELIVERIES`].
+async fn pages(app: &App, claimed: &[Claimed]) -> Result<Vec<Page>, StoreError> {
+    let wanted: Vec<ListeningPage<'_>> = claimed.iter().map(page_of).collect();
+    // A batch mostly repeats a few organizations and kinds, so each page is asked for once.
+    let distinct: BTreeSet<_> = wanted.iter().copied().collect();
+    let distinct: Vec<_> = distinct.into_iter().collect();
+    let mut conn = app.0.ledger.read().await?;
+    let found = endpoints::listening(&mut conn, &distinct, MAX_DELIVERIES).await?;
+    let found_for = |page| {
+        distinct
+            .binary_search(page)
+            .map_or(&[][..], |at| &found[at])
+    };
+    let numbers: Vec<usize> = wanted.iter().map(|page| found_for(page).len()).collect();
+    Ok(wanted
         .iter()
-        .map(|c| (c.event.organization_id.as_str(), c.event.kind.as_str()))
-        .collect();
-    let wanted: Vec<_> = wanted.into_iter().collect();
-    endpoints::listening(&mut app.0.ledger.read().await?, &wanted).await
-}
-
-fn endpoints_of<'l>(claimed: &Claimed, listening: &'l [Listening]) -> Vec<&'l Listening> {
-    let (organization, kind) = (claimed.event.organization_id.as_str(), &claimed.event.kind);
-    listening
-        .iter()
-        .filter(|l| l.organization_id == organization && &l.event == kind)
-        .collect()
-}
-
-/// Shapes an event once per shaper that its endpoints want. Endpoints whose shaper is out of service get their delivery
-/// when it is back; the others do not wait for it.
-async fn shape_for(app: &App, claimed: Claimed, endpoints: &[&Listening], now: Time) -> FanOut {
-    let (mut messages, mut deliveries, mut again) = (Vec::new(), Vec::new(), None);
-    let shapers: BTreeSet<&str> = endpoints.iter().map(|e| e.shaper.as_str()).collect();
-    for shaper in shapers {
-        let dead = match app.shape(shaper, &claimed.event).await {
-            Ok(message) => {
-                messages.push(message);
-                None
+        .zip(divide(&numbers))
+        .map(|(page, share)| {
+            let found = found_for(page);
+            Page {
+                endpoints: found[..share].to_vec(),
+                // A full page may have been the last: then the next is empty.
+                is_last: share == found.len() && found.len() < MAX_DELIVERIES,
             }
-            Err(Unshaped::Refused(why)) => Some(why),
-            Err(Unshaped::OutOfService(why)) => {
-                warn!(outboxId = %claimed.event.id, shaper, why, "event cannot be shaped now");
-                again = Some((now + Backoff::FAN_OUT.after(claimed.attempt), why));
-                continue;
+        })
+        .collect())
+}
+
+fn page_of(claimed: &Claimed) -> ListeningPage<'_> {
+    ListeningPage {
+        organization: claimed.event.organization_id.as_str(),
+        event: &claimed.event.kind,
+        after: claimed.place.after,
+    }
+}
+
+/// Divides [`MAX_DELIVERIES`] between events that want so many. Whoever wants little gets all of it: one large
+/// organization takes no more than what the others leave.
+fn divide(wanted: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by_key(|event| wanted[*event]);
+    let (mut shares, mut left) = (vec![0; wanted.len()], MAX_DELIVERIES);
+    for (served, event) in order.into_iter().enumerate() {
+        shares[event] = wanted[event].min(left / (wanted.len() - served));
+        left -= shares[event];
+    }
+    shares
+}
+
+/// What earlier pages and tries of these events have stored. Events at their first page have nothing.
+async fn stored_shapes(
+    app: &App,
+    claimed: &[Claimed],
+) -> Result<BTreeSet<(EventId, String)>, StoreError> {
+    let is_first = |claimed: &Claimed| claimed.attempt <= 1 && claimed.place == Place::default();
+    let begun: Vec<EventId> = claimed
+        .iter()
+        .filter(|claimed| !is_first(claimed))
+        .map(|claimed| claimed.event.id)
+        .collect();
+    if begun.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let shaped = outbox::shaped(&mut app.0.ledger.read().await?, begun).await?;
+    Ok(shaped.into_iter().collect())
+}
+
+/// Shapes an event once per shaper that the endpoints of the page want. Endpoints whose shaper is out of service get
+/// their delivery when it is back; the others do not wait for it.
+async fn shape_for(
+    app: &App,
+    claimed: Claimed,
+    page: Page,
+    shaped: &BTreeSet<(EventId, String)>,
+    now: Time,
+) -> FanOut {
+    let mut deferred = claimed.place.deferred.clone();
+    let (mut messages, mut deliveries) = (Vec::new(), Vec::new());
+    let shapers: BTreeSet<&str> = page.endpoints.iter().map(|e| e.shaper.as_str()).collect();
+    for shaper in shapers {
+        let dead = if shaped.contains(&(claimed.event.id, shaper.to_owned())) {
+            None
+        } else {
+            match app.shape(shaper, &claimed.event).await {
+                Ok(message) => {
+                    messages.push(message);
+                    None
+                }
+                Err(Unshaped::Refused(why)) => Some(why),
+                Err(Unshaped::OutOfService(why)) => {
+                    warn!(outboxId = %claimed.event.id, shaper, why, "event cannot be shaped now");
+                    deferred = Some(why);
+                    continue;
+                }
             }
         };
-        let theirs = endpoints.iter().filter(|e| e.shaper == shaper);
+        let theirs = page.endpoints.iter().filter(|e| e.shaper == shaper);
         deliveries.extend(theirs.map(|endpoint| NewDelivery {
             id: DeliveryId(new_id(now)),
             endpoint_id: endpoint.id,
@@ -96,10 +215,49 @@ async fn shape_for(app: &App, claimed: Claimed, endpoints: &[&Listening], now: T
             dead: dead.clone(),
         }));
     }
+    let next = next(&claimed, &page, deferred, now);
     FanOut {
         claimed,
         messages,
         deliveries,
-        again,
+        next,
+    }
+}
+
+fn next(claimed: &Claimed, page: &Page, deferred: Option<String>, now: Time) -> Next {
+    match deferred {
+        deferred if !page.is_last => Next::Page(Place {
+            after: page
+                .endpoints
+                .last()
+                .map_or(claimed.place.after, |last| Some(last.id)),
+            deferred,
+        }),
+        Some(why) => Next::Again(now + Backoff::FAN_OUT.after(claimed.attempt), why),
+        None => Next::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_wants_little_gets_all_of_it() {
+        for (wanted, shares) in [
+            (vec![], vec![]),
+            (vec![3, 0, 2], vec![3, 0, 2]),
+            (vec![500], vec![500]),
+            (vec![500, 1, 500], vec![249, 1, 250]),
+            (vec![500, 500], vec![250, 250]),
+        ] {
+            assert_eq!(divide(&wanted), shares, "{wanted:?}");
+        }
+        let mut crowd = vec![500; MAX_BATCH];
+        crowd[7] = 5;
+        let shares = divide(&crowd);
+        assert_eq!(shares[7], 5);
+        assert!(shares.iter().sum::<usize>() <= MAX_DELIVERIES);
+        assert!(shares.iter().all(|share| *share > 0), "all go on");
     }
 }

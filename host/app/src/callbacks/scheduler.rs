@@ -3,11 +3,11 @@
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use wharf_domain::Time;
+use wharf_domain::{Step, StepWatch};
 use wharf_queue::Queue;
-use wharf_store::{deliveries, outbox};
+use wharf_store::{deliveries, outbox, rebase};
 
-use super::retention;
+use super::retention::Retention;
 use crate::{App, AppError, failpoint};
 
 /// Due rows are counted up to here: the scheduler only asks whether there are any, people how many about.
@@ -16,7 +16,8 @@ const MAX_COUNTED: i64 = 1_000;
 /// Rings while anything is due, and purges. Any number may run.
 pub struct CallbackScheduler {
     app: App,
-    last_purge: Option<Time>,
+    retention: Retention,
+    steps: Option<StepWatch>,
 }
 
 /// The work of one step.
@@ -33,15 +34,17 @@ impl CallbackScheduler {
     pub fn new(app: &App) -> Self {
         Self {
             app: app.clone(),
-            last_purge: None,
+            retention: Retention::default(),
+            steps: None,
         }
     }
 
     /// Rings if anything is due; once a minute, purges.
     pub async fn step(&mut self) -> Result<Swept, AppError> {
-        // First: a purge that fails must not keep due work waiting.
+        self.rebase_if_set_back().await?;
+        // Before the purge: one that fails must not keep due work waiting.
         let due = self.ring_if_due().await?;
-        let purged = self.purge_if_time().await?;
+        let purged = self.retention.purge_if_time(&self.app).await?;
         Ok(Swept { due, purged })
     }
 
@@ -78,16 +81,27 @@ impl CallbackScheduler {
         Ok(u64::try_from(due).unwrap_or(0))
     }
 
-    async fn purge_if_time(&mut self) -> Result<u64, AppError> {
-        let now = self.app.0.clock.now();
-        let is_time = self
-            .last_purge
-            .is_none_or(|last| now.since(last) >= retention::INTERVAL);
-        if !is_time {
-            return Ok(0);
+    /// After a step of the clock back, and at the start, which may have come after one: leases and work that was due at
+    /// once would lie in the future for as long as the step.
+    async fn rebase_if_set_back(&mut self) -> Result<(), AppError> {
+        let app = &self.app.0;
+        let mut steps = self.steps;
+        let step = match &mut steps {
+            Some(steps) => steps.look(&*app.clock),
+            None => Some(Step::Back),
+        };
+        if let Some(step) = step {
+            if steps.is_some() {
+                warn!(?step, "the clock was set");
+            }
+            let mut conn = app.ledger.write().await?;
+            let rows = rebase::rebase(&mut conn, app.settings.lease, app.clock.now()).await?;
+            if rows > 0 {
+                warn!(rows, "what lay in the future is due now");
+            }
         }
-        // Noted first: a purge that fails is tried again in a minute, not with every step.
-        self.last_purge = Some(now);
-        retention::purge(&self.app).await
+        // Last: a step whose rows could not be written is met again.
+        self.steps = Some(steps.unwrap_or_else(|| StepWatch::new(&*app.clock)));
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
+use wharf_domain::StepWatch;
 use wharf_queue::{Listener, Queue};
 use wharf_store::deliveries::Claimed;
 
@@ -27,6 +28,7 @@ pub struct CallbackWorker {
     sends: JoinSet<()>,
     settler: Settler,
     renewals: Interval,
+    steps: StepWatch,
 }
 
 /// The work of one step.
@@ -61,6 +63,7 @@ impl CallbackWorker {
             sends: JoinSet::new(),
             settler: Settler::start(app),
             renewals,
+            steps: StepWatch::new(&*app.0.clock),
         }
     }
 
@@ -124,7 +127,9 @@ impl CallbackWorker {
         }
         while self.sends.try_join_next().is_some() {}
         // A busy worker does not wait, so its renewals are looked at here too.
-        if self.renewals.tick().now_or_never().is_some() {
+        // After a step of the clock forward, leases of ours would have ended, and the next claim would send once more.
+        let is_time = self.renewals.tick().now_or_never().is_some();
+        if self.steps.look(&*self.app.0.clock).is_some() || is_time {
             self.in_flight.renew_leases(&self.app).await;
         }
     }

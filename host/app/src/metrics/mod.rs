@@ -18,7 +18,7 @@ use wharf_domain::{
 use wharf_engine::{Blame, Fault};
 use wharf_store::{
     deliveries::{Attempt, Claimed},
-    outbox::FanOut,
+    outbox::{FanOut, Next},
 };
 
 pub use self::connections::ConnectionClosed;
@@ -284,14 +284,15 @@ impl Metrics {
 
     /// A batch of events was passed over; `written` of them were still ours.
     pub(crate) fn fanned_out(&self, events: &[FanOut], written: usize) {
-        let put_off = events.iter().filter(|event| event.again.is_some()).count();
+        let number = |is: fn(&Next) -> bool| events.iter().filter(|event| is(&event.next)).count();
+        let put_off = number(|next| matches!(next, Next::Again(..)));
+        let done = number(|next| *next == Next::Done);
         let unshaped = events
             .iter()
             .flat_map(|event| &event.deliveries)
             .filter(|delivery| delivery.dead.is_some());
         self.events.add("put_off", put_off as u64);
-        self.events
-            .add("fanned_out", (events.len() - put_off) as u64);
+        self.events.add("fanned_out", done as u64);
         self.unshaped(unshaped.count());
         self.stale_writes(Leased::FanOut, events.len() - written);
     }

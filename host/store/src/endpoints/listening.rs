@@ -7,52 +7,72 @@ use wharf_domain::EndpointId;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
-    // The active endpoints of each wanted (organization, event).
-    LISTENING = ["select e.id, e.organization_id, e.event, e.shaper from webhook_endpoints e
-        join" rows(r, organization_id text, event text)
-        "on r.organization_id = e.organization_id and r.event = e.event where e.is_active order by e.id"];
+    // Of each wanted page the active endpoints, up to the last that it may hold ($2 = that many less one). Not by `limit`:
+    // SQLite has no lateral join, which could limit each page in a single statement.
+    LISTENING = ["select p.page, e.id, e.shaper from
+            (select r.page, r.organization_id, r.event, r.place, (select x.id from webhook_endpoints x
+                where x.organization_id = r.organization_id and x.event = r.event and x.is_active and x.id > r.place
+                order by x.id limit 1 offset $2) as last
+            from" rows(r, page int, organization_id text, event text, place uuid) ") p
+        join webhook_endpoints e on e.organization_id = p.organization_id and e.event = p.event and e.id > p.place
+            and (p.last is null or e.id <= p.last)
+        where e.is_active order by p.page, e.id"];
 }
 
 /// An active endpoint that wants to know of an event.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// The endpoint.
     pub id: EndpointId,
-    /// The organization that it belongs to.
-    pub organization_id: String,
-    /// The event.
-    pub event: String,
     /// The shaper of its payload.
     pub shaper: String,
 }
 
-/// The active endpoints of these (organization, event) pairs, each pair given once.
+/// A page of an organization's active endpoints that want to know of a kind of event, in the order of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListeningPage<'a> {
+    /// The organization.
+    pub organization: &'a str,
+    /// The kind of event.
+    pub event: &'a str,
+    /// Those behind this one.
+    pub after: Option<EndpointId>,
+}
+
+/// The endpoints on each of these pages, at most `most` on each.
 pub async fn listening(
     conn: &mut Conn,
-    wanted: &[(&str, &str)],
-) -> Result<Vec<Listening>, StoreError> {
+    wanted: &[ListeningPage<'_>],
+    most: usize,
+) -> Result<Vec<Vec<Listening>>, StoreError> {
     #[derive(FromRow)]
     struct Row {
+        page: i64,
         id: Uuid,
-        organization_id: String,
-        event: String,
         shaper: String,
     }
-    let mut pairs = Rows::new(conn);
-    for (organization, event) in wanted {
-        pairs
-            .push()
-            .text("organization_id", *organization)
-            .text("event", *event);
+    let mut rows = Rows::new(conn);
+    for (page, wanted) in (0..).zip(wanted) {
+        rows.push()
+            .int("page", page)
+            .text("organization_id", wanted.organization)
+            .text("event", wanted.event)
+            .uuid("place", wanted.after.map_or(Uuid::nil(), |id| id.0));
     }
-    let rows: Vec<Row> = conn.query(LISTENING).rows(&pairs).all().await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Listening {
-            id: EndpointId(row.id),
-            organization_id: row.organization_id,
-            event: row.event,
-            shaper: row.shaper,
-        })
-        .collect())
+    let last = i64::try_from(most.saturating_sub(1)).unwrap_or(i64::MAX);
+    let rows: Vec<Row> = conn.query(LISTENING).rows(&rows).bind(last).all().await?;
+    let mut pages = vec![Vec::new(); wanted.len()];
+    for row in rows {
+        // The numbers are those given above.
+        if let Some(page) = usize::try_from(row.page)
+            .ok()
+            .and_then(|n| pages.get_mut(n))
+        {
+            page.push(Listening {
+                id: EndpointId(row.id),
+                shaper: row.shaper,
+            });
+        }
+    }
+    Ok(pages)
 }

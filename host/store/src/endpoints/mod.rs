@@ -24,7 +24,7 @@ use crate::{
 pub(crate) use self::secrets::{RETIRED, SECRET, SealedRow, SealedSecrets};
 pub use self::{
     health::{HealthUpdate, lock_health, save_health},
-    listening::{Listening, listening},
+    listening::{Listening, ListeningPage, listening},
 };
 
 statements! {

@@ -8,8 +8,8 @@ use wharf_domain::{
 };
 use wharf_store::{
     deliveries::{self, Attempt, Claimed, SettledDelivery},
-    endpoints,
-    outbox::{self, FanOut, Message, NewDelivery},
+    endpoints::{self, ListeningPage},
+    outbox::{self, FanOut, Message, NewDelivery, Next},
 };
 use wharf_tests::{Backend, on_every_backend};
 
@@ -56,7 +56,7 @@ pub(crate) fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) ->
         claimed: claimed.clone(),
         messages: vec![message()],
         deliveries: endpoints.iter().map(new).collect(),
-        again: None,
+        next: Next::Done,
     }
 }
 
@@ -132,12 +132,25 @@ async fn an_event_becomes_one_delivery_per_endpoint(backend: Backend) -> Result<
     ledger
         .endpoint("other", COMPLETED, "http://127.0.0.1/a")
         .await?;
-    let listening =
-        endpoints::listening(&mut ledger.conn().await?, &[("org", "sync.completed")]).await?;
-    assert_eq!(
-        listening.iter().map(|l| l.id).collect::<Vec<_>>(),
-        endpoints
-    );
+    let first = ListeningPage {
+        organization: "org",
+        event: "sync.completed",
+        after: None,
+    };
+    let behind = |after| ListeningPage {
+        after: Some(after),
+        ..first
+    };
+    let wanted = [first, behind(endpoints[0]), behind(endpoints[1])];
+    for (most, expected) in [
+        (5, [&endpoints[..], &endpoints[1..], &[]]),
+        (1, [&endpoints[..1], &endpoints[1..], &[]]),
+    ] {
+        let pages = endpoints::listening(&mut ledger.conn().await?, &wanted, most).await?;
+        let ids = |page: Vec<endpoints::Listening>| page.into_iter().map(|one| one.id).collect();
+        let pages: Vec<Vec<EndpointId>> = pages.into_iter().map(ids).collect();
+        assert_eq!(pages, expected, "{most} on a page");
+    }
 
     let event = emit(&ledger, "org").await?;
     assert_eq!(fan_out(&ledger, &endpoints).await?, 1);
@@ -246,14 +259,14 @@ async fn the_sum_follows_the_rule(backend: Backend) -> Result<()> {
             .await?,
     ];
     let later = NOW + SECOND * 60;
-    for again in [None, Some((later, "later".to_owned()))] {
+    for next in [Next::Done, Next::Again(later, "later".to_owned())] {
         for first in DeliveryState::ALL {
             for second in DeliveryState::ALL {
                 let event = emit(&ledger, "org").await?;
                 let mut tx = ledger.begin().await?;
                 let claimed = outbox::claim(&mut tx, LEASE, 1, NOW).await?;
                 let fan_out = FanOut {
-                    again: again.clone(),
+                    next: next.clone(),
                     ..fan_out_of(&claimed[0], &endpoints)
                 };
                 outbox::fan_out(&mut tx, &[fan_out], NOW).await?;
@@ -266,7 +279,7 @@ async fn the_sum_follows_the_rule(backend: Backend) -> Result<()> {
                 });
                 let states: Vec<_> = states.collect();
                 settle(&ledger, &states).await?;
-                let due_at = again.as_ref().map(|(at, _)| *at);
+                let due_at = (next != Next::Done).then_some(later);
                 let expected = event_state(due_at, [first, second]).as_str();
                 let stored = format!(
                     "select count(*) from callback_outbox where id = {} and status = '{expected}'",
@@ -340,7 +353,7 @@ async fn a_row_put_in_by_hand_is_an_event_like_any_other(backend: Backend) -> Re
     let claimed = outbox::claim(&mut conn, LEASE, 10, far).await?;
     assert_eq!(claimed[0].event.data, r#"{"receipt":"R5"}"#);
     let later = FanOut {
-        again: Some((far + SECOND, "later\0".into())),
+        next: Next::Again(far + SECOND, "later\0".into()),
         ..fan_out_of(&claimed[0], &[])
     };
     outbox::fan_out(&mut conn, &[later], far).await?;

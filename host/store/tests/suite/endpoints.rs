@@ -289,12 +289,13 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
         endpoints::lock_health(&mut conn, [first]).await?.is_empty(),
         "it is disabled already"
     );
-    assert_eq!(
-        endpoints::listening(&mut conn, &[("org", COMPLETED.as_str())])
-            .await?
-            .len(),
-        2
-    );
+    let page = endpoints::ListeningPage {
+        organization: "org",
+        event: COMPLETED.as_str(),
+        after: None,
+    };
+    let listening = endpoints::listening(&mut conn, &[page], 10).await?;
+    assert_eq!(listening[0].len(), 2);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Finished events are purged.
 
 use anyhow::Result;
-use wharf_store::outbox;
+use wharf_store::outbox::{self, Purged};
 use wharf_tests::{Backend, on_every_backend};
 
 use crate::fixture::{Fixture, NOW, SECOND};
@@ -53,18 +53,15 @@ async fn finished_events_leave_in_batches_with_all_that_is_theirs(backend: Backe
     ] {
         ledger.sql.execute(&statement).await?;
     }
-    assert_eq!(
-        outbox::purge(&mut conn, NOW, 100).await?,
-        0,
-        "none was finished before"
-    );
-    assert_eq!(
-        outbox::purge(&mut conn, NOW + SECOND, 4).await?,
-        4,
-        "a batch at a time"
-    );
-    assert_eq!(outbox::purge(&mut conn, NOW + SECOND, 4).await?, 3);
-    assert_eq!(outbox::purge(&mut conn, NOW + SECOND, 4).await?, 0);
+    assert_eq!(outbox::newest_finished(&mut conn).await?, Some(NOW));
+    let early = outbox::purge(&mut conn, NOW, 100, 100).await?;
+    assert_eq!(early, Purged::default(), "none was finished before");
+    // At most four events and three deliveries at a time; an event goes with the last of its deliveries.
+    for (events, deliveries) in [(3, 3), (3, 3), (1, 1), (0, 0)] {
+        let purged = outbox::purge(&mut conn, NOW + SECOND, 4, 3).await?;
+        assert_eq!(purged, Purged { events, deliveries });
+    }
+    assert_eq!(outbox::newest_finished(&mut conn).await?, None);
     for table in [
         "callback_outbox",
         "callback_messages",
