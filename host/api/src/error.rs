@@ -138,6 +138,7 @@ fn app_answer(error: &AppError) -> Answer {
             conflict("Webhook exists", "another one has this event and targetUrl")
         }
         AppError::SecretUnreadable => conflict("Secret is unreadable", "rotate it first"),
+        AppError::TooManyEndpoints => conflict("Too many webhooks", "delete one first"),
         AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
         AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
         AppError::TooOften { .. } => (

@@ -6,7 +6,7 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 use uuid::Uuid;
-use wharf_app::Digest;
+use wharf_app::{Digest, RecoveryCursor};
 use wharf_domain::{
     AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, MarketplaceName,
     OrganizationId, Receipt, ShaperName, StoreName, SyncToken, TargetUrl, Time, bounded_text,
@@ -244,6 +244,22 @@ impl<const MAX: usize> Field for Note<MAX> {
 
     fn schema() -> ObjectBuilder {
         bounded(MAX)
+    }
+}
+
+impl Field for RecoveryCursor {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        Self::parse(text(given)?)
+            .ok_or_else(|| Invalid("must be the nextCursor of an answer".into()))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string()
+            .min_length(Some(1))
+            .max_length(Some(100))
+            .pattern(Some(
+                "^[0-9]{1,18}\\.([0-9]{1,18}|letters)\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+            ))
     }
 }
 

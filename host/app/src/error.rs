@@ -17,6 +17,9 @@ pub enum AppError {
     /// Another endpoint has this organization, event and URL.
     #[error("another webhook has this organization, event and URL")]
     EndpointTaken,
+    /// The organization has as many endpoints as it may have.
+    #[error("the organization has as many webhooks as it may have")]
+    TooManyEndpoints,
     /// Nothing can be sent to an endpoint that is disabled.
     #[error("the webhook is disabled")]
     EndpointDisabled,

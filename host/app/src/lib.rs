@@ -41,17 +41,17 @@ pub use marketplace::MockAnswer;
 pub use metrics::{ConnectionClosed, Metrics};
 pub use plugins::{PluginAudit, PluginChange, PluginDetails, UploadedGrants};
 pub use readiness::Unready;
-pub use recovery::{MAX_PER_PAGE, Page, Recovered, Redrive, Run};
+pub use recovery::{MAX_PER_PAGE, Page, Recovered, RecoveryCursor, Redrive, Redriven, Run};
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
 pub use sync::{SyncPage, SyncScheduler, SyncStep, SyncWorker};
 pub use trace::{TARGET as TRACES, TRACEPARENT, continue_from};
 pub use webhooks::{
-    Activity, EndpointChange, MAX_OVERLAP, RegisteredWebhook, SecretReport, TestSent,
-    WebhookRegistration,
+    Activity, Deletion, EndpointChange, MAX_OVERLAP, MAX_WEBHOOKS_PER_PAGE, RegisteredWebhook,
+    SecretReport, TestSent, WebhookPage, WebhookRegistration,
 };
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
-pub use wharf_store::endpoints::Endpoint;
+pub use wharf_store::endpoints::{Endpoint, ListCursor};
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
 pub use wharf_store::transitions::PluginTransition;

@@ -10,6 +10,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use tokio::task::AbortHandle;
+use wharf_domain::Time;
 use wharf_store::{Ledger, StoreError};
 
 use crate::App;
@@ -37,7 +38,7 @@ type Answer = Shared<BoxFuture<'static, Result<(), Unready>>>;
 pub(crate) struct Readiness(Mutex<Option<(AbortHandle, Answer)>>);
 
 impl Readiness {
-    fn check(&self, ledger: &Ledger) -> Answer {
+    fn check(&self, ledger: &Ledger, now: Time) -> Answer {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, answer)) = running.as_ref().filter(|(check, _)| !check.is_finished()) {
             return answer.clone();
@@ -45,7 +46,7 @@ impl Readiness {
         let ledger = ledger.clone();
         // A task of its own: broken off in the middle of a statement, it would leave its connection in a bad state.
         let check = tokio::spawn(async move {
-            tokio::time::timeout(MAX_CHECK, read_and_write(&ledger))
+            tokio::time::timeout(MAX_CHECK, read_and_write(&ledger, now))
                 .await
                 .map_err(|_| Unready::Unanswered)?
                 .map_err(|error| Unready::Failed(Arc::new(error)))
@@ -58,16 +59,16 @@ impl Readiness {
     }
 }
 
-async fn read_and_write(ledger: &Ledger) -> Result<(), StoreError> {
+async fn read_and_write(ledger: &Ledger, now: Time) -> Result<(), StoreError> {
     ledger.read().await?.ping().await?;
-    ledger.try_write().await
+    ledger.try_write(now).await
 }
 
 impl App {
     /// Whether the database can be read and written; answered within a second. Redis is never a reason to be unready:
     /// without it workers poll.
     pub async fn ready(&self) -> Result<(), Unready> {
-        let check = self.0.readiness.check(&self.0.ledger);
+        let check = self.0.readiness.check(&self.0.ledger, self.0.clock.now());
         tokio::time::timeout(MAX_WAIT, check)
             .await
             .unwrap_or(Err(Unready::Unanswered))

@@ -1,20 +1,21 @@
 //! Recovery: operators look at deliveries and their attempts, and give a second chance to what failed or was missed.
 //!
-//! Long work goes page by page, each a transaction of its own. Broken off in the middle, it is safe to repeat: what was
-//! given its chance is not given another by the same request.
+//! Long work goes page by page, each a transaction of its own, and over as many requests as it takes (`walk.rs`). Broken
+//! off in the middle, it is safe to repeat: what was given its chance is not given another by the same request.
 
-use std::time::Duration;
+mod walk;
 
-use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, Time};
 use wharf_queue::Queue;
 use wharf_store::{
     endpoints::Endpoint,
     history::{self, Delivery, Scope},
     outbox,
-    resend::{self, DeadLetters, EventCursor, Missed},
+    resend::{self, DeadLetters, Missed},
 };
 
+pub use self::walk::RecoveryCursor;
+use self::walk::RecoveryWalk;
 use crate::{App, AppError, budgets::Budgeted};
 
 /// The most deliveries on one page.
@@ -49,6 +50,8 @@ pub struct Redrive {
     pub since: Time,
     /// Spread over time, so many a minute; `None` for all at once, as fast as the endpoints take them.
     pub per_minute: Option<i64>,
+    /// The place where an earlier request stopped.
+    pub from: Option<RecoveryCursor>,
     /// Rehearsed or done.
     pub run: Run,
 }
@@ -60,29 +63,17 @@ pub struct Recovered {
     pub failed: i64,
     /// Events that the endpoint had no delivery of, because it was disabled or not registered yet.
     pub missed: i64,
+    /// The place where the next request goes on; `None`: all is done.
+    pub next: Option<RecoveryCursor>,
 }
 
-/// Due times one after the other.
-struct Spread {
-    next: Time,
-    interval: Duration,
-}
-
-impl Spread {
-    fn new(now: Time, per_minute: Option<i64>) -> Self {
-        let per_minute = per_minute.map(|rate| u32::try_from(rate.max(1)).unwrap_or(u32::MAX));
-        Self {
-            next: now,
-            // Not rounded to milliseconds: at 600,000 a minute two follow within 100 us.
-            interval: per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate),
-        }
-    }
-
-    fn next(&mut self) -> Time {
-        let at = self.next;
-        self.next = at + self.interval;
-        at
-    }
+/// The dead letters that were given a second chance, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// How many there were.
+    pub letters: i64,
+    /// The place where the next request goes on; `None`: all is done.
+    pub next: Option<RecoveryCursor>,
 }
 
 impl App {
@@ -157,14 +148,14 @@ impl App {
         self.delivery(organization, id).await
     }
 
-    /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. Returns how
-    /// many.
+    /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. As many as one
+    /// request may.
     pub async fn redrive(
         &self,
         organization: &OrganizationId,
         endpoint: Option<EndpointId>,
         how: Redrive,
-    ) -> Result<i64, AppError> {
+    ) -> Result<Redriven, AppError> {
         if let Some(id) = endpoint {
             self.active_endpoint(organization, id).await?;
         }
@@ -175,13 +166,19 @@ impl App {
             since: how.since,
         };
         if how.run == Run::Dry {
-            return Ok(resend::count_dead(&mut self.0.ledger.read().await?, which).await?);
+            let letters = resend::count_dead(&mut self.0.ledger.read().await?, which).await?;
+            let next = None;
+            return Ok(Redriven { letters, next });
         }
-        self.revive_all(which, &mut Spread::new(self.0.clock.now(), how.per_minute))
-            .await
+        let mut walk = RecoveryWalk::new(how, &*self.0.clock);
+        let letters = self.revive_some(which, &mut walk).await?;
+        // Without missed events, the walk ends with the letters.
+        let next = walk.next().filter(|next| next.is_at_letters());
+        Ok(Redriven { letters, next })
     }
 
-    /// Gives an endpoint what it should have received: its dead letters, and the events that it missed.
+    /// Gives an endpoint what it should have received: its dead letters, and the events that it missed. As many as one
+    /// request may.
     pub async fn recover(
         &self,
         organization: &OrganizationId,
@@ -203,17 +200,15 @@ impl App {
         if how.run == Run::Dry {
             return self.count_recoverable(letters, missed, how.since).await;
         }
-        let mut spread = Spread::new(self.0.clock.now(), how.per_minute);
-        let recovered = Recovered {
-            failed: self.revive_all(letters, &mut spread).await?,
-            missed: self
-                .deliver_missed(&found, missed, how.since, &mut spread)
-                .await?,
-        };
-        tracing::info!(
-            endpointId = %endpoint, failed = recovered.failed, missed = recovered.missed, "webhook_recovered"
-        );
-        Ok(recovered)
+        let mut walk = RecoveryWalk::new(how, &*self.0.clock);
+        let failed = self.revive_some(letters, &mut walk).await?;
+        let missed = self.deliver_missed(&found, missed, &mut walk).await?;
+        tracing::info!(endpointId = %endpoint, failed, missed, "webhook_recovered");
+        Ok(Recovered {
+            failed,
+            missed,
+            next: walk.next(),
+        })
     }
 
     async fn count_recoverable(
@@ -226,6 +221,7 @@ impl App {
         Ok(Recovered {
             failed: resend::count_dead(&mut conn, letters).await?,
             missed: resend::count_missed(&mut conn, missed, since).await?,
+            next: None,
         })
     }
 
@@ -234,34 +230,32 @@ impl App {
         &self,
         endpoint: &Endpoint,
         missed: Missed<'_>,
-        since: Time,
-        spread: &mut Spread,
+        walk: &mut RecoveryWalk,
     ) -> Result<i64, AppError> {
-        let mut cursor = EventCursor::at(since);
         let mut delivered = 0;
-        loop {
+        while let Some(cursor) = walk.missed(&*self.0.clock) {
             let mut conn = self.0.ledger.read().await?;
             let events = resend::missed(&mut conn, missed, cursor, MAX_EVENTS).await?;
             // Shaping calls a plugin, which may take long: no connection is held meanwhile.
             drop(conn);
-            let Some(last) = events.last() else {
-                return Ok(delivered);
-            };
-            cursor = EventCursor::behind(last);
-            self.deliver_to(endpoint, &events, spread).await?;
-            delivered += i64::try_from(events.len()).unwrap_or(i64::MAX);
+            if !events.is_empty() {
+                self.deliver_to(endpoint, &events, walk).await?;
+                delivered += i64::try_from(events.len()).unwrap_or(i64::MAX);
+            }
+            walk.passed_events(events.last());
         }
+        Ok(delivered)
     }
 
     async fn deliver_to(
         &self,
         endpoint: &Endpoint,
         events: &[Event],
-        spread: &mut Spread,
+        walk: &mut RecoveryWalk,
     ) -> Result<(), AppError> {
         let mut extras = Vec::with_capacity(events.len());
         for event in events {
-            let due_at = spread.next();
+            let due_at = walk.next_due();
             extras.push(
                 self.extra_delivery(event, endpoint.id, &endpoint.shaper, due_at)
                     .await?,
@@ -287,27 +281,24 @@ impl App {
         }
     }
 
-    async fn revive_all(
+    async fn revive_some(
         &self,
         which: DeadLetters<'_>,
-        spread: &mut Spread,
+        walk: &mut RecoveryWalk,
     ) -> Result<i64, AppError> {
-        // Walks by id, so that a letter that dies again meanwhile is not met twice.
-        let mut after = DeliveryId(Uuid::nil());
         let mut revived = 0;
-        loop {
+        while let Some(after) = walk.letters(&*self.0.clock) {
             let mut conn = self.0.ledger.read().await?;
             let letters = resend::dead(&mut conn, which, after, MAX_LETTERS).await?;
             drop(conn);
-            let Some((last, _)) = letters.last() else {
-                break;
-            };
-            after = *last;
+            walk.passed_letters(letters.last().map(|(last, _)| *last));
             let letters: Vec<_> = letters
                 .into_iter()
-                .map(|(id, event)| (id, event, spread.next()))
+                .map(|(id, event)| (id, event, walk.next_due()))
                 .collect();
-            revived += self.revive(&letters).await?;
+            if !letters.is_empty() {
+                revived += self.revive(&letters).await?;
+            }
         }
         tracing::info!(organizationId = %which.organization, revived, "dead_letters_redriven");
         Ok(revived)

@@ -86,6 +86,8 @@ pub struct CallbackSettings {
     pub per_endpoint: usize,
     /// Finished events are purged after this long, with their messages, deliveries and attempts; `None`: never.
     pub retention: Option<Duration>,
+    /// The most endpoints of one organization.
+    pub max_endpoints: i64,
     /// What one organization may ask for.
     pub budgets: OrganizationBudgets,
     /// An endpoint is disabled when nothing but failures came from it for so long.
@@ -102,6 +104,7 @@ impl Default for CallbackSettings {
             concurrency: 256,
             per_endpoint: 16,
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            max_endpoints: 1_000,
             budgets: OrganizationBudgets::default(),
             disable_after: Duration::from_secs(120 * 60 * 60),
         }

@@ -70,6 +70,17 @@ impl Remote {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Asks for something to be done that may take several requests, and adds up the numbers of their answers.
+    pub(crate) async fn post_all(&self, path: &str, mut body: Value) -> anyhow::Result<Value> {
+        let mut sum = self.post(path, body.clone()).await?;
+        while let Some(cursor) = sum["nextCursor"].as_str() {
+            body["cursor"] = cursor.into();
+            let more = self.post(path, body.clone()).await?;
+            add(&mut sum, more);
+        }
+        Ok(sum)
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let base = self.args.url.trim_end_matches('/');
         let mut request = self.client.request(method, format!("{base}{path}"));
@@ -89,6 +100,20 @@ impl Remote {
             );
         }
         Ok(answer)
+    }
+}
+
+/// Adds the numbers of an answer, and takes its cursor or that it has none.
+fn add(sum: &mut Value, more: Value) {
+    for (name, value) in sum.as_object_mut().into_iter().flatten() {
+        if let (Some(a), Some(b)) = (value.as_i64(), more[name.as_str()].as_i64()) {
+            *value = (a + b).into();
+        }
+    }
+    match (sum.as_object_mut(), more["nextCursor"].as_str()) {
+        (Some(sum), Some(next)) => drop(sum.insert("nextCursor".into(), next.into())),
+        (Some(sum), None) => drop(sum.remove("nextCursor")),
+        (None, _) => {}
     }
 }
 
@@ -124,5 +149,20 @@ mod tests {
             Some("a: b")
         );
         assert_eq!(complaint(&Value::Null), None);
+    }
+
+    #[test]
+    fn answers_of_several_requests_are_added_up() {
+        let mut sum = json!({"failed": 2, "dryRun": false, "nextCursor": "a"});
+        add(
+            &mut sum,
+            json!({"failed": 3, "dryRun": false, "nextCursor": "b"}),
+        );
+        assert_eq!(
+            sum,
+            json!({"failed": 5, "dryRun": false, "nextCursor": "b"})
+        );
+        add(&mut sum, json!({"failed": 1, "dryRun": false}));
+        assert_eq!(sum, json!({"failed": 6, "dryRun": false}));
     }
 }

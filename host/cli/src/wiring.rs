@@ -127,6 +127,7 @@ fn app_settings(settings: &Settings, keys: KeyRing) -> AppSettings {
             schedule: webhooks.webhook_retry.clone(),
             webhook_secret: webhooks.webhook_secret.clone(),
             addresses: settings.address_policy(),
+            max_endpoints: webhooks.webhook_max_endpoints.into(),
             timeout: webhooks.webhook_timeout,
             concurrency: webhooks.callback_concurrency,
             retention: webhooks.retention.0,

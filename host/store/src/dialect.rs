@@ -18,6 +18,7 @@ pub struct Sql {
 /// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
 /// - `keep_endpoints`: let nobody delete the webhook endpoints that a `select` found until the transaction ends.
 /// - `piece!(...)`: a named piece of SQL that several statements share, from `pieces.rs`.
+/// - `bytewise("name")`: a text compared byte by byte, whatever the database's collation is.
 /// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share
 ///   lock would deadlock with `for update`.
 macro_rules! statements {
@@ -41,6 +42,9 @@ macro_rules! postgres {
     };
     ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " cast(", $value, " as timestamptz) ",] $($rest)*)
+    };
+    ([$($done:tt)*] bytewise($column:literal) $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " ", $column, " collate \"C\" ",] $($rest)*)
     };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " for no key update skip locked ",] $($rest)*)
@@ -91,6 +95,9 @@ macro_rules! sqlite {
     };
     ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
         $crate::dialect::sqlite!([$($done)* " ", $value, " ",] $($rest)*)
+    };
+    ([$($done:tt)*] bytewise($column:literal) $($rest:tt)*) => {
+        $crate::dialect::sqlite!([$($done)* " ", $column, " ",] $($rest)*)
     };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
     ([$($done:tt)*] lock_rows $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };

@@ -19,6 +19,9 @@ statements! {
     JOBS = ["update sync_jobs set due_at = case when state = 'queued' then" time("$1") "else" time("$2") "end
         where store_id in (select store_id from sync_jobs where due_at > $2
             and (state = 'running' or due_at <= updated_at or due_at > $3) limit $4" skip_locked ")"];
+    // Logs that were never put off are due since they were made.
+    LOGS = ["update sync_logs set next_retry_at = $1 where id in (select id from sync_logs
+            where due_at > $2 and (next_retry_at is null or next_retry_at <= updated_at) limit $3" skip_locked ")"];
     EVENTS = ["update callback_outbox set due_at =" time("$1")
         "where id in (select id from callback_outbox where due_at > $2 limit $3" skip_locked ")"];
     // Pauses of circuits and used-up rate limits are far shorter than $1.
@@ -40,6 +43,7 @@ pub async fn rebase(conn: &mut Conn, lease: Duration, now: Time) -> Result<u64, 
     let mut rows = 0;
     rows += in_batches(conn, DELIVERIES, &[now, now + lease]).await?;
     rows += in_batches(conn, JOBS, &[now, now + lease, latest]).await?;
+    rows += in_batches(conn, LOGS, &[now, now + lease]).await?;
     rows += in_batches(conn, EVENTS, &[now, now + lease.max(LONGEST_WAIT)]).await?;
     rows += in_batches(conn, ENDPOINTS, &[latest]).await?;
     Ok(rows)

@@ -18,8 +18,8 @@ use crate::{
 statements! {
     DEAD = ["select d.id, d.outbox_id" dead_letters!() "and d.id > $2 and d.created_at >= $3
             and (d.endpoint_id = $4 or $4 is null) order by d.id limit $5"];
-    COUNT_DEAD = ["select count(*) as number" dead_letters!() "and d.created_at >= $2
-            and (d.endpoint_id = $3 or $3 is null)"];
+    COUNT_DEAD = ["select count(*) as number from (select 1 as one" dead_letters!() "and d.created_at >= $2
+            and (d.endpoint_id = $3 or $3 is null) limit $4) d"];
     REVIVE = ["update callback_deliveries set state = 'pending', due_at = r.due_at, schedule_base = attempt,
             updated_at = r.at from" rows(r, id uuid, due_at time, at time)
         "where callback_deliveries.id = r.id and state = 'failed' returning callback_deliveries.id"];
@@ -33,9 +33,9 @@ statements! {
             and o.due_at is null and not exists
             (select 1 from callback_deliveries d where d.outbox_id = o.id and d.endpoint_id = $5)
         order by o.created_at, o.id limit $6"];
-    COUNT_MISSED = ["select count(*) as number from callback_outbox o
+    COUNT_MISSED = ["select count(*) as number from (select 1 as one from callback_outbox o
         where o.organization_id = $1 and o.event = $2 and o.created_at >= $3 and o.due_at is null and not exists
-            (select 1 from callback_deliveries d where d.outbox_id = o.id and d.endpoint_id = $4)"];
+            (select 1 from callback_deliveries d where d.outbox_id = o.id and d.endpoint_id = $4) limit $5) o"];
     // Without a lock: deleting twice deletes once, and the caller comes back until there is none.
     OF_ENDPOINT = ["select id, outbox_id from callback_deliveries where endpoint_id = $1 order by id limit $2"];
     DELETE = ["delete from callback_deliveries where id in (select id from" rows(r, id uuid) ")"];
@@ -58,13 +58,17 @@ struct Pair {
     outbox_id: Uuid,
 }
 
-/// Counts them.
+/// Nobody is told a larger number: counting reads every row.
+pub const MAX_COUNTED: i64 = 100_000;
+
+/// Counts them, up to [`MAX_COUNTED`].
 pub async fn count_dead(conn: &mut Conn, which: DeadLetters<'_>) -> Result<i64, StoreError> {
     let query = conn
         .query(COUNT_DEAD)
         .bind(which.organization.as_str())
         .time(which.since);
-    query.bind(which.endpoint.map(|id| id.0)).number().await
+    let query = query.bind(which.endpoint.map(|id| id.0));
+    query.bind(MAX_COUNTED).number().await
 }
 
 /// A page of them after `after`, the first made first, with their events.
@@ -144,6 +148,19 @@ pub struct EventCursor {
 }
 
 impl EventCursor {
+    /// The place as two values, to be read by [`from_parts`](Self::from_parts).
+    pub const fn parts(self) -> (Time, Uuid) {
+        (self.created_at, self.id.0)
+    }
+
+    /// The place that has these [`parts`](Self::parts).
+    pub const fn from_parts(created_at: Time, id: Uuid) -> Self {
+        Self {
+            created_at,
+            id: EventId(id),
+        }
+    }
+
     /// Before every event that happened at `since` or later.
     pub const fn at(since: Time) -> Self {
         Self {
@@ -172,7 +189,7 @@ pub struct Missed<'a> {
     pub endpoint: EndpointId,
 }
 
-/// Counts those that happened at `since` or later.
+/// Counts those that happened at `since` or later, up to [`MAX_COUNTED`].
 pub async fn count_missed(
     conn: &mut Conn,
     which: Missed<'_>,
@@ -183,7 +200,8 @@ pub async fn count_missed(
         .bind(which.organization.as_str())
         .bind(which.event)
         .time(since);
-    query.bind(which.endpoint.0).number().await
+    let query = query.bind(which.endpoint.0);
+    query.bind(MAX_COUNTED).number().await
 }
 
 /// A page of them, the oldest first.

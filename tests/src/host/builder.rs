@@ -22,7 +22,8 @@ pub struct HostBuilder {
     site: Arc<Site>,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
-    descriptors: Option<u32>,
+    /// What a shell does before it becomes the host.
+    prelude: Option<String>,
 }
 
 impl HostBuilder {
@@ -62,7 +63,7 @@ impl HostBuilder {
             site,
             arguments: vec!["serve".to_owned()],
             environment,
-            descriptors: None,
+            prelude: None,
         }
     }
 
@@ -70,7 +71,16 @@ impl HostBuilder {
     #[must_use]
     pub fn descriptors(self, most: u32) -> Self {
         Self {
-            descriptors: Some(most),
+            prelude: Some(format!("ulimit -n {most}")),
+            ..self
+        }
+    }
+
+    /// Lets the process live on where a file would grow beyond a limit: it is told so, as of a full disk.
+    #[must_use]
+    pub fn survive_file_limits(self) -> Self {
+        Self {
+            prelude: Some("trap '' XFSZ".to_owned()),
             ..self
         }
     }
@@ -155,11 +165,11 @@ impl HostBuilder {
     }
 
     fn to_command(&self) -> Command {
-        let mut command = match self.descriptors {
+        let mut command = match &self.prelude {
             None => Command::new(wharf_binary()),
-            Some(most) => {
+            Some(prelude) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]);
+                shell.args(["-c", &format!("{prelude} && exec \"$@\""), "sh"]);
                 shell.arg(wharf_binary());
                 shell
             }

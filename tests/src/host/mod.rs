@@ -216,6 +216,21 @@ impl Host {
         limit.map(drop).context("the limit cannot be set")
     }
 
+    /// Lets no file of the process grow, as if its disk were full; or any, with `None`. Started by
+    /// [`HostBuilder::survive_file_limits`].
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn limit_files(&self, max_bytes: Option<u64>) -> Result<()> {
+        let limit = Rlimit {
+            current: max_bytes,
+            maximum: getrlimit(Resource::Fsize).maximum,
+        };
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
+        let limited = rustix::process::prlimit(pid, Resource::Fsize, limit);
+        limited.map(drop).context("the limit cannot be set")
+    }
+
     /// Ends the process on the spot (SIGKILL) and waits until it is gone.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
         .routes(routes!(stores::sync))
         .routes(routes!(orders::import))
         .routes(routes!(webhooks::register))
-        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::list::list))
         .routes(routes!(webhooks::show, webhooks::update, webhooks::delete))
         .routes(routes!(webhooks::activity::enable))
         .routes(routes!(webhooks::activity::disable))

@@ -11,6 +11,17 @@ use crate::{App, AppError, entropy::random};
 
 /// Deliveries of a deleted endpoint that go in one transaction: it locks their events, and workers that settle wait.
 const MAX_DELETED: i64 = 500;
+/// Such transactions of one request: some seconds of work. An endpoint may have any number of deliveries.
+const MAX_DELETIONS: usize = 100;
+
+/// The end of a request to delete an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The endpoint is gone.
+    Complete,
+    /// It has deliveries left, and is disabled: the request is to be repeated.
+    Unfinished,
+}
 
 /// Sent events or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,12 +118,13 @@ impl App {
         saved.ok_or(AppError::EndpointNotFound)
     }
 
-    /// Deletes an endpoint and its deliveries. Events that go to others as well are not touched.
+    /// Deletes an endpoint and its deliveries, or as many as one request may. Events that go to others as well are not
+    /// touched.
     pub async fn delete_webhook(
         &self,
         organization: &OrganizationId,
         id: EndpointId,
-    ) -> Result<(), AppError> {
+    ) -> Result<Deletion, AppError> {
         // First: no worker may make new deliveries to it while the old ones are removed.
         let disabled = Activity::Disabled("it is being deleted".into());
         let change = EndpointChange {
@@ -120,7 +132,7 @@ impl App {
             ..EndpointChange::default()
         };
         self.update_webhook(organization, id, change).await?;
-        loop {
+        for _ in 0..MAX_DELETIONS {
             let mut tx = self.0.ledger.begin().await?;
             let deleted = resend::delete_some(&mut tx, id, MAX_DELETED).await?;
             let was_last = i64::try_from(deleted).is_ok_and(|deleted| deleted < MAX_DELETED);
@@ -131,9 +143,10 @@ impl App {
             tx.commit().await?;
             if was_last {
                 tracing::info!(endpointId = %id, "webhook_deleted");
-                return Ok(());
+                return Ok(Deletion::Complete);
             }
         }
+        Ok(Deletion::Unfinished)
     }
 }
 

@@ -7,10 +7,10 @@ mod trial;
 
 use wharf_domain::{EndpointId, EndpointSecret, EventKind, OrganizationId, ShaperName, TargetUrl};
 use wharf_egress::Guard;
-use wharf_store::endpoints::{self, Endpoint};
+use wharf_store::endpoints::{self, Endpoint, ListCursor};
 
 pub use self::{
-    change::{Activity, EndpointChange},
+    change::{Activity, Deletion, EndpointChange},
     secrets::{MAX_OVERLAP, SecretReport},
     trial::TestSent,
 };
@@ -32,6 +32,18 @@ pub struct WebhookRegistration {
     pub shaper: Option<ShaperName>,
     /// True to sign by a key pair (`v1a`) too.
     pub asymmetric: bool,
+}
+
+/// The most endpoints on one page of a list.
+pub const MAX_WEBHOOKS_PER_PAGE: usize = 1_000;
+
+/// A page of an organization's endpoints.
+#[derive(Clone, Debug)]
+pub struct WebhookPage {
+    /// Those on it.
+    pub webhooks: Vec<Endpoint>,
+    /// The place where the next page begins; `None` on the last.
+    pub next: Option<ListCursor>,
 }
 
 /// An endpoint that was asked for.
@@ -62,9 +74,19 @@ impl App {
             secret: &secret,
             nonce: random(),
         };
-        let mut conn = self.0.ledger.write().await?;
-        let endpoint =
-            endpoints::register(&mut conn, &self.0.settings.encryption_key, &new, now).await?;
+        let mut tx = self.0.ledger.begin().await?;
+        // One that exists is answered also where there is no room for another.
+        let endpoint = match endpoints::registered(&mut tx, &new).await? {
+            Some(known) => known,
+            None => {
+                let max = self.0.settings.callbacks.max_endpoints;
+                if !endpoints::has_room(&mut tx, new.organization_id, max, now).await? {
+                    return Err(AppError::TooManyEndpoints);
+                }
+                endpoints::register(&mut tx, &self.0.settings.encryption_key, &new, now).await?
+            }
+        };
+        tx.commit().await?;
         // An endpoint that existed keeps its id and its secret, which is not shown twice.
         let created = endpoint.id == new.id;
         Ok(RegisteredWebhook {
@@ -81,10 +103,26 @@ impl App {
             .map_err(|why| AppError::TargetForbidden(why.to_string()))
     }
 
-    /// The organization's endpoints, ordered by event, then URL.
-    pub async fn webhooks(&self, organization: &OrganizationId) -> Result<Vec<Endpoint>, AppError> {
+    /// A page of the organization's endpoints, ordered by event, then URL. At most [`MAX_WEBHOOKS_PER_PAGE`].
+    pub async fn webhooks(
+        &self,
+        organization: &OrganizationId,
+        after: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<WebhookPage, AppError> {
+        let limit = limit.clamp(1, MAX_WEBHOOKS_PER_PAGE);
+        // One more than the page shows tells whether there is a next one.
+        let one_more = i64::try_from(limit + 1).unwrap_or(i64::MAX);
         let mut conn = self.0.ledger.read().await?;
-        Ok(endpoints::list(&mut conn, organization).await?)
+        let mut webhooks = endpoints::list(&mut conn, organization, after, one_more).await?;
+        let is_last = webhooks.len() <= limit;
+        webhooks.truncate(limit);
+        let last = webhooks.last().filter(|_| !is_last);
+        let next = last.map(|last| ListCursor {
+            event: last.event.clone(),
+            target_url: last.target_url.clone(),
+        });
+        Ok(WebhookPage { webhooks, next })
     }
 
     /// One endpoint.

@@ -42,15 +42,16 @@ async fn a_step_walks_past_so_many_endpoints(backend: Backend) -> Result<()> {
     while steps.len() < 3 {
         steps.push(host.callback_worker.step().await?);
     }
-    let step = |started, walk| CallbackStep {
-        fanned_out: 0,
+    let step = |fanned_out, started, walk| CallbackStep {
+        fanned_out,
         started,
         walk,
     };
     let expected = [
-        step(1, Walk::Unfinished),
-        step(0, Walk::Unfinished),
-        step(1, Walk::Complete),
+        // The second page of the event's endpoints.
+        step(1, 1, Walk::Unfinished),
+        step(0, 0, Walk::Unfinished),
+        step(0, 1, Walk::Complete),
     ];
     assert_eq!(steps, expected);
     receiver.wait_for(1).await?;

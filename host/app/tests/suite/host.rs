@@ -1,6 +1,12 @@
 //! A host in this process: its parts are real, its clock stands still until a test moves it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use wharf_app::{
@@ -8,8 +14,8 @@ use wharf_app::{
     SyncScheduler, SyncStep, SyncWorker, WebhookRegistration,
 };
 use wharf_domain::{
-    AccessToken, AddressPolicy, Currency, EventKind, ExternalStoreId, FixedClock, ImportResult,
-    MarketplaceName, OrganizationId, Receipt, StoreName, SyncToken, TargetUrl, Time,
+    AccessToken, AddressPolicy, Clock, Currency, EventKind, ExternalStoreId, FixedClock,
+    ImportResult, MarketplaceName, OrganizationId, Receipt, StoreName, SyncToken, TargetUrl, Time,
 };
 use wharf_engine::{Engine, EngineSettings};
 use wharf_queue::Doorbell;
@@ -23,12 +29,28 @@ const MAX_ROUNDS: usize = 100;
 pub(crate) struct InProcess {
     pub(crate) app: App,
     pub(crate) clock: Arc<FixedClock>,
+    /// Whoever asks next for the time panics.
+    pub(crate) panic_next: Arc<AtomicBool>,
     pub(crate) sync_scheduler: SyncScheduler,
     pub(crate) ledger: Ledger,
     sync_worker: SyncWorker,
-    callback_scheduler: CallbackScheduler,
+    pub(crate) callback_scheduler: CallbackScheduler,
     pub(crate) callback_worker: CallbackWorker,
     _site: Arc<Site>,
+}
+
+/// A clock that can be made to panic once.
+struct FragileClock(Arc<FixedClock>, Arc<AtomicBool>);
+
+impl Clock for FragileClock {
+    fn now(&self) -> Time {
+        assert!(!self.1.swap(false, Ordering::SeqCst), "the clock broke");
+        self.0.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 pub(crate) fn organization() -> OrganizationId {
@@ -52,6 +74,7 @@ impl InProcess {
         let clock = Arc::new(FixedClock::at(
             Time::parse("2026-01-01T00:00:00Z").expect("a time"),
         ));
+        let panic_next = Arc::new(AtomicBool::new(false));
         let mut settings = AppSettings::new(EncryptionKey::new([7; 32]).into());
         settings.callbacks.addresses = AddressPolicy::with_loopback();
         change(&mut settings);
@@ -60,7 +83,7 @@ impl InProcess {
             ledger: database,
             doorbell: Doorbell::in_process(),
             engine: Engine::start(engine)?,
-            clock: clock.clone(),
+            clock: Arc::new(FragileClock(clock.clone(), panic_next.clone())),
             settings,
         })?;
         Ok(Self {
@@ -70,6 +93,7 @@ impl InProcess {
             callback_worker: CallbackWorker::new(&app),
             app,
             clock,
+            panic_next,
             ledger,
             _site: site,
         })

@@ -1,9 +1,12 @@
 //! What takes minutes or months in production: retries, patience and retention, by a clock that the tests move. The
 //! actors are drained in this process, over both databases and the plugins that ship.
 
+mod clock;
 mod deliveries;
 mod endpoints;
 mod fair_share;
+mod fan_out;
 mod host;
 mod receipts;
+mod recovery;
 mod retention;

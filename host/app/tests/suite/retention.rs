@@ -13,7 +13,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Rows of events with what belongs to them, and logs.
-async fn rows(host: &InProcess) -> Result<serde_json::Value> {
+pub(crate) async fn rows(host: &InProcess) -> Result<serde_json::Value> {
     let rows = "select (select count(*) from callback_outbox) + (select count(*) from callback_messages)
         + (select count(*) from callback_deliveries) + (select count(*) from callback_attempts) as events,
         (select count(*) from sync_logs) as logs";
@@ -21,7 +21,7 @@ async fn rows(host: &InProcess) -> Result<serde_json::Value> {
 }
 
 /// A host with one finished import and one finished event.
-async fn finish_one(host: &mut InProcess) -> Result<()> {
+pub(crate) async fn finish_one(host: &mut InProcess) -> Result<()> {
     let receiver = Receiver::start().await?;
     let hook = host.endpoint(EventKind::SyncFailed, receiver.url()).await?;
     let store = host.store(&organization()).await?;

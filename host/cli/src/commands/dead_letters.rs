@@ -77,9 +77,8 @@ pub(crate) async fn run(args: DeadLettersArgs, format: Format) -> anyhow::Result
             let body = json!({
                 "webhookId": args.webhook, "since": args.since, "perMinute": per_minute, "dryRun": dry_run,
             });
-            let redriven = Remote::new(args.remote)?
-                .post("/dead-letters/redrive", body)
-                .await?;
+            let remote = Remote::new(args.remote)?;
+            let redriven = remote.post_all("/dead-letters/redrive", body).await?;
             output::answer(format, &redriven, |redriven| {
                 let verb = if dry_run {
                     "would be sent again"

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -103,7 +104,7 @@ pub(crate) struct SpreadArgs {
 pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()> {
     match args.command {
         WebhookCommand::List(remote) => {
-            let webhooks = Remote::new(remote)?.get("/webhooks", &[]).await?;
+            let webhooks = every(&Remote::new(remote)?).await?;
             output::answer(format, &webhooks, list)
         }
         WebhookCommand::Show(one) => {
@@ -140,7 +141,8 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
         WebhookCommand::Recover(RecoverArgs { one, since, spread }) => {
             let body =
                 json!({"since": since, "perMinute": spread.per_minute, "dryRun": spread.dry_run});
-            let recovered = post(one, "recover", body).await?;
+            let path = format!("/webhooks/{}/recover", one.id);
+            let recovered = Remote::new(one.remote)?.post_all(&path, body).await?;
             output::answer(format, &recovered, |recovered| {
                 let verb = if spread.dry_run {
                     "would be sent"
@@ -154,6 +156,23 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
                 )
             })
         }
+    }
+}
+
+/// All webhooks, page by page.
+async fn every(remote: &Remote) -> anyhow::Result<Value> {
+    let (mut webhooks, mut after) = (Vec::new(), None);
+    loop {
+        let page = remote.get("/webhooks", &[("after", after)]).await?;
+        let Value::Array(page) = page else {
+            bail!("the host answered no list");
+        };
+        let Some(last) = page.last() else {
+            return Ok(webhooks.into());
+        };
+        let text = |name: &str| last[name].as_str().unwrap_or_default();
+        after = Some(format!("{} {}", text("event"), text("targetUrl")));
+        webhooks.extend(page);
     }
 }
 

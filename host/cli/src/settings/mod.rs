@@ -207,6 +207,10 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "WEBHOOK_DISABLE_AFTER", value_name = "WEBHOOK_DISABLE_AFTER", default_value = "120h",
           value_parser = parse::duration)]
     pub(crate) webhook_disable_after: Duration,
+    /// Webhooks that one organization may have
+    #[arg(long, env = "WEBHOOK_MAX_ENDPOINTS", value_name = "WEBHOOK_MAX_ENDPOINTS", default_value = "1000",
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) webhook_max_endpoints: u32,
     /// Test events that one organization may ask for in a minute
     #[arg(long, env = "WEBHOOK_TESTS_PER_MINUTE", value_name = "WEBHOOK_TESTS_PER_MINUTE", default_value = "60",
           value_parser = value_parser!(u32).range(1..=1_000_000))]

@@ -14,7 +14,7 @@ use wharf_domain::{
 
 use self::health::HealthRow;
 use crate::{
-    Conn, KeyRing, StoreError,
+    Conn, KeyRing, StoreError, budgets,
     dialect::{Sql, statements},
     rows::without_nul,
     stores::digest_of,
@@ -33,7 +33,13 @@ statements! {
             created_at, updated_at, signs_v1a) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         on conflict (identity) do update set identity = excluded.identity
         returning" endpoint_columns!()];
-    LIST = ["select" endpoint_columns!() "from webhook_endpoints where organization_id = $1"];
+    LIST = ["select" endpoint_columns!() "from webhook_endpoints
+        where organization_id = $1 and (" bytewise("event") "," bytewise("target_url") ") > ($2, $3)
+        order by" bytewise("event") "," bytewise("target_url") "limit $4"];
+    REGISTERED = ["select" endpoint_columns!() "from webhook_endpoints where identity = $1"];
+    // No further than a limit: an organization of an older version may have any number.
+    COUNT = ["select count(*) as number from
+        (select 1 from webhook_endpoints where organization_id = $1 limit $2) e"];
     ONE = ["select" endpoint_columns!() "from webhook_endpoints where id = $1 and organization_id = $2"];
     LOCK = ["select" endpoint_columns!() "from webhook_endpoints where id = $1 and organization_id = $2" lock_rows];
     // `paced_until` starts anew: what an old rate used up says nothing about a new one.
@@ -201,16 +207,53 @@ pub async fn register(
     Ok(row.into())
 }
 
-/// The organization's endpoints by event, then URL, compared byte by byte whatever the database's collation is.
+/// The endpoint that [registering](register) this one would find.
+pub async fn registered(
+    conn: &mut Conn,
+    new: &NewEndpoint<'_>,
+) -> Result<Option<Endpoint>, StoreError> {
+    let identity = identity_of(
+        new.organization_id.as_str(),
+        new.event.as_str(),
+        new.target_url.as_str(),
+    );
+    let row: Option<Row> = conn.query(REGISTERED).bind(identity).optional().await?;
+    Ok(row.map(Endpoint::from))
+}
+
+/// True if the organization has fewer than `max` endpoints. Nobody else who asks so adds one until the transaction ends.
+pub async fn has_room(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    max: i64,
+    now: Time,
+) -> Result<bool, StoreError> {
+    // Counting locks nothing: two who count at the same time would both find the last place free.
+    budgets::lock(conn, organization, "webhooks", now).await?;
+    let query = conn.query(COUNT).bind(organization.as_str()).bind(max);
+    Ok(query.number().await? < max)
+}
+
+/// The place of an endpoint in an organization's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListCursor {
+    /// Its event.
+    pub event: String,
+    /// Its URL.
+    pub target_url: String,
+}
+
+/// Up to `max` of the organization's endpoints behind `after` by event, then URL, compared byte by byte.
 pub async fn list(
     conn: &mut Conn,
     organization: &OrganizationId,
+    after: Option<&ListCursor>,
+    max: i64,
 ) -> Result<Vec<Endpoint>, StoreError> {
-    let rows: Vec<Row> = conn.query(LIST).bind(organization.as_str()).all().await?;
-    // Sorted here: the order of `order by` depends on the database's collation.
-    let mut endpoints: Vec<Endpoint> = rows.into_iter().map(Endpoint::from).collect();
-    endpoints.sort_by(|a, b| (&a.event, &a.target_url).cmp(&(&b.event, &b.target_url)));
-    Ok(endpoints)
+    let (event, target_url) = after.map_or(("", ""), |after| (&after.event, &after.target_url));
+    let query = conn.query(LIST).bind(organization.as_str()).bind(event);
+    let rows: Vec<Row> = query.bind(target_url).bind(max).all().await?;
+    Ok(rows.into_iter().map(Endpoint::from).collect())
 }
 
 /// One endpoint, if the organization has it.

@@ -263,7 +263,8 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
         ledger.endpoint("org", EventKind::SyncStarted, url).await?;
     }
     let mut conn = ledger.conn().await?;
-    let listed = endpoints::list(&mut conn, &organization_id("org")).await?;
+    let organization = organization_id("org");
+    let listed = endpoints::list(&mut conn, &organization, None, 100).await?;
     let shown: Vec<_> = listed
         .iter()
         .map(|e| format!("{} {}", e.event, e.target_url))
@@ -271,6 +272,18 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
     let mut sorted = shown.clone();
     sorted.sort();
     assert_eq!((shown.len(), &shown), (6, &sorted));
+    let cursor = |endpoint: &endpoints::Endpoint| endpoints::ListCursor {
+        event: endpoint.event.clone(),
+        target_url: endpoint.target_url.clone(),
+    };
+    let mut paged = endpoints::list(&mut conn, &organization, None, 2).await?;
+    for _ in 0..3 {
+        let after = paged.last().map(cursor);
+        paged.extend(endpoints::list(&mut conn, &organization, after.as_ref(), 2).await?);
+    }
+    let ids =
+        |endpoints: &[endpoints::Endpoint]| endpoints.iter().map(|e| e.id).collect::<Vec<_>>();
+    assert_eq!(ids(&paged), ids(&listed), "page by page");
     let first = listed[0].id;
     let locked = endpoints::lock_health(&mut conn, [first]).await?;
     let gone = HealthUpdate {

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use wharf_app::{App, Redrive, Run};
+use wharf_app::{App, RecoveryCursor, Redrive, Run};
 use wharf_domain::{EndpointId, OrganizationId, RateLimit, Time};
 
 use crate::{
@@ -17,9 +17,15 @@ use crate::{
 
 type PerMinute = Number<1, { RateLimit::MAX_PER_MINUTE }>;
 
-fn redrive_of(since: Time, per_minute: Option<PerMinute>, dry_run: bool) -> Redrive {
+fn redrive_of(
+    since: Time,
+    per_minute: Option<PerMinute>,
+    from: Option<RecoveryCursor>,
+    dry_run: bool,
+) -> Redrive {
     Redrive {
         since,
+        from,
         per_minute: per_minute.map(|rate| rate.0),
         run: if dry_run { Run::Dry } else { Run::Real },
     }
@@ -36,6 +42,8 @@ request! {
         per_minute "perMinute": Option<PerMinute>,
         /// Only count them.
         dry_run "dryRun": Option<bool>,
+        /// The `nextCursor` of an answer, to go on where it stopped.
+        cursor "cursor": Option<RecoveryCursor>,
     }
 }
 
@@ -51,6 +59,9 @@ pub(in crate::routes) struct Recovered {
     missed: i64,
     /// True if they were only counted.
     dry_run: bool,
+    /// There is more than one request does: the same again, with this as its `cursor`, goes on. Left out when all is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Recover a webhook
@@ -72,12 +83,13 @@ pub(in crate::routes) async fn recover(
     JsonBody(request): JsonBody<Recover>,
 ) -> Result<Json<Recovered>, ApiError> {
     let dry_run = request.dry_run.unwrap_or(false);
-    let redrive = redrive_of(request.since, request.per_minute, dry_run);
+    let redrive = redrive_of(request.since, request.per_minute, request.cursor, dry_run);
     let recovered = app.recover(&request.organization_id, id, redrive).await?;
     Ok(Json(Recovered {
         failed: recovered.failed,
         missed: recovered.missed,
         dry_run,
+        next_cursor: recovered.next.map(|next| next.to_string()),
     }))
 }
 
@@ -94,6 +106,8 @@ request! {
         per_minute "perMinute": Option<PerMinute>,
         /// Only count them.
         dry_run "dryRun": Option<bool>,
+        /// The `nextCursor` of an answer, to go on where it stopped.
+        cursor "cursor": Option<RecoveryCursor>,
     }
 }
 
@@ -105,6 +119,9 @@ pub(in crate::routes) struct Redriven {
     redriven: i64,
     /// True if they were only counted.
     dry_run: bool,
+    /// There is more than one request does: the same again, with this as its `cursor`, goes on. Left out when all is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Send dead letters again
@@ -123,10 +140,14 @@ pub(in crate::routes) async fn redrive(
 ) -> Result<Json<Redriven>, ApiError> {
     let dry_run = request.dry_run.unwrap_or(false);
     let since = request.since.unwrap_or(Time::from_micros(0));
-    let redrive = redrive_of(since, request.per_minute, dry_run);
+    let redrive = redrive_of(since, request.per_minute, request.cursor, dry_run);
     let webhook = request.webhook_id.map(EndpointId);
     let redriven = app
         .redrive(&request.organization_id, webhook, redrive)
         .await?;
-    Ok(Json(Redriven { redriven, dry_run }))
+    Ok(Json(Redriven {
+        redriven: redriven.letters,
+        dry_run,
+        next_cursor: redriven.next.map(|next| next.to_string()),
+    }))
 }

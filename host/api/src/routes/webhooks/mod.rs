@@ -1,14 +1,20 @@
 //! Webhook endpoints: register, list, read, change and delete them.
 
 pub(super) mod activity;
+pub(super) mod list;
 pub(super) mod secret;
 pub(super) mod test;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use wharf_app::{Activity, App, Endpoint, EndpointChange, WebhookRegistration};
+use wharf_app::{Activity, App, Deletion, Endpoint, EndpointChange, WebhookRegistration};
 use wharf_domain::{EndpointId, EventKind, OrganizationId, RateLimit, ShaperName, TargetUrl, Time};
 
 use crate::{
@@ -126,7 +132,10 @@ impl From<RegisterWebhook> for WebhookRegistration {
 /// created the endpoint has its secret.
 #[utoipa::path(post, path = "/webhooks/register", tag = "Webhooks", operation_id = "registerWebhook",
     request_body = RegisterWebhook,
-    responses((status = 200, description = "The endpoint", body = Webhook)))]
+    responses(
+        (status = 200, description = "The endpoint", body = Webhook),
+        (status = 409, description = "`Too many webhooks`: the organization has as many as it may have", body = Refusal),
+    ))]
 pub(super) async fn register(
     State(app): State<App>,
     JsonBody(request): JsonBody<RegisterWebhook>,
@@ -144,25 +153,6 @@ request! {
         /// The organization. Webhooks of others are not found.
         organization_id "organizationId": OrganizationId,
     }
-}
-
-/// List webhooks
-///
-/// All of an organization's webhooks, ordered by event, then URL.
-#[utoipa::path(get, path = "/webhooks", tag = "Webhooks", operation_id = "listWebhooks",
-    params(Owner),
-    responses((status = 200, description = "All webhooks of the organization", body = [Webhook])))]
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(owner): Query<Owner>,
-) -> Result<Json<Vec<Webhook>>, ApiError> {
-    Ok(Json(
-        app.webhooks(&owner.organization_id)
-            .await?
-            .into_iter()
-            .map(Webhook::from)
-            .collect(),
-    ))
 }
 
 /// Read a webhook
@@ -248,10 +238,11 @@ pub(super) async fn update(
 
 /// Delete a webhook
 ///
-/// Deletes its deliveries too.
+/// Deletes its deliveries too. A webhook with a great many takes several requests.
 #[utoipa::path(delete, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "deleteWebhook",
     params(("id" = Uuid, Path, description = "The webhook"), Owner),
     responses(
+        (status = 202, description = "It is disabled and has deliveries left: repeat the request", body = Unfinished),
         (status = 204, description = "It is deleted"),
         (status = 404, description = "`Webhook not found`", body = Refusal),
     ))]
@@ -259,9 +250,21 @@ pub(super) async fn delete(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
     Query(owner): Query<Owner>,
-) -> Result<StatusCode, ApiError> {
-    app.delete_webhook(&owner.organization_id, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, ApiError> {
+    let unfinished = Json(Unfinished { more: true });
+    Ok(
+        match app.delete_webhook(&owner.organization_id, id).await? {
+            Deletion::Complete => StatusCode::NO_CONTENT.into_response(),
+            Deletion::Unfinished => (StatusCode::ACCEPTED, unfinished).into_response(),
+        },
+    )
+}
+
+/// Work that is too much for one request.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Unfinished {
+    /// The request is to be repeated.
+    more: bool,
 }
 
 #[cfg(test)]
