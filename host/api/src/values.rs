@@ -258,7 +258,7 @@ impl Field for RecoveryCursor {
             .min_length(Some(1))
             .max_length(Some(100))
             .pattern(Some(
-                "^[0-9]{1,18}\\.([0-9]{1,18}|letters)\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+                "^(0|[1-9][0-9]{0,15})\\.(0|[1-9][0-9]{0,15}|letters)\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
             ))
     }
 }

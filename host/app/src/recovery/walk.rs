@@ -14,6 +14,8 @@ const MAX_LETTER_PAGES: usize = 20;
 const MAX_EVENT_PAGES: usize = 10;
 /// No page begins later than this: whoever asked waits for the answer.
 const MAX_TIME: Duration = Duration::from_secs(10);
+/// The year 2286, in sixteen digits: what clients hand back must not lead beyond what databases can hold.
+const MAX_CURSOR: Time = Time::from_micros(9_999_999_999_999_999);
 
 /// The place where a recovery goes on that was too long for one request. It is also a text that clients hand back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,12 @@ impl RecoveryCursor {
             Some(at) => Place::Events(at, id),
             None => Place::Letters(id),
         };
-        parts.next().is_none().then_some(Self { place, due_at })
+        let cursor = Self { place, due_at };
+        let times = Time::from_micros(0)..=MAX_CURSOR;
+        let is_in_time =
+            times.contains(&due_at) && happened_at.is_none_or(|at| times.contains(&at));
+        // In no other form: what is asked for again is what was given out.
+        (is_in_time && cursor.to_string() == text).then_some(cursor)
     }
 }
 
@@ -161,7 +168,14 @@ mod tests {
             let cursor = RecoveryCursor { place, due_at };
             assert_eq!(RecoveryCursor::parse(&cursor.to_string()), Some(cursor));
         }
-        for wrong in ["", "5", "5.3", "x.3.0", "5.3.0.1", "5.letters.z"] {
+        for wrong in [
+            "",
+            "5",
+            "5.3",
+            "x.3.0",
+            "05.3.00000000-0000-0000-0000-000000000007",
+            "5.letters.z",
+        ] {
             assert_eq!(RecoveryCursor::parse(wrong), None, "{wrong}");
         }
     }
