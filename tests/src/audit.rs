@@ -85,8 +85,11 @@ impl Traffic {
     }
 
     async fn logs_keep_their_promises(&self) -> Result<usize> {
-        let select = "select id, store_id, receipt, status, attempt, order_id from sync_logs";
-        let rows = self.inner().ledger.rows(select).await?;
+        let select = format!(
+            "select id, store_id, receipt, status, attempt, order_id from sync_logs where store_id in ({})",
+            self.stores()
+        );
+        let rows = self.inner().ledger.rows(&select).await?;
         let mut by_key = HashMap::new();
         for row in &rows {
             by_key.insert((text(row, "store_id"), text(row, "receipt")), row);
@@ -112,11 +115,14 @@ impl Traffic {
     }
 
     async fn counters_are_sums(&self) -> Result<()> {
-        let counters = "select s.id, s.imported_orders, s.rate_limited_count, s.sync_status,
+        let ours = &self.inner().organizations;
+        let counters = format!(
+            "select s.id, s.imported_orders, s.rate_limited_count, s.sync_status,
                 (select count(*) from sync_logs l where l.store_id = s.id and l.status = 'success') as imported,
                 (select count(*) from sync_logs l where l.store_id = s.id and l.status = 'rate_limited') as limited
-            from stores s";
-        for row in self.inner().ledger.rows(counters).await? {
+            from stores s where s.organization_id in ({ours})"
+        );
+        for row in self.inner().ledger.rows(&counters).await? {
             ensure!(
                 row["imported_orders"] == row["imported"],
                 "imported_orders is no sum: {row}"
@@ -141,12 +147,14 @@ impl Traffic {
 
     /// Every run told of its beginning once and of its end once, and its sums are its logs' attempts.
     async fn runs_began_and_ended(&self) -> Result<usize> {
-        let runs =
+        let ours = &self.inner().organizations;
+        let runs = format!(
             "select store_id, sum(case when event = 'sync.started' then 1 else 0 end) as began,
                 sum(case when event <> 'sync.started' then 1 else 0 end) as ended
-            from callback_outbox group by store_id";
+            from callback_outbox where organization_id in ({ours}) group by store_id"
+        );
         let mut count = 0;
-        for row in self.inner().ledger.rows(runs).await? {
+        for row in self.inner().ledger.rows(&runs).await? {
             ensure!(
                 row["began"] == row["ended"],
                 "a run began without end: {row}"
@@ -190,12 +198,16 @@ impl Traffic {
                 ))
                 .or_default() += 1;
         }
-        let select = "select d.id, d.outbox_id, d.state, d.attempt, e.target_url, o.status,
+        let ours = &self.inner().organizations;
+        let select = format!(
+            "select d.id, d.outbox_id, d.state, d.attempt, e.target_url, o.status,
                 (select count(*) from callback_attempts a where a.delivery_id = d.id) as attempts,
                 (select count(*) from callback_attempts a where a.delivery_id = d.id and a.http_status = 200) as accepted
             from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
-            join callback_outbox o on o.id = d.outbox_id";
-        let rows = self.inner().ledger.rows(select).await?;
+            join callback_outbox o on o.id = d.outbox_id
+            where d.organization_id in ({ours})"
+        );
+        let rows = self.inner().ledger.rows(&select).await?;
         let mut duplicates = 0;
         for row in &rows {
             let url = text(row, "target_url");
@@ -222,8 +234,10 @@ impl Traffic {
             arrivals.is_empty(),
             "webhooks came of events that are not stored: {arrivals:?}"
         );
-        let events = "select count(*) as number from callback_outbox";
-        let events = self.inner().ledger.row(events).await?;
+        let events = format!(
+            "select count(*) as number from callback_outbox where organization_id in ({ours})"
+        );
+        let events = self.inner().ledger.row(&events).await?;
         ensure!(
             events["number"] == rows.len(),
             "{events} events and {} deliveries",

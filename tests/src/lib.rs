@@ -20,6 +20,7 @@
 //! and `WHARF_TEST_REDIS_URL`.
 
 mod admin;
+mod attacker;
 mod audit;
 mod binary;
 mod client;
@@ -41,6 +42,7 @@ mod traffic;
 pub mod zoo;
 
 pub use admin::{ADMIN_TOKEN, Admin};
+pub use attacker::Attacker;
 pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, tool, wharf_binary};
 pub use client::{Answer, client, standard_tls};
@@ -57,7 +59,7 @@ pub use redis_database::RedisDatabase;
 pub use scrape::{Family, LabelSet, Scrape};
 pub use shop::Shop;
 pub use site::{Backend, Site};
-pub use traffic::Traffic;
+pub use traffic::{Imports, Traffic};
 
 /// Makes tests of async functions that take a [`Backend`]: each function named becomes one test per backend, in the
 /// modules `embedded` and `postgres`.

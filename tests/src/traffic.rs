@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -19,10 +19,14 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::interval};
 
-use crate::{Answer, Backend, Host, Ledger, PATIENCE, Receiver, Shop, Site, client, eventually};
+use crate::{
+    Answer, Backend, Host, Ledger, PATIENCE, Receiver, Shop, Site, client, eventually,
+    model::Verdict,
+};
 
-/// Organizations, with two stores each.
+/// Organizations, with a store at each marketplace.
 const ORGANIZATIONS: [&str; 2] = ["north", "south"];
+const MARKETPLACES: [&str; 2] = ["etsy", "amazon"];
 const EVENTS: [&str; 3] = ["sync.started", "sync.completed", "sync.failed"];
 /// One request a client, this often: enough to keep every worker busy, not so much that the machine is.
 const PACE: Duration = Duration::from_millis(25);
@@ -40,10 +44,13 @@ pub(crate) struct Inner {
     pub(crate) shops: Vec<Shop>,
     /// The signing secret of each endpoint, by its path.
     pub(crate) secrets: BTreeMap<String, String>,
+    /// The organizations, as a list in SQL.
+    pub(crate) organizations: String,
     apis: RwLock<Vec<String>>,
     pub(crate) promises: Mutex<BTreeMap<(String, String), Value>>,
     pub(crate) seen: Mutex<Seen>,
     pub(crate) wrong: Mutex<Vec<String>>,
+    imports: Mutex<Imports>,
     refused: AtomicU64,
     broken: AtomicU64,
     stopped: AtomicBool,
@@ -57,6 +64,25 @@ pub(crate) struct Seen {
     pub(crate) deliveries: BTreeMap<String, (String, i64)>,
 }
 
+/// Imports that were answered 200.
+#[derive(Debug, Default)]
+pub struct Imports {
+    /// The time from the first try to the answer of each, in no order.
+    pub times: Vec<Duration>,
+    /// How many of them did not get the marketplace's verdict.
+    pub without_verdict: usize,
+}
+
+impl Imports {
+    /// The time within which so many percent were answered. Zero if there are none.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let mut times = self.times.clone();
+        times.sort();
+        let rank = times.len() * percent / 100;
+        times.get(rank).copied().unwrap_or_default()
+    }
+}
+
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -67,11 +93,19 @@ impl Traffic {
     /// # Errors
     /// If the host refuses a registration.
     pub async fn open(host: &Host, seed: u64) -> Result<Self> {
+        Self::of(host, &ORGANIZATIONS, seed).await
+    }
+
+    /// The same with these organizations. Whatever others have in the database is no business of the audit.
+    ///
+    /// # Errors
+    /// If the host refuses a registration.
+    pub async fn of(host: &Host, organizations: &[&str], seed: u64) -> Result<Self> {
         let receiver = Receiver::start().await?;
         refuse_some_at_first(&receiver);
         let (mut shops, mut secrets) = (Vec::new(), BTreeMap::new());
-        for organization in ORGANIZATIONS {
-            for marketplace in ["etsy", "amazon"] {
+        for organization in organizations {
+            for marketplace in MARKETPLACES {
                 shops.push(Shop::open(host, organization, marketplace).await?);
             }
             for event in EVENTS {
@@ -94,10 +128,12 @@ impl Traffic {
             receiver,
             shops,
             secrets,
+            organizations: format!("'{}'", organizations.join("', '")),
             apis: RwLock::new(vec![host.base_url().to_owned()]),
             promises: Mutex::default(),
             seen: Mutex::default(),
             wrong: Mutex::default(),
+            imports: Mutex::default(),
             refused: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -161,11 +197,15 @@ impl Traffic {
         while let Some(ended) = running.join_next().await {
             ended.context("a client failed")?;
         }
-        let unfinished = "select (select count(*) from sync_jobs where state <> 'idle') as jobs,
-            (select count(*) from callback_outbox where status = 'pending' or due_at is not null) as events,
-            (select count(*) from callback_deliveries where state = 'pending') as deliveries";
+        let (stores, ours) = (self.stores(), &self.0.organizations);
+        let unfinished = format!(
+            "select (select count(*) from sync_jobs where state <> 'idle' and store_id in ({stores})) as jobs,
+            (select count(*) from callback_outbox
+                where (status = 'pending' or due_at is not null) and organization_id in ({ours})) as events,
+            (select count(*) from callback_deliveries where state = 'pending' and organization_id in ({ours})) as deliveries"
+        );
         let finished = || async {
-            let row = self.0.ledger.row(unfinished).await.ok()?;
+            let row = self.0.ledger.row(&unfinished).await.ok()?;
             ["jobs", "events", "deliveries"]
                 .iter()
                 .all(|name| row[*name] == 0)
@@ -174,8 +214,21 @@ impl Traffic {
         let done = eventually("all work is finished", 3 * PATIENCE, finished).await;
         match done {
             Ok(()) => Ok(()),
-            Err(error) => Err(error.context(self.0.ledger.row(unfinished).await?.to_string())),
+            Err(error) => Err(error.context(self.0.ledger.row(&unfinished).await?.to_string())),
         }
+    }
+
+    /// The ids of the stores, as a query.
+    pub(crate) fn stores(&self) -> String {
+        format!(
+            "select id from stores where organization_id in ({})",
+            self.0.organizations
+        )
+    }
+
+    /// The imports that were answered since this was last called.
+    pub fn take_imports(&self) -> Imports {
+        std::mem::take(&mut *lock(&self.0.imports))
     }
 
     /// Answers 503 and connections that broke, so far.
@@ -207,10 +260,16 @@ impl Traffic {
                 ENDINGS[rng.usize(..ENDINGS.len())]
             );
             let body = json!({"syncToken": shop.sync_token, "receipt": receipt});
+            let asked = Instant::now();
             if let Some(answer) = self
                 .until_answered(&client, &mut rng, "/orders/import", &body, 200)
                 .await
             {
+                let verdict = Verdict::of(&receipt).error();
+                let mut imports = lock(&self.0.imports);
+                imports.times.push(asked.elapsed());
+                imports.without_verdict += usize::from(answer.get("error") != verdict);
+                drop(imports);
                 lock(&self.0.promises).insert((shop.store_id.clone(), receipt), answer.json());
             }
         }
@@ -258,8 +317,9 @@ impl Traffic {
         };
         let statement = format!(
             "update sync_logs set next_retry_at = {} where id in
-                (select id from sync_logs where next_retry_at is not null and attempt < 4 {skip})",
-            self.0.ledger.time(-1)
+                (select id from sync_logs where next_retry_at is not null and attempt < 4 and store_id in ({}) {skip})",
+            self.0.ledger.time(-1),
+            self.stores()
         );
         let mut seconds = interval(Duration::from_secs(1));
         while !self.0.stopped.load(Ordering::SeqCst) {

@@ -181,16 +181,6 @@ async fn every_receiver_ends_as_documented(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Kibibytes of memory that a process has in use.
-fn resident_kib(host: &Host) -> Result<i64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid()))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
-}
-
 async fn a_zoo_full_of_work_costs_neither_workers_nor_memory(backend: Backend) -> Result<()> {
     const ROUNDS: usize = 12;
     const MAX_GROWTH_KIB: i64 = 96 * 1024;
@@ -213,7 +203,7 @@ async fn a_zoo_full_of_work_costs_neither_workers_nor_memory(backend: Backend) -
     }
     send(&host, "good", &good_webhook).await?;
     good.wait_for(1).await?;
-    let before = resident_kib(&host)?;
+    let before = host.resident_kib()?;
     for round in 0..ROUNDS {
         for (organization, webhook) in &webhooks {
             send(&host, organization, webhook).await?;
@@ -247,7 +237,7 @@ async fn a_zoo_full_of_work_costs_neither_workers_nor_memory(backend: Backend) -
         )
         .await?;
     }
-    let growth = resident_kib(&host)? - before;
+    let growth = host.resident_kib()? - before;
     ensure!(growth < MAX_GROWTH_KIB, "memory grew by {growth} KiB");
     ensure!(trap.connections() == 0, "a redirect was followed");
     ensure!(

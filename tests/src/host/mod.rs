@@ -190,6 +190,19 @@ impl Host {
             .expect("the host was waited for and has no process id any more")
     }
 
+    /// Kibibytes of memory that the process has in use.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn resident_kib(&self) -> Result<i64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
     /// Sends a signal: `TERM` asks it to stop, `STOP` and `CONT` pause it.
     ///
     /// # Errors

@@ -75,6 +75,8 @@ fn answer(field: &str, text: &str, mut order: Order) -> Result<Verdict, Fault> {
             ));
         }
         "fault" => return Err(fault(&text)),
+        "sleep" => misdeeds::sleep(),
+        "trap" => misdeeds::trap(),
         _ => {}
     }
     Ok(Verdict::Accepted(order))
