@@ -214,8 +214,23 @@ impl Traffic {
         let done = eventually("all work is finished", 3 * PATIENCE, finished).await;
         match done {
             Ok(()) => Ok(()),
-            Err(error) => Err(error.context(self.0.ledger.row(&unfinished).await?.to_string())),
+            Err(error) => {
+                let unfinished = self.0.ledger.row(&unfinished).await?;
+                let deliveries = self.unfinished_deliveries().await?;
+                Err(error.context(format!("{unfinished}, such as {deliveries:?}")))
+            }
         }
+    }
+
+    async fn unfinished_deliveries(&self) -> Result<Vec<Value>> {
+        let due = self.0.ledger.seconds("d.due_at");
+        let select = format!(
+            "select e.target_url, e.failures, d.attempt, d.last_error, {due} as due_in_seconds
+            from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
+            where d.state = 'pending' and d.organization_id in ({}) limit 3",
+            self.0.organizations
+        );
+        self.0.ledger.rows(&select).await
     }
 
     /// The ids of the stores, as a query.

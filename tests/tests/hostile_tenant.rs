@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tokio::{sync::Mutex, time::interval};
-use wharf_tests::{Attacker, Backend, Host, Imports, Site, Traffic, fault_lasts, on_every_backend};
+use wharf_tests::{
+    Attacker, Backend, Host, Imports, LogLine, Site, Traffic, fault_lasts, on_every_backend,
+};
 
 const INNOCENTS: [&str; 10] = [
     "north", "east", "south", "west", "spring", "summer", "autumn", "winter", "day", "night",
@@ -32,8 +34,9 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 async fn host(site: &std::sync::Arc<Site>) -> Result<Host> {
     site.host()
         .env("REQUEST_TIMEOUT", "2s")
-        .env("WEBHOOK_TIMEOUT", "2s")
-        .env("WEBHOOK_RETRY", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s")
+        // The innocents' receiver shares a busy process with the hostile ones, and must not seem to hang.
+        .env("WEBHOOK_TIMEOUT", "5s")
+        .env("WEBHOOK_RETRY", "2s,2s,2s,2s,2s,2s,2s,2s,2s,2s")
         .env("LOG_LEVEL", "warn,wharf=info")
         .start()
         .await
@@ -110,7 +113,9 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
         memory[1] - memory[0] < MAX_GROWTH_KIB,
         "memory grew: {memory:?}"
     );
-    ensure!(!host.logged().contains("panicked"), "a task panicked");
+    // Guests panic in lines of JSON, the host itself on its standard error.
+    let panicked = |line: &LogLine| line.json.is_null() && line.text.contains("panicked at");
+    ensure!(!host.log().iter().any(panicked), "{}", host.logged());
     ensure!(
         host.get("/healthz").await?.status == 200,
         "it is not healthy"
