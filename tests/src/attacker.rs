@@ -30,7 +30,7 @@ use crate::{
 /// Its id is what the shaper `hostile` does with its events.
 const ORGANIZATION: &str = "trap";
 const EVENTS: [&str; 3] = ["sync.started", "sync.completed", "sync.failed"];
-/// More than an organization may have by default (1,000).
+/// More than an organization may have by default.
 const MAX_ENDPOINTS: usize = 1_200;
 /// Half requests that are held open, of heads and of bodies each.
 const HALF_REQUESTS: usize = 100;
@@ -292,7 +292,7 @@ impl Inner {
             return Ok(answer.get("id").as_str().map(str::to_owned));
         }
         ensure!(
-            answer.status < 500 && number > urls.len(),
+            answer.status == 409 && number > urls.len(),
             "endpoint {number}: {} {}",
             answer.status,
             answer.text
