@@ -280,7 +280,7 @@ impl Inner {
 
     /// Registers one more endpoint: its id, or none where the host says that there are enough.
     async fn register_nth(&self, number: usize, urls: &[String]) -> Result<Option<String>> {
-        let shaper = if number % 100 == 0 {
+        let shaper = if number.is_multiple_of(100) {
             "hostile"
         } else {
             "standard"
@@ -358,7 +358,7 @@ impl Inner {
 fn poison(client: usize, number: usize) -> String {
     match MISDEEDS.get(number) {
         Some(misdeed) if client == 0 => (*misdeed).to_owned(),
-        _ if number % 2 == 0 => format!("amount:-{client}{number}.00"),
+        _ if number.is_multiple_of(2) => format!("amount:-{client}{number}.00"),
         _ => format!("trap:{client}-{number}"),
     }
 }
