@@ -260,6 +260,7 @@ impl Field for RecoveryCursor {
             .pattern(Some(
                 "^(0|[1-9][0-9]{0,15})\\.(0|[1-9][0-9]{0,15}|letters)\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
             ))
+            .examples(["1769817600000000.letters.0190a5e4-7b1c-7def-8abc-0123456789ab"])
     }
 }
 

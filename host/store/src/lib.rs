@@ -45,11 +45,10 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 13] = [
+    let modules: [&[(&'static str, Sql)]; 12] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
-        outbox::ALL,
         history::ALL,
         resend::ALL,
         queues::ALL,
@@ -61,5 +60,6 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         reseal::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
+    let modules = modules.chain(outbox::MODULES);
     modules.chain(deliveries::MODULES).flatten().copied()
 }

@@ -32,7 +32,7 @@ const PLANS: &[(&str, Reads)] = &[
     ("jobs::CLAIM", Index("sync_jobs_due")),
     ("outbox::CLAIM", Index("callback_outbox_due")),
     ("outbox::COUNT_DUE", IndexOnly("callback_outbox_due")),
-    ("outbox::PURGE", Index("callback_outbox_finished")),
+    ("outbox::purge::PURGE", Index("callback_outbox_finished")),
     (
         "deliveries::queue::QUEUES",
         IndexOnly("callback_deliveries_due"),
@@ -188,7 +188,10 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
         "logs::HAS_DUE" => vec![nobody, late],
         "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
         "stores::RECENT" => vec![ids],
-        "jobs::DUE" | "outbox::COUNT_DUE" | "outbox::PURGE" | "deliveries::queue::COUNT_DUE" => {
+        "jobs::DUE"
+        | "outbox::COUNT_DUE"
+        | "outbox::purge::PURGE"
+        | "deliveries::queue::COUNT_DUE" => {
             vec![late, number]
         }
         "queues::SYNC" | "queues::EVENTS" => vec![late, number],
