@@ -96,7 +96,8 @@ impl Process {
                 .filter_map(|line| serde_json::from_str(line).ok())
                 .collect();
             let line = |message| lines.iter().find(|line| line["message"] == message);
-            if line("running").is_some() {
+            // What is measured must not share the processor with a compiler.
+            if line("running").is_some() && line("the plugins are loaded").is_some() {
                 let address = line("listening").and_then(|line| line["address"].as_str());
                 self.address = address.map(str::parse).transpose()?;
                 return Ok(());

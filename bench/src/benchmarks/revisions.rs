@@ -83,6 +83,7 @@ async fn dropped(plugin: &str, plan: &Plan) -> Result<Figure> {
         fs::write(folder.path().join("dropped.toml"), &grants)?;
     }
     let engine = Engine::start(EngineSettings::new(folder.path(), state.path()))?;
+    engine.loaded().await;
     let (component, mut times) = (component(plugin)?, Vec::new());
     for number in 0..u8::try_from(plan.rounds * 4)? {
         let serving = || {

@@ -71,6 +71,8 @@ pub(crate) enum ApiError {
     Unready(Unready),
     /// The process is about to stop and wants no new work.
     Stopping,
+    /// What serves this name may still be being loaded.
+    PluginsLoading,
     /// A handler panicked; with its message, for the log.
     Panicked(String),
     /// An operation failed.
@@ -219,6 +221,9 @@ impl ApiError {
             Self::Unready(Unready::Failed(_)) => {
                 unavailable("the database cannot be read and written")
             }
+            Self::PluginsLoading | Self::Unready(Unready::Loading) => {
+                unavailable("plugins are still being loaded")
+            }
             Self::Stopping => unavailable("stopping"),
         }
     }
@@ -276,6 +281,7 @@ impl ApiError {
             | Self::AnswerTimedOut
             | Self::TooManyConnections
             | Self::Unready(_)
+            | Self::PluginsLoading
             | Self::Stopping
             | Self::App(AppError::Unavailable(_))
             | Self::Plugin(OperationError::State(_)) => Some(retry_after(RETRY_SOON)),

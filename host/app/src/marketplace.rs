@@ -69,6 +69,11 @@ impl App {
         self.0.engine.serves(marketplace)
     }
 
+    /// Returns whether plugins are being loaded: what nobody serves now may be served soon.
+    pub fn is_loading(&self) -> bool {
+        !self.0.engine.loading().is_empty()
+    }
+
     /// Plays the marketplace's own API: asks the adapter and stores nothing.
     pub async fn mock_validate(
         &self,

@@ -29,6 +29,9 @@ pub enum Unready {
     /// The database answered that it cannot be read or written.
     #[error("the database cannot be read and written")]
     Failed(#[source] Arc<StoreError>),
+    /// The plugins that were there at the start are still being loaded.
+    #[error("plugins are still being loaded")]
+    Loading,
 }
 
 type Answer = Shared<BoxFuture<'static, Result<(), Unready>>>;
@@ -68,6 +71,11 @@ impl App {
     /// Whether the database can be read and written; answered within a second. Redis is never a reason to be unready:
     /// without it workers poll.
     pub async fn ready(&self) -> Result<(), Unready> {
+        // A rollout must not move traffic from hosts whose plugins serve to one that still compiles them. The engine
+        // bounds this: one plugin that loads for ever keeps no host out of service.
+        if self.0.engine.is_starting() {
+            return Err(Unready::Loading);
+        }
         let check = self.0.readiness.check(&self.0.ledger, self.0.clock.now());
         tokio::time::timeout(MAX_WAIT, check)
             .await

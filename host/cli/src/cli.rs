@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        dead_letters, delivery, flow, keys, migrate, mock_webhook, openapi, plugin, scheduler,
+        compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook, openapi, plugin, scheduler,
         schema, serve, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
+    /// Compile one component, as a host's child.
+    #[command(hide = true)]
+    CompilePlugin(compile_plugin::CompilePluginArgs),
 }
 
 impl Cli {
@@ -127,7 +130,8 @@ impl Command {
             | Self::Flow(_)
             | Self::Webhook(_)
             | Self::Delivery(_)
-            | Self::DeadLetters(_) => Level::Warn,
+            | Self::DeadLetters(_)
+            | Self::CompilePlugin(_) => Level::Warn,
             Self::Plugin(args) => args.default_level(),
         }
     }
@@ -156,6 +160,7 @@ impl Command {
             Self::Delivery(args) => delivery::run(args, format).await,
             Self::DeadLetters(args) => dead_letters::run(args, format).await,
             Self::Plugin(args) => plugin::run(*args, format).await,
+            Self::CompilePlugin(args) => compile_plugin::run(&args),
         }
     }
 }

@@ -3,18 +3,18 @@
 use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use wharf_app::{App, AppSettings, CallbackSettings, OrganizationBudgets, Parts, SyncSettings};
-use wharf_engine::{Engine, EngineSettings};
+use wharf_engine::{Compiler, Engine, EngineSettings};
 use wharf_queue::Doorbell;
 use wharf_store::{KeyRing, Ledger, LedgerSettings};
 
-use crate::settings::{DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
+use crate::settings::{CompileArgs, DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
 
 /// The parts of a running host.
 pub(crate) struct Host {
@@ -104,12 +104,35 @@ pub(crate) async fn open_ledger(
 /// The folder of plugins and what they may use.
 pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineSettings {
     let defaults = EngineSettings::new(&plugins.plugins_dir, data.data_dir.join("engine"));
+    let total = plugins
+        .plugin_memory_total
+        .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     EngineSettings {
         max_in_flight: plugins.plugin_max_in_flight,
         guest_threads: plugins.plugin_threads.unwrap_or(defaults.guest_threads),
-        compile_limit: plugins.compiling.plugin_compile_limit,
+        memory_total_bytes: total.unwrap_or(defaults.memory_total_bytes),
+        ..compiling(plugins.compiling, defaults)
+    }
+}
+
+/// The limits of compiling and trying, for hosts and authors alike.
+pub(crate) fn compiling(args: CompileArgs, defaults: EngineSettings) -> EngineSettings {
+    EngineSettings {
+        compiler: Compiler::Child(own_program()),
+        compile_limit: args.plugin_compile_limit,
+        compile_memory_bytes: args.plugin_compile_memory,
+        conformance_limit: args.plugin_conformance_limit,
         ..defaults
     }
+}
+
+/// This program, which compiles as its own child. By a name that still leads to it after an upgrade has replaced the
+/// file: code of another version would be of no use.
+fn own_program() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return "/proc/self/exe".into();
+    }
+    std::env::current_exe().unwrap_or_else(|_| "wharf".into())
 }
 
 fn app_settings(settings: &Settings, keys: KeyRing) -> AppSettings {

@@ -132,8 +132,12 @@ impl Engine {
             match registry.loader.load("check", &stored).await {
                 Err(refusal) => report.refusal = Some(refusal),
                 Ok(revision) => {
-                    report.conformance =
-                        conformance::run(&revision, &stored.bytes, Depth::Everything).await;
+                    let run = conformance::run(&revision, &stored.bytes, Depth::Everything);
+                    let limit = registry.loader.conformance_limit();
+                    match conformance::within(limit, run).await {
+                        Ok(conformance) => report.conformance = conformance,
+                        Err(refusal) => report.refusal = Some(refusal),
+                    }
                     report.limits = Some(revision.callable.limits);
                     report.manifest = Some(revision.manifest);
                 }
@@ -154,7 +158,11 @@ impl Engine {
     ) -> Result<BenchReport, Refusal> {
         let stored = Stored::new(bytes, grants);
         // Two engines: counting fuel slows calls, so time is measured without it.
-        let counting = Self::build(EngineSettings::in_memory(), Metering::Fuel)
+        let settings = EngineSettings {
+            compiler: self.compiler.clone(),
+            ..EngineSettings::in_memory()
+        };
+        let counting = Self::build(settings, Metering::Fuel)
             .map_err(|error| Refusal::new(Stage::Compile, error.to_string(), "free some memory"))?;
         let timed = self.measure(stored.clone()).await?;
         let counted = counting.measure(stored).await?;

@@ -4,16 +4,17 @@ mod call;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::contract::{
     digest::Digest,
     fault::{EngineError, OperationError},
     refusal::{Refusal, Stage},
     report::PluginReport,
-    settings::EngineSettings,
+    settings::{Compiler, EngineSettings},
     state::Transition,
     text::for_people,
 };
@@ -25,9 +26,14 @@ use crate::plugins::{
     registry::Registry,
     snapshot::Snapshot,
     store::{RevisionStore, Stored, records_dir},
-    watch::{self, Watched},
+    watch::{self as folders, Watched},
 };
 use crate::sandbox::runtime::{self, Metering, Threads};
+
+/// Time that the start waits for revisions that were compiled before. Twenty-four take 0.3 s.
+const MAX_START: Duration = Duration::from_secs(2);
+/// Time after which a host counts as started though plugins are still being loaded.
+const MAX_STARTING: Duration = Duration::from_secs(30);
 
 /// The sandbox and every plugin in it. A clone is the same engine; the last one to be dropped ends its threads.
 #[derive(Clone)]
@@ -35,6 +41,9 @@ pub struct Engine {
     registry: Arc<Registry>,
     host_gate: Arc<Gate>,
     transitions: Arc<Mutex<Option<UnboundedReceiver<Transition>>>>,
+    loaded: watch::Receiver<bool>,
+    started: Instant,
+    pub(crate) compiler: Compiler,
     threads: Arc<Threads>,
 }
 
@@ -48,8 +57,8 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Builds the sandbox, loads every plugin of the folder and begins to watch it. Blocks until the folder was read
-    /// once; may be called inside a runtime or outside.
+    /// Builds the sandbox, loads the plugins that were compiled before, and begins to read and watch the folder. Blocks
+    /// for two seconds at most; may be called inside a runtime or outside. [`loaded`](Self::loaded) waits for the rest.
     ///
     /// # Errors
     /// Only if the sandbox itself cannot be built or the state folder cannot be written. A missing folder or a bad
@@ -76,23 +85,46 @@ impl Engine {
         let loader = Loader::new(wasmtime, linker, cache, settings.clone(), metering);
         // Unbounded: transitions are rare, and a slow audit must not hold up a rollback.
         let (told, transitions) = mpsc::unbounded_channel();
+        let (is_loaded, loaded) = watch::channel(false);
         let engine = Self {
             registry: Arc::new(Registry::new(loader, store, told, settings.max_in_flight)),
             host_gate: Arc::new(Gate::of_host(settings.max_in_flight)),
             transitions: Arc::new(Mutex::new(Some(transitions))),
+            loaded,
+            started: Instant::now(),
+            compiler: settings.compiler.clone(),
             threads: Arc::new(threads),
         };
         let watched = Watched {
             plugins: settings.plugins_dir,
             records: settings.state_dir.as_deref().map(records_dir),
         };
-        let (ready, is_ready) = oneshot::channel();
-        engine
-            .threads
-            .handle()
-            .spawn(watch::follow(engine.registry.clone(), watched, ready));
-        wait(is_ready);
+        let (served, is_served) = oneshot::channel();
+        engine.threads.handle().spawn(folders::follow(
+            engine.registry.clone(),
+            watched,
+            served,
+            is_loaded,
+        ));
+        wait(is_served);
         Ok(engine)
+    }
+
+    /// Waits until everything that the folders held at the start was read, compiled and tried.
+    pub async fn loaded(&self) {
+        // An error means that the engine ended, and then nothing more is loaded.
+        let _ = self.loaded.clone().wait_for(|loaded| *loaded).await;
+    }
+
+    /// Tells if the plugins that were there at the start are still being loaded, for 30 s at most: a host that loads on
+    /// after that is not kept out of service for it.
+    pub fn is_starting(&self) -> bool {
+        !*self.loaded.borrow() && self.started.elapsed() < MAX_STARTING
+    }
+
+    /// Returns the plugins that are being read, compiled or tried, sorted. What one of them serves is not known yet.
+    pub fn loading(&self) -> Vec<String> {
+        self.now().loading.iter().cloned().collect()
     }
 
     /// Returns every transition since the start, the very first included. There is one listener: the second caller gets
@@ -282,13 +314,11 @@ impl Engine {
     }
 }
 
-/// Blocks this thread. Works inside a runtime too, where its own way of waiting would panic.
+/// Blocks this thread, but not for long. Works inside a runtime too, where its own way of waiting would panic.
 fn wait(done: oneshot::Receiver<()>) {
     let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        // `blocking_recv` panics on a runtime's thread, so it waits on one of its own.
-        scope.spawn(move || sender.send(done.blocking_recv()));
-        // An error means that the runtime ended, and then there is nothing to wait for.
-        let _ = receiver.recv();
-    });
+    // `blocking_recv` panics on a runtime's thread, so it waits on one of its own. Not joined: that would wait for it.
+    std::thread::spawn(move || sender.send(done.blocking_recv()));
+    // An error means that the time is over or the runtime ended. What is not loaded by now is loaded behind.
+    let _ = receiver.recv_timeout(MAX_START);
 }

@@ -34,7 +34,7 @@ fn revision(number: u8) -> Vec<u8> {
 fn start(state: &Path) -> Engine {
     let mut settings = EngineSettings::in_memory();
     settings.state_dir = Some(state.into());
-    Engine::start(settings).expect("an engine")
+    support::started(settings)
 }
 
 /// The child: installs one revision, which pushes out the oldest, and rolls back. As a test of its own it has nothing to do.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use support::{ask, component, until};
+use support::{ask, component, started, until};
 use tempfile::TempDir;
 use wharf_engine::{Digest, Engine, EngineSettings, PluginState, Stage};
 
@@ -31,8 +31,7 @@ impl Site {
     }
 
     fn start(&self) -> Engine {
-        Engine::start(EngineSettings::new(self.folder.path(), self.state.path()))
-            .expect("an engine")
+        started(EngineSettings::new(self.folder.path(), self.state.path()))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -74,7 +73,7 @@ async fn files_come_change_break_and_go() {
     assert_eq!(
         engine.marketplaces(),
         ["etsy"],
-        "loaded before start returns"
+        "loaded at the start"
     );
 
     let dropped = Instant::now();
@@ -111,7 +110,7 @@ async fn a_host_starts_without_a_folder_and_finds_it_later() {
     let site = Site::new(&[]);
     let later = site.folder.path().join("later");
     let settings = EngineSettings::new(&later, site.state.path());
-    let engine = Engine::start(settings).expect("an engine");
+    let engine = started(settings);
     assert!(engine.folder_problem().is_some() && engine.marketplaces().is_empty());
     fs::create_dir(&later).expect("created");
     fs::write(later.join("etsy.wasm"), component("etsy")).expect("written");

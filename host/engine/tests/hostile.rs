@@ -271,3 +271,53 @@ async fn files_and_sockets_are_refused_before_anything_is_compiled() {
         );
     }
 }
+
+/// Eighteen calls that each may have 64 MiB hold no more than all guests may have together, and the others fail by the
+/// host's fault: nothing counts against the plugin.
+#[tokio::test]
+async fn greedy_calls_share_one_total() {
+    let mut settings = support::settings();
+    settings.memory_total_bytes = 128 * 1024 * 1024;
+    settings.adapter_limits.cpu = Duration::from_secs(10);
+    let engine = wharf_engine::Engine::start(settings).expect("an engine");
+    engine
+        .load("hostile", support::component("hostile-adapter"))
+        .await
+        .expect("a component");
+    let calls: Vec<_> = (0..18)
+        .map(|_| {
+            let engine = engine.clone();
+            tokio::spawn(async move { ask(&engine, "hostile", "hoard").await.result })
+        })
+        .collect();
+    let (mut held, mut refused) = (0, 0);
+    for call in calls {
+        match call.await.expect("no panic") {
+            Err(Fault::OutOfTime) => held += 1,
+            Err(fault @ Fault::Overloaded) => {
+                assert_eq!(fault.blame(), Blame::Host);
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((held, refused), (2, 16), "two times 48 MiB fit into 128");
+    let counters = &engine.plugins()[0].counters;
+    assert_eq!(counters.plugin_faults, held, "{counters:?}");
+    assert!(
+        ask(&engine, "hostile", "fine").await.result.is_ok(),
+        "it was given back"
+    );
+}
+
+#[tokio::test]
+async fn a_trial_that_met_our_own_want_of_memory_is_tried_again() {
+    let mut settings = support::settings();
+    settings.memory_total_bytes = 64 * 1024;
+    let engine = wharf_engine::Engine::start(settings).expect("an engine");
+    let refusal = engine
+        .load("etsy", support::component("etsy"))
+        .await
+        .expect_err("no memory");
+    assert!(refusal.passing, "{refusal}");
+}

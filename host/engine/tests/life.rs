@@ -246,7 +246,7 @@ async fn upstreams_faults_never_count() {
 }
 
 fn start(folder: &Path, state: &Path) -> Engine {
-    Engine::start(EngineSettings::new(folder, state)).expect("an engine")
+    support::started(EngineSettings::new(folder, state))
 }
 
 #[tokio::test(flavor = "multi_thread")]

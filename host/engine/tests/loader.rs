@@ -107,6 +107,19 @@ async fn compiling_has_its_limit() {
     );
 }
 
+#[tokio::test]
+async fn contract_checks_have_a_limit_together() {
+    let mut settings = support::settings();
+    settings.conformance_limit = std::time::Duration::from_millis(500);
+    let engine = Engine::start(settings).expect("an engine");
+    let slow = support::stamped(component("hostile-adapter"), "always nap");
+    let refusal = engine.load("slow", slow).await.expect_err("it takes longer");
+    assert!(
+        refusal.stage == Stage::Conform && refusal.fix.contains("PLUGIN_CONFORMANCE_LIMIT"),
+        "{refusal}"
+    );
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

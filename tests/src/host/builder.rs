@@ -148,6 +148,10 @@ impl HostBuilder {
             log,
             base_url: String::new(),
             client: client(),
+            has_plugins: self
+                .arguments
+                .first()
+                .is_none_or(|word| word != "mock-webhook"),
         })
     }
 

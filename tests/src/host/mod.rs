@@ -23,6 +23,7 @@ pub struct Host {
     log: Log,
     base_url: String,
     client: Client,
+    has_plugins: bool,
 }
 
 impl Host {
@@ -99,7 +100,8 @@ impl Host {
         Admin(self)
     }
 
-    /// Waits until the process says that it listens, or, where it has no API, that it runs.
+    /// Waits until the process says that it listens, or, where it has no API, that it runs, and that its plugins are
+    /// loaded.
     ///
     /// # Errors
     /// If it ends first or says neither.
@@ -118,15 +120,29 @@ impl Host {
         Ok(())
     }
 
+    /// Waits until the process says that it listens, whatever it still loads.
+    ///
+    /// # Errors
+    /// If it does not say so.
+    pub async fn wait_until_listening(&mut self) -> Result<()> {
+        let line = self.logged_message("listening").await?;
+        let address = line.address().context("an address")?;
+        self.base_url = format!("http://{address}");
+        Ok(())
+    }
+
+    /// It listens or runs, and its plugins are loaded. A receiver of webhooks has none.
     fn is_up(&mut self) -> bool {
-        if let Some(address) = self.log.lines().iter().find_map(LogLine::address) {
+        let lines = self.log.lines();
+        let said = |message| lines.iter().any(|line| line.message() == message);
+        let address = lines.iter().find_map(LogLine::address);
+        let is_up = (said("running") && said("the plugins are loaded"))
+            || (address.is_some() && !self.has_plugins);
+        drop(lines);
+        if let Some(address) = address {
             self.base_url = format!("http://{address}");
-            return true;
         }
-        self.log
-            .lines()
-            .iter()
-            .any(|line| line.message() == "running")
+        is_up
     }
 
     /// Where the host serves its metrics, if it was told to by `METRICS_ADDR`: `http://127.0.0.1:<port>`.

@@ -30,7 +30,11 @@ impl FromRequestParts<ApiState> for Marketplace {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(name) = path.map_err(|_| ApiError::InvalidMarketplace)?;
         if !state.app.serves(&name) {
-            return Err(ApiError::InvalidMarketplace);
+            // One of those that are still being loaded may serve it.
+            return Err(match state.app.is_loading() {
+                true => ApiError::PluginsLoading,
+                false => ApiError::InvalidMarketplace,
+            });
         }
         state.mock_credentials.check(&name, &parts.headers)?;
         Ok(Self(name))

@@ -73,6 +73,9 @@ catalogue! {
     PLUGIN_CALL_DURATION = CALLS, "wharf_plugin_call_duration_seconds",
         "Time of a call, waiting for a free place included";
 
+    PLUGINS_LOADING = Kind::Gauge, "wharf_plugins_loading",
+        "Plugins that are being read, compiled or tried";
+
     EVENTS = Kind::Counter, "wharf_events_total",
         "Passes over events to make their deliveries; put_off: a shaper was out of service";
     DELIVERIES = Kind::Counter, "wharf_deliveries_total",

@@ -109,6 +109,7 @@ pub struct Metrics {
     sync_runs: Counters,
     sync_receipts: Counters,
     plugins: ByName<Plugin>,
+    plugins_loading: Gauge,
     events: Counters,
     deliveries: Counters,
     delivery_attempts: Counters,
@@ -157,6 +158,7 @@ impl Metrics {
                 &["success", "failed", "rate_limited"],
             ),
             plugins: ByName::new(MAX_PLUGINS),
+            plugins_loading: registry.gauge(&c::PLUGINS_LOADING, &[]),
             events: registry.counters(&c::EVENTS, "outcome", &["fanned_out", "put_off"]),
             deliveries: registry.counters(
                 &c::DELIVERIES,

@@ -62,6 +62,10 @@ impl App {
         for (at, queue) in metrics.queues.iter().enumerate() {
             queue.set(by_queue.map(|all| all[at]), now);
         }
+        #[expect(clippy::cast_precision_loss, reason = "counted up to some hundred")]
+        metrics
+            .plugins_loading
+            .set(self.0.engine.loading().len() as f64);
         for figures in self.0.ledger.pools() {
             let pool = ("pool", figures.pool);
             for (state, number) in [("used", figures.used), ("idle", figures.idle)] {

@@ -82,7 +82,7 @@ impl InProcess {
         let app = App::new(Parts {
             ledger: database,
             doorbell: Doorbell::in_process(),
-            engine: Engine::start(engine)?,
+            engine: started(engine).await?,
             clock: Arc::new(FragileClock(clock.clone(), panic_next.clone())),
             settings,
         })?;
@@ -191,4 +191,11 @@ fn url(site: &Site) -> String {
         Backend::Embedded => format!("sqlite:{}", site.data_dir().join("wharf.db").display()),
         Backend::Postgres => site.database().url().to_owned(),
     }
+}
+
+/// An engine with everything of its folder loaded.
+async fn started(settings: EngineSettings) -> Result<Engine> {
+    let engine = Engine::start(settings)?;
+    engine.loaded().await;
+    Ok(engine)
 }

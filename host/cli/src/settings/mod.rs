@@ -150,17 +150,28 @@ pub(crate) struct PluginsArgs {
     /// Threads that plugins run on [default: one for each processor]
     #[arg(long, env = "PLUGIN_THREADS", value_name = "PLUGIN_THREADS", value_parser = parse::concurrency)]
     pub(crate) plugin_threads: Option<usize>,
+    /// Memory of all plugin calls together, such as 512MiB or 2GiB [default: half of what this process may use]
+    #[arg(long, env = "PLUGIN_MEMORY_TOTAL", value_name = "PLUGIN_MEMORY_TOTAL", value_parser = parse::bytes)]
+    pub(crate) plugin_memory_total: Option<u64>,
     #[command(flatten)]
     pub(crate) compiling: CompileArgs,
 }
 
-/// Compiling plugins.
+/// Compiling and trying plugins.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct CompileArgs {
     /// Time limit of compiling one plugin
     #[arg(long, env = "PLUGIN_COMPILE_LIMIT", value_name = "PLUGIN_COMPILE_LIMIT", default_value = "60s",
           value_parser = parse::duration)]
     pub(crate) plugin_compile_limit: Duration,
+    /// Memory that compiling one plugin may take
+    #[arg(long, env = "PLUGIN_COMPILE_MEMORY", value_name = "PLUGIN_COMPILE_MEMORY", default_value = "768MiB",
+          value_parser = parse::bytes)]
+    pub(crate) plugin_compile_memory: u64,
+    /// How long all contract checks and vectors of one plugin may take together
+    #[arg(long, env = "PLUGIN_CONFORMANCE_LIMIT", value_name = "PLUGIN_CONFORMANCE_LIMIT", default_value = "30s",
+          value_parser = parse::duration)]
+    pub(crate) plugin_conformance_limit: Duration,
 }
 
 /// The sync engine.

@@ -27,7 +27,7 @@ pub enum Fault {
     /// The plugin is out of service: disabled, quarantined, or pausing after too many faults.
     #[error("the plugin is out of service: {0}")]
     OutOfService(String),
-    /// Too many calls are waiting or running; try again.
+    /// Too many calls are waiting or running, or all guests together have the memory that they may have; try again.
     #[error("too many calls at once")]
     Overloaded,
     /// The input is larger than the plugin's limit.

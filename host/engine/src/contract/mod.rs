@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod grants;
 pub(crate) mod inspect;
 pub(crate) mod limits;
+pub(crate) mod machine;
 pub(crate) mod manifest;
 pub(crate) mod refusal;
 pub(crate) mod report;

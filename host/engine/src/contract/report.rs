@@ -21,6 +21,8 @@ use super::{
 pub enum PluginState {
     /// The newest revision serves.
     Active,
+    /// Nothing serves yet: its newest revision is being read, compiled and tried. Calls are deferred.
+    Loading,
     /// The newest revision does not. An older one may serve on: `digest` of the report says which.
     Refused {
         /// The refused revision, if it could be read.
@@ -47,6 +49,7 @@ impl fmt::Display for PluginState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Active => f.write_str("active"),
+            Self::Loading => f.write_str("loading"),
             Self::Refused { refusal, .. } | Self::NeedsApproval { refusal, .. } => refusal.fmt(f),
             Self::OutOfService { reason } => f.write_str(reason),
         }

@@ -4,7 +4,20 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use wharf_egress::{Resolver, SystemResolver};
 
-use super::{inspect::Kind, limits::Limits};
+use super::{inspect::Kind, limits::Limits, machine};
+
+/// Twice the 383 MB that JavaScript and Python components were measured to need.
+pub const DEFAULT_COMPILE_MEMORY_BYTES: u64 = 768 * 1024 * 1024;
+
+/// The place where components are compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiler {
+    /// A thread of this process: for tests and measurements. A component that compiles for ever does so to the end.
+    InProcess,
+    /// This program, started as `<program> compile-plugin`, which calls [`compile_plugin`](crate::compile_plugin). It is
+    /// killed when its time is over.
+    Child(PathBuf),
+}
 
 /// The engine's folders and limits.
 #[derive(Clone)]
@@ -21,8 +34,16 @@ pub struct EngineSettings {
     pub adapter_limits: Limits,
     /// Limits of a shaper's call.
     pub shaper_limits: Limits,
+    /// The place where components are compiled.
+    pub compiler: Compiler,
     /// Time that one component may take to compile.
     pub compile_limit: Duration,
+    /// Memory that compiling one component may take, where a child does it.
+    pub compile_memory_bytes: u64,
+    /// Time that all contract checks and vectors of one component may take together.
+    pub conformance_limit: Duration,
+    /// Memory of all guests together. A call that would need more fails by the host's fault, not the plugin's.
+    pub memory_total_bytes: usize,
     /// The resolver of the names that plugins ask for.
     pub resolver: Arc<dyn Resolver>,
 }
@@ -34,6 +55,7 @@ impl fmt::Debug for EngineSettings {
             .field("state_dir", &self.state_dir)
             .field("max_in_flight", &self.max_in_flight)
             .field("guest_threads", &self.guest_threads)
+            .field("compiler", &self.compiler)
             .finish_non_exhaustive()
     }
 }
@@ -61,6 +83,10 @@ impl EngineSettings {
             shaper_limits: Limits::SHAPER,
             // A Python component takes a debug build half a minute.
             compile_limit: Duration::from_secs(60),
+            compiler: Compiler::InProcess,
+            compile_memory_bytes: DEFAULT_COMPILE_MEMORY_BYTES,
+            conformance_limit: Duration::from_secs(30),
+            memory_total_bytes: machine::memory_bytes() / 2,
             resolver: Arc::new(SystemResolver),
         }
     }

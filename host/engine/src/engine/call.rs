@@ -36,6 +36,15 @@ impl Engine {
         .await
     }
 
+    /// Returns the fault of a name that nobody serves, or nobody yet.
+    fn nobody(&self) -> Fault {
+        if self.now().loading.is_empty() {
+            Fault::NotFound
+        } else {
+            Fault::OutOfService("plugins are still being loaded".into())
+        }
+    }
+
     async fn call<T, F, W>(&self, serving: Option<Arc<Serving>>, work: W) -> Called<T>
     where
         T: Send + 'static,
@@ -47,7 +56,7 @@ impl Engine {
             return Called {
                 plugin: None,
                 digest: None,
-                result: Err(Fault::NotFound),
+                result: Err(self.nobody()),
             };
         };
         let plugin = Some(serving.revision.callable.identity.plugin.clone());

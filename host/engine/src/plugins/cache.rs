@@ -55,15 +55,15 @@ impl Cache {
         trusted_component(engine, code).ok()
     }
 
+    /// Tells if there is code of the component, authentic or not.
+    pub(crate) fn holds(&self, engine: &wasmtime::Engine, component: Digest) -> bool {
+        self.path(engine, component).exists()
+    }
+
     /// Keeps the component's code. Losing it only costs time, so a failure is logged and that is all.
-    pub(crate) fn store(&self, engine: &wasmtime::Engine, component: Digest, compiled: &Component) {
-        let kept = compiled
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|code| {
-                let tag = self.mac(engine, component, &code).finalize().into_bytes();
-                write_beside(&self.path(engine, component), &[&tag, &code])
-            });
+    pub(crate) fn store(&self, engine: &wasmtime::Engine, component: Digest, code: &[u8]) {
+        let tag = self.mac(engine, component, code).finalize().into_bytes();
+        let kept = write_beside(&self.path(engine, component), &[&tag, code]);
         if let Err(error) = kept {
             tracing::warn!(%error, %component, "the compiled component could not be kept");
         }
@@ -113,12 +113,17 @@ fn compatibility(engine: &wasmtime::Engine) -> u64 {
     hasher.finish()
 }
 
-/// Turns authenticated bytes into code.
+/// Turns code into a component that runs: code that was authenticated, or that a compiler of this host handed over.
 #[allow(unsafe_code, reason = "wasmtime's only way to load compiled code")]
-fn trusted_component(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: wasmtime asks that the bytes come unchanged from `Component::serialize`. The caller has verified, on
-    // these very bytes in memory, a code that only a holder of this host's key can make, and this module is the only
-    // one that makes it, over what `serialize` returned. Wasmtime itself refuses code of another version or machine.
+pub(super) fn trusted_component(
+    engine: &wasmtime::Engine,
+    code: &[u8],
+) -> wasmtime::Result<Component> {
+    // SAFETY: wasmtime asks that the bytes come unchanged from its own compiler. There are two callers. `load` has
+    // verified, on these very bytes in memory, a code that only a holder of this host's key can make, and this module
+    // makes it over what the second caller has. That one got the bytes from `CompileQueue`: from a thread of this
+    // process, or through the pipe of a child that this process started from its own program, that nobody else can
+    // write to, and that ended well. Wasmtime itself refuses code of another version, machine or settings.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -1,19 +1,21 @@
 //! Loading: from bytes to a revision that can serve, verified, compiled, tried and described.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wharf_domain::{Clock, SystemClock};
 
-use super::cache::Cache;
+use super::cache::{Cache, trusted_component};
+use super::compile::CompileQueue;
 use super::revision::{Counts, Revision};
 use super::store::Stored;
 use crate::contract::{
     bindings::{MarketplaceAdapterPre, PayloadShaperPre},
     digest::Digest,
-    fault::Fault,
+    fault::{Blame, Fault},
     grants::Grants,
     inspect::{Kind, inspect},
     manifest::Manifest,
@@ -24,6 +26,8 @@ use crate::contract::{
 use crate::sandbox::{
     callable::{Callable, Guest},
     guest::{GuestState, Identity},
+    limiter::MemoryTotal,
+    log_rate::LogRate,
     network::Network,
     outbound::Outbound,
     runtime::Metering,
@@ -36,9 +40,10 @@ pub(crate) struct Loader {
     cache: Option<Arc<Cache>>,
     settings: EngineSettings,
     metering: Metering,
-    /// One compilation at a time: large guests take up to 383 MB. A compilation that was given up keeps its place until
-    /// it ends.
-    compiling: Arc<Semaphore>,
+    compiling: CompileQueue,
+    memory: Arc<MemoryTotal>,
+    /// One for each plugin's name, whatever becomes of its revisions.
+    logs: Mutex<BTreeMap<String, Arc<LogRate>>>,
 }
 
 impl Loader {
@@ -53,10 +58,37 @@ impl Loader {
             engine,
             linker,
             cache: cache.map(Arc::new),
+            compiling: CompileQueue::new(settings.clone(), metering),
+            memory: Arc::new(MemoryTotal::new(settings.memory_total_bytes)),
+            logs: Mutex::default(),
             settings,
             metering,
-            compiling: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Tells if a revision can be loaded without a compiler.
+    pub(crate) fn is_compiled(&self, stored: &Stored) -> bool {
+        self.cache
+            .as_ref()
+            .is_some_and(|cache| cache.holds(&self.engine, stored.component()))
+    }
+
+    /// Returns the refusals of memory to any guest so far, because all together have the most.
+    pub(crate) fn memory_refusals(&self) -> u64 {
+        self.memory.refusals()
+    }
+
+    /// Returns the time that all contract checks of one component may take.
+    pub(crate) fn conformance_limit(&self) -> Duration {
+        self.settings.conformance_limit
+    }
+
+    fn log_of(&self, plugin: &str) -> Arc<LogRate> {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = logs
+            .entry(plugin.to_owned())
+            .or_insert_with(|| Arc::new(LogRate::new(plugin, Instant::now())));
+        log.clone()
     }
 
     /// Purges compiled code that nobody needs.
@@ -76,7 +108,7 @@ impl Loader {
             .as_deref()
             .map_or_else(|| Ok(Grants::default()), Grants::parse)?;
         let component = self
-            .compile(stored.component(), stored.bytes.clone())
+            .component(stored.component(), stored.bytes.clone())
             .await?;
         // The limits are granted from the start: describing itself is a call like any other.
         let callable = Callable {
@@ -91,6 +123,8 @@ impl Loader {
             // On trial it reaches nobody: its manifest is not known yet.
             outbound: Outbound::Closed,
             metering: self.metering,
+            memory: self.memory.clone(),
+            log: self.log_of(plugin),
         };
         callable
             .instantiate()
@@ -148,40 +182,26 @@ impl Loader {
         })
     }
 
-    async fn compile(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
-        let refuse = |cause: String, fix: &str| Refusal::new(Stage::Compile, cause, fix);
-        let limit = self.settings.compile_limit;
-        // Waiting is outside of the time limit: it is not this component's fault, and the others end within their own.
-        let place = self
-            .compiling
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("nobody closes the semaphore");
+    /// Loads the component from the cache, or compiles and keeps it.
+    async fn component(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Component, Refusal> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        // Compiling takes a processor for seconds and cannot be interrupted.
-        let compile = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            cached(&engine, cache.as_deref(), digest, &bytes)
-        });
-        match tokio::time::timeout(limit, compile).await {
-            Ok(Ok(Ok(component))) => Ok(component),
-            Ok(Ok(Err(error))) => Err(refuse(
-                for_people(&format!("{error:#}")),
-                "build it again for wasm32-wasip2",
-            )),
-            Ok(Err(panic)) => Err(refuse(
-                format!("the compiler failed: {panic}"),
-                "report the component as a bug",
-            )),
-            Err(_) => {
-                let cause = format!("compiling it took longer than {} s", limit.as_secs_f32());
-                Err(refuse(
-                    cause,
-                    "build it smaller, or have the operator raise PLUGIN_COMPILE_LIMIT",
-                ))
-            }
+        let cached = on_disk(move || cache?.load(&engine, digest)).await?;
+        if let Some(component) = cached {
+            return Ok(component);
         }
+        let code = self.compiling.compile(&self.engine, bytes).await?;
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let loaded = on_disk(move || {
+            let component = trusted_component(&engine, &code)?;
+            if let Some(cache) = cache {
+                cache.store(&engine, digest, &code);
+            }
+            Ok(component)
+        });
+        loaded.await?.map_err(|error: wasmtime::Error| {
+            let cause = for_people(&format!("its code cannot be loaded: {error:#}"));
+            Refusal::new(Stage::Compile, cause, "restart the host with one program")
+        })
     }
 
     fn link(&self, kind: Kind, component: &Component) -> Result<Guest, Refusal> {
@@ -203,20 +223,14 @@ impl Loader {
     }
 }
 
-fn cached(
-    engine: &wasmtime::Engine,
-    cache: Option<&Cache>,
-    digest: Digest,
-    bytes: &[u8],
-) -> wasmtime::Result<Component> {
-    if let Some(component) = cache.and_then(|cache| cache.load(engine, digest)) {
-        return Ok(component);
-    }
-    let component = Component::from_binary(engine, bytes)?;
-    if let Some(cache) = cache {
-        cache.store(engine, digest, &component);
-    }
-    Ok(component)
+/// Runs work that reads or writes large files apart from the guests.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| {
+        let cause = format!("loading it failed: {panic}");
+        Refusal::new(Stage::Compile, cause, "report the component as a bug")
+    })
 }
 
 fn tried(stage: Stage, fault: &Fault) -> Refusal {
@@ -226,5 +240,11 @@ fn tried(stage: Stage, fault: &Fault) -> Refusal {
         (Stage::Describe, Fault::ContractBroken(_)) => "correct the manifest that describe returns",
         _ => "make describe return the same manifest each time, without failing",
     };
-    Refusal::new(stage, fault.to_string(), fix)
+    let refusal = Refusal::new(stage, fault.to_string(), fix);
+    // A host without memory refuses nobody for good.
+    if fault.blame() == Blame::Host {
+        refusal.passing()
+    } else {
+        refusal
+    }
 }

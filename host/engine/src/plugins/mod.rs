@@ -5,6 +5,7 @@
 
 pub(crate) mod breaker;
 pub(crate) mod cache;
+pub(crate) mod compile;
 pub(crate) mod conformance;
 mod files;
 pub(crate) mod gate;

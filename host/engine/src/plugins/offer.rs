@@ -31,6 +31,7 @@ impl Registry {
         if source == Source::Folder && record.folder == Some(digest) {
             return Ok(digest);
         }
+        let _loading = self.loading(plugin);
         // Examined without a lock: compiling takes seconds.
         match self.examine(plugin, &stored, &record).await {
             Ok(revision) => {
@@ -71,7 +72,18 @@ impl Registry {
             return Err(Refusal::new(Stage::Activate, cause, fix).passing());
         }
         // Last, because it takes longest.
-        conformance::check(&revision, &stored.bytes).await?;
+        let refused_before = self.loader.memory_refusals();
+        let limit = self.loader.conformance_limit();
+        conformance::check(&revision, &stored.bytes, limit)
+            .await
+            .map_err(|refusal| {
+                // The host ran out of memory meanwhile, perhaps in this very trial: it is tried again.
+                if self.loader.memory_refusals() == refused_before {
+                    refusal
+                } else {
+                    refusal.passing()
+                }
+            })?;
         Ok(revision)
     }
 

@@ -1,6 +1,6 @@
 //! The snapshot that calls read: every serving revision by its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::breaker::Breaker;
@@ -30,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) shapers: BTreeMap<String, Arc<Serving>>,
     pub(super) plugins: BTreeMap<String, (Record, Option<Arc<Serving>>)>,
     pub(super) unreadable: BTreeMap<String, Refusal>,
+    /// Plugins that are being read, compiled or tried.
+    pub(crate) loading: BTreeSet<String>,
     pub(crate) folder_problem: Option<String>,
 }
 
@@ -52,6 +54,19 @@ impl Snapshot {
                 (name.as_str(), report(name, record, serving.as_deref()))
             })
             .collect();
+        for name in &self.loading {
+            let report = reports
+                .entry(name)
+                .or_insert_with(|| report(name, &Record::default(), None));
+            // What serves goes on, and what an operator took out of service stays there.
+            let out = self
+                .plugins
+                .get(name)
+                .is_some_and(|(record, _)| record.out_of_service().is_some());
+            if report.digest.is_none() && !out {
+                report.state = PluginState::Loading;
+            }
+        }
         for (name, refusal) in &self.unreadable {
             let report = reports
                 .entry(name)

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::fs::{Mode, OFlags};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
 use super::record::Source;
-use super::registry::Registry;
+use super::registry::{Loading, Registry};
 use super::store::Stored;
 use crate::contract::{
     fault::OperationError,
@@ -41,43 +41,121 @@ pub(crate) struct Watched {
     pub(crate) records: Option<PathBuf>,
 }
 
-/// Follows the folders for ever. `ready` fires when they were read for the first time.
-pub(crate) async fn follow(registry: Arc<Registry>, watched: Watched, ready: oneshot::Sender<()>) {
-    let hint = Arc::new(Notify::new());
-    // Watch before reading, so that no change falls between the two.
-    let mut watchers = [None, None];
-    watched.watch(&mut watchers, &hint);
-    scan(&registry, &watched).await;
-    // Nobody waits if the start was given up.
-    let _ = ready.send(());
+/// Follows the folders for ever. `served` fires when all revisions that need no compiler serve, `loaded` when everything
+/// was read for the first time.
+pub(crate) async fn follow(
+    registry: Arc<Registry>,
+    watched: Watched,
+    served: oneshot::Sender<()>,
+    loaded: watch::Sender<bool>,
+) {
+    let Watched { plugins, records } = watched;
+    // Watched before they are read, so that no change falls between the two.
+    let (mut plugins, mut records) = (Folder::new(plugins), Folder::new(records));
+    plugins.watch();
+    records.watch();
+    load_all(&registry, plugins.dir.as_deref(), served).await;
+    tracing::info!("the plugins are loaded");
+    // Fails if the start was given up.
+    loaded.send_replace(true);
     let retained = registry.clone();
     tokio::spawn(async move { retained.load_retained().await });
-    loop {
-        // Either a hint or the time is up: both lead to the same scan.
-        if timeout(RESCAN, hint.notified()).await.is_ok() {
+    // Apart from each other: a file that compiles for a minute must not hold up another host's rollback.
+    let follow_plugins = async {
+        loop {
+            plugins.changed().await;
+            if let Some(dir) = &plugins.dir {
+                let names = begin(&registry, dir);
+                read_all(&registry, dir, names.iter().map(|name| (name, None))).await;
+            }
+        }
+    };
+    let follow_records = async {
+        loop {
+            records.changed().await;
+            tell(registry.reconcile().await);
+        }
+    };
+    tokio::join!(follow_plugins, follow_records);
+}
+
+/// Loads the revisions that were compiled before, then everything else.
+async fn load_all(registry: &Registry, dir: Option<&Path>, served: oneshot::Sender<()>) {
+    let names = dir.map(|dir| begin(registry, dir)).unwrap_or_default();
+    let pending = registry.pending().unwrap_or_else(|error| {
+        tell(Err(error));
+        Vec::new()
+    });
+    // Marked from the start: nobody must take a plugin whose turn has not come for one that is not there.
+    let marked: Vec<_> = names
+        .iter()
+        .map(|name| (name, Some(registry.loading(name))))
+        .collect();
+    let (compiled, rest): (Vec<_>, Vec<_>) = pending
+        .into_iter()
+        .partition(|pending| registry.is_compiled(pending));
+    // All at once, so that one that describes itself slowly delays itself alone.
+    let settled = futures::future::join_all(compiled.into_iter().map(|pending| registry.settle(pending)));
+    settled.await.into_iter().for_each(tell);
+    // Nobody waits if the start was given up, or took too long.
+    let _ = served.send(());
+    let files = async {
+        if let Some(dir) = dir {
+            read_all(registry, dir, marked.into_iter()).await;
+        }
+    };
+    let uncompiled = async {
+        for pending in rest {
+            tell(registry.settle(pending).await);
+        }
+    };
+    tokio::join!(files, uncompiled);
+}
+
+fn tell(result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "the plugins' state cannot be read; what serves goes on");
+    }
+}
+
+/// A folder that is followed, if there is one.
+struct Folder {
+    dir: Option<PathBuf>,
+    hint: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Folder {
+    fn new(dir: Option<PathBuf>) -> Self {
+        Self {
+            dir,
+            hint: Arc::default(),
+            watcher: None,
+        }
+    }
+
+    /// Watches it if it is not watched yet: a folder may come later.
+    fn watch(&mut self) {
+        if let (None, Some(dir)) = (&self.watcher, &self.dir) {
+            self.watcher = watch_folder(dir, &self.hint);
+        }
+    }
+
+    /// Waits until it is to be read again.
+    async fn changed(&mut self) {
+        // Either a hint or the time is up: both lead to the same look.
+        if timeout(RESCAN, self.hint.notified()).await.is_ok() {
             for _ in 0..MAX_QUIETS {
-                if timeout(QUIET, hint.notified()).await.is_err() {
+                if timeout(QUIET, self.hint.notified()).await.is_err() {
                     break;
                 }
             }
         }
-        watched.watch(&mut watchers, &hint);
-        scan(&registry, &watched).await;
+        self.watch();
     }
 }
 
-impl Watched {
-    /// Watches what is not watched yet: a folder may come later.
-    fn watch(&self, watchers: &mut [Option<RecommendedWatcher>; 2], hint: &Arc<Notify>) {
-        for (watcher, dir) in watchers.iter_mut().zip([&self.plugins, &self.records]) {
-            if let (None, Some(dir)) = (&watcher, dir) {
-                *watcher = watch(dir, hint);
-            }
-        }
-    }
-}
-
-fn watch(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
+fn watch_folder(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let hint = hint.clone();
     let ring = move |event: notify::Result<notify::Event>| {
         // Reading the folder is an event too; following it would never end.
@@ -91,28 +169,31 @@ fn watch(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
     Some(watcher)
 }
 
-async fn scan(registry: &Registry, watched: &Watched) {
-    if let Some(dir) = &watched.plugins {
-        match list(dir) {
-            Ok(names) => {
-                registry.set_folder_problem(None);
-                read_all(registry, dir, &names).await;
-            }
-            Err(error) => registry.set_folder_problem(Some(format!("{}: {error}", dir.display()))),
+/// Lists the folder and withdraws the plugins whose files are gone.
+fn begin(registry: &Registry, dir: &Path) -> Vec<String> {
+    let names = match list(dir) {
+        Ok(names) => names,
+        Err(error) => {
+            registry.set_folder_problem(Some(format!("{}: {error}", dir.display())));
+            return Vec::new();
         }
-    }
-    if let Err(error) = registry.reconcile().await {
-        tracing::error!(%error, "the plugins' state cannot be read; what serves goes on");
-    }
-}
-
-async fn read_all(registry: &Registry, dir: &Path, names: &[String]) {
+    };
+    registry.set_folder_problem(None);
     // Removals first: a renamed file must not meet its own old name as a rival.
-    registry.keep_unreadable(names);
-    if let Err(error) = registry.withdraw_all_but(names) {
+    registry.keep_unreadable(&names);
+    if let Err(error) = registry.withdraw_all_but(&names) {
         tracing::error!(%error, "plugins whose files are gone could not be withdrawn");
     }
-    for name in names {
+    names
+}
+
+/// Reads files one after the other, and takes the mark of each back when it was judged.
+async fn read_all<'a>(
+    registry: &Registry,
+    dir: &Path,
+    names: impl Iterator<Item = (&'a String, Option<Loading<'a>>)>,
+) {
+    for (name, _mark) in names {
         let (folder, file) = (dir.to_owned(), name.clone());
         let refusal = match tokio::task::spawn_blocking(move || read(&folder, &file)).await {
             Ok(Ok(stored)) => match registry.offer(name, stored, Source::Folder, "folder").await {

@@ -162,6 +162,8 @@ impl Callable {
                 .then(|| ALL_FUEL.saturating_sub(store.get_fuel().unwrap_or(ALL_FUEL))),
         };
         let result = match ended {
+            // Whatever it answers: want of memory that is ours may have decided the answer.
+            _ if store.data().memory.refused_by_host() => Err(Fault::Overloaded),
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => Err(fault(&error, store.data(), last_words)),
             // Processor time has its own limit, so this guest waited, and whom it asked is to blame.
@@ -172,7 +174,7 @@ impl Callable {
     }
 
     fn store(&self, processor: ProcessorTime) -> Store<GuestState> {
-        let mut store = Store::new(self.guest.engine(), self.state());
+        let mut store = Store::new(self.guest.engine(), GuestState::new(self));
         store.limiter(|state| &mut state.memory);
         // Bounds what the host copies out of the guest before any check can see it.
         store.set_hostcall_fuel(self.limits.output_bytes);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::guest::{GuestState, Identity};
+use super::limiter::MemoryTotal;
+use super::log_rate::LogRate;
 use super::outbound::Outbound;
 use super::runtime::Metering;
 use crate::contract::bindings::{MarketplaceAdapterPre, PayloadShaperPre};
@@ -34,16 +36,8 @@ pub(crate) struct Callable {
     pub(crate) limits: Limits,
     pub(crate) outbound: Outbound,
     pub(crate) metering: Metering,
-}
-
-impl Callable {
-    /// Returns the state of a new call.
-    pub(super) fn state(&self) -> GuestState {
-        GuestState::new(
-            self.identity.clone(),
-            self.config.clone(),
-            &self.limits,
-            self.outbound.clone(),
-        )
-    }
+    /// The memory of all guests of the host.
+    pub(crate) memory: Arc<MemoryTotal>,
+    /// The rate of the plugin's log.
+    pub(crate) log: Arc<LogRate>,
 }

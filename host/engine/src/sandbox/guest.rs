@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
@@ -10,11 +11,13 @@ use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::callable::Callable;
 use super::limiter::MemoryLimiter;
-use super::outbound::{Outbound, Requests};
+use super::log_rate::LogRate;
+use super::outbound::Requests;
 use super::stderr::Stderr;
 use crate::contract::bindings::{config, log};
-use crate::contract::{digest::Digest, inspect::Kind, limits::Limits, text::for_people};
+use crate::contract::{digest::Digest, inspect::Kind, text::for_people};
 
 /// Handles that a guest may hold at a time, to streams and the like.
 const MAX_HANDLES: usize = 1_000;
@@ -35,8 +38,8 @@ pub(crate) struct GuestState {
     pub(crate) requests: Requests,
     identity: Arc<Identity>,
     config: Arc<BTreeMap<String, String>>,
+    log: Arc<LogRate>,
     log_left: usize,
-    log_dropped: u64,
     table: ResourceTable,
     /// Made when the guest first asks: most calls of most plugins never do.
     wasi: Option<WasiCtx>,
@@ -45,23 +48,22 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(
-        identity: Arc<Identity>,
-        config: Arc<BTreeMap<String, String>>,
-        limits: &Limits,
-        outbound: Outbound,
-    ) -> Self {
+    pub(crate) fn new(callable: &Callable) -> Self {
+        let limits = &callable.limits;
         let mut table = ResourceTable::new();
         // A guest that leaks handles must not grow the host.
         table.set_max_capacity(MAX_HANDLES);
         Self {
             // Counts all memories of the call, the runtime's own limits count each alone.
-            memory: MemoryLimiter::new(limits.memory_bytes),
-            requests: Requests::new(outbound, limits.http.map_or(0, |http| http.requests)),
-            identity,
-            config,
+            memory: MemoryLimiter::new(limits.memory_bytes, callable.memory.clone()),
+            requests: Requests::new(
+                callable.outbound.clone(),
+                limits.http.map_or(0, |http| http.requests),
+            ),
+            identity: callable.identity.clone(),
+            config: callable.config.clone(),
+            log: callable.log.clone(),
             log_left: limits.log_bytes,
-            log_dropped: 0,
             table,
             wasi: None,
             stderr: Stderr::new(limits.log_bytes),
@@ -69,7 +71,7 @@ impl GuestState {
         }
     }
 
-    /// Passes on what the guest wrote to standard error and says what was dropped. Returns its last line that is no
+    /// Passes on what the guest wrote to standard error and counts what was dropped. Returns its last line that is no
     /// mere note, where a panic leaves its reason.
     pub(crate) fn finish_log(&mut self) -> Option<String> {
         let mut last_words = None;
@@ -85,20 +87,25 @@ impl GuestState {
                 last_words = Some(line);
             }
         }
-        if self.log_dropped > 0 || bytes > 0 {
-            let (Identity { plugin, digest, .. }, lines) = (&*self.identity, self.log_dropped);
-            tracing::warn!(target: "plugin", %plugin, %digest, lines, bytes, "log over the limit dropped");
+        if bytes > 0 {
+            self.log.dropped(0, bytes as u64);
         }
         last_words
     }
 
     fn write_line(&mut self, level: log::Level, line: &str) {
         // An empty line costs one byte, so that nobody writes endless ones.
-        let Some(left) = self.log_left.checked_sub(line.len().max(1)) else {
-            self.log_dropped += 1;
+        let bytes = line.len().max(1);
+        let left = self.log_left.checked_sub(bytes);
+        self.log_left = left.unwrap_or(self.log_left);
+        if !is_logged(level) {
             return;
-        };
-        self.log_left = left;
+        }
+        // The call's size first: a line that it may not write takes nothing from the plugin's rate.
+        if left.is_none() || !self.log.admit(bytes, Instant::now()) {
+            self.log.dropped(1, bytes as u64);
+            return;
+        }
         let Identity { plugin, digest, .. } = &*self.identity;
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", %plugin, %digest, "{line}"),
@@ -106,6 +113,17 @@ impl GuestState {
             log::Level::Warn => tracing::warn!(target: "plugin", %plugin, %digest, "{line}"),
             log::Level::Error => tracing::error!(target: "plugin", %plugin, %digest, "{line}"),
         }
+    }
+}
+
+/// Tells if anybody reads lines of this level: others take nothing from the plugin's rate.
+fn is_logged(level: log::Level) -> bool {
+    use tracing::Level;
+    match level {
+        log::Level::Debug => tracing::enabled!(target: "plugin", Level::DEBUG),
+        log::Level::Info => tracing::enabled!(target: "plugin", Level::INFO),
+        log::Level::Warn => tracing::enabled!(target: "plugin", Level::WARN),
+        log::Level::Error => tracing::enabled!(target: "plugin", Level::ERROR),
     }
 }
 

@@ -1,9 +1,52 @@
-//! The memory of one call: all its memories and tables in one budget.
+//! The memory of one call, all its memories and tables in one budget, and of all calls together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
 
 /// Bytes that the runtime keeps for one element of a table.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// The memory of all guests of this host: a growth beyond it is refused before the machine begins to swap.
+#[derive(Debug)]
+pub(crate) struct MemoryTotal {
+    max: usize,
+    used: AtomicUsize,
+    refusals: AtomicU64,
+}
+
+impl MemoryTotal {
+    pub(crate) const fn new(max: usize) -> Self {
+        Self {
+            max,
+            used: AtomicUsize::new(0),
+            refusals: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the growths that were refused so far.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        // Relaxed: the count protects no other data.
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.max)
+            });
+        if taken.is_err() {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
 
 /// Counts all memories and tables of one call together. Our own, because the runtime's own limiter counts each memory
 /// for itself and does not remember that it refused: a guest that aborts for want of memory looks like any other trap.
@@ -12,17 +55,26 @@ pub(crate) struct MemoryLimiter {
     max: usize,
     used: usize,
     refused: bool,
+    total: Arc<MemoryTotal>,
+    refused_by_host: bool,
     last_growth: usize,
 }
 
 impl MemoryLimiter {
-    pub(crate) const fn new(max: usize) -> Self {
+    pub(crate) const fn new(max: usize, total: Arc<MemoryTotal>) -> Self {
         Self {
             max,
             used: 0,
             refused: false,
+            total,
+            refused_by_host: false,
             last_growth: 0,
         }
+    }
+
+    /// Tells if the guest was refused memory that it may have, because all guests together have the most.
+    pub(crate) const fn refused_by_host(&self) -> bool {
+        self.refused_by_host
     }
 
     /// Tells if the guest ever wanted more than its limit.
@@ -42,6 +94,10 @@ impl MemoryLimiter {
             self.refused = true;
             return false;
         }
+        if !self.total.take(by) {
+            self.refused_by_host = true;
+            return false;
+        }
         self.used = wanted;
         self.last_growth = by;
         true
@@ -50,7 +106,15 @@ impl MemoryLimiter {
     /// Takes back a growth that was counted and then failed.
     fn give_back(&mut self) {
         self.refused = true;
-        self.used -= std::mem::take(&mut self.last_growth);
+        let growth = std::mem::take(&mut self.last_growth);
+        self.used -= growth;
+        self.total.give_back(growth);
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.total.give_back(self.used);
     }
 }
 
@@ -92,9 +156,13 @@ impl ResourceLimiter for MemoryLimiter {
 mod tests {
     use super::*;
 
+    fn unlimited() -> Arc<MemoryTotal> {
+        Arc::new(MemoryTotal::new(usize::MAX))
+    }
+
     #[test]
     fn memories_and_tables_share_one_budget() {
-        let mut limiter = MemoryLimiter::new(100_000);
+        let mut limiter = MemoryLimiter::new(100_000, unlimited());
         assert!(limiter.memory_growing(0, 65_536, None).expect("an answer"));
         assert!(limiter.table_growing(0, 1_000, None).expect("an answer"));
         assert!(!limiter.refused());
@@ -105,12 +173,29 @@ mod tests {
 
     #[test]
     fn what_was_not_given_is_not_counted() {
-        let mut limiter = MemoryLimiter::new(100_000);
+        let total = unlimited();
+        let mut limiter = MemoryLimiter::new(100_000, total.clone());
         assert!(limiter.memory_growing(0, 65_536, None).expect("an answer"));
         limiter
             .memory_grow_failed(wasmtime::Error::msg("the pool is smaller"))
             .expect("an answer");
         assert_eq!(limiter.peak(), 0);
         assert!(limiter.refused());
+        assert_eq!(total.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn all_guests_share_a_total_and_give_it_back() {
+        let total = Arc::new(MemoryTotal::new(100_000));
+        let mut first = MemoryLimiter::new(80_000, total.clone());
+        let mut second = MemoryLimiter::new(80_000, total.clone());
+        assert!(first.memory_growing(0, 65_536, None).expect("an answer"));
+        assert!(!second.memory_growing(0, 65_536, None).expect("an answer"));
+        assert!(second.refused_by_host() && !second.refused());
+        assert_eq!(total.refusals(), 1);
+        drop(first);
+        assert!(second.memory_growing(0, 65_536, None).expect("an answer"));
+        drop(second);
+        assert_eq!(total.used.load(Ordering::Relaxed), 0);
     }
 }

@@ -5,7 +5,8 @@
 mod call;
 pub(crate) mod callable;
 pub(crate) mod guest;
-mod limiter;
+pub(crate) mod limiter;
+pub(crate) mod log_rate;
 pub(crate) mod network;
 pub(crate) mod outbound;
 mod processor;

@@ -50,6 +50,19 @@ pub(crate) fn engine(
     settings: &EngineSettings,
     metering: Metering,
 ) -> wasmtime::Result<wasmtime::Engine> {
+    let pool = InstanceAllocationStrategy::Pooling(pool(settings));
+    wasmtime::Engine::new(config(metering).allocation_strategy(pool))
+}
+
+/// Builds an engine that only compiles: its code runs on [`engine`]. Without the pool, which reserves more addresses
+/// than a compiler's limits allow.
+pub(crate) fn compiler(metering: Metering) -> wasmtime::Result<wasmtime::Engine> {
+    let on_demand = InstanceAllocationStrategy::OnDemand;
+    wasmtime::Engine::new(config(metering).allocation_strategy(on_demand))
+}
+
+/// Returns all settings that decide about code. Wasmtime refuses code that was made with others.
+fn config(metering: Metering) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -57,9 +70,8 @@ pub(crate) fn engine(
         .consume_fuel(metering.counts_fuel())
         .max_wasm_stack(MAX_WASM_STACK_BYTES)
         // The contract has no async functions, and their bookkeeping costs every call 3 us.
-        .concurrency_support(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
-    wasmtime::Engine::new(&config)
+        .concurrency_support(false);
+    config
 }
 
 fn pool(settings: &EngineSettings) -> PoolingAllocationConfig {

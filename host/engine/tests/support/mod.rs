@@ -34,6 +34,18 @@ pub(crate) fn engine() -> Engine {
     Engine::start(settings()).expect("an engine")
 }
 
+/// Starts an engine and waits until everything in its folder was read. The engine has threads of its own, so that a test
+/// may block here.
+pub(crate) fn started(settings: EngineSettings) -> Engine {
+    let engine = Engine::start(settings).expect("an engine");
+    let began = Instant::now();
+    while engine.is_starting() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it loads on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    engine
+}
+
 pub(crate) fn settings() -> EngineSettings {
     let mut settings = EngineSettings::in_memory();
     settings.adapter_limits.cpu = Duration::from_millis(200);

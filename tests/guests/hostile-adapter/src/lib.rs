@@ -96,6 +96,8 @@ fn misbehave(receipt: &str, mut order: Order) -> Result<Verdict, Fault> {
         "spin" => misdeeds::spin(),
         "spin-in-host-calls" => misdeeds::spin_in_host_calls(),
         "sleep-in-host-call" => misdeeds::sleep(),
+        "nap" => misdeeds::nap(),
+        "hoard" => misdeeds::hoard(),
         "trap" => misdeeds::trap(),
         "panic" => misdeeds::panic(),
         "exit" => misdeeds::exit(),

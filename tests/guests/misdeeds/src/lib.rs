@@ -33,6 +33,19 @@ pub fn sleep() {
     std::thread::sleep(Duration::from_secs(3_600));
 }
 
+/// Sleeps for half a second, then returns: slow, but within every limit on a call.
+pub fn nap() {
+    #[allow(clippy::disallowed_methods, reason = "the misdeed itself")]
+    std::thread::sleep(Duration::from_millis(500));
+}
+
+/// Takes 48 MiB of memory and sleeps on it for an hour.
+pub fn hoard() {
+    let hoard = black_box(vec![1_u8; 48 << 20]);
+    sleep();
+    drop(black_box(hoard));
+}
+
 /// Executes `unreachable`.
 pub fn trap() -> ! {
     std::process::abort()

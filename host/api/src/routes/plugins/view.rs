@@ -153,6 +153,8 @@ impl From<engine::PluginReport> for PluginReport {
 enum PluginState {
     /// The newest revision serves.
     Active,
+    /// Nothing serves yet: its newest revision is being read, compiled and tried. Calls are deferred.
+    Loading,
     /// The newest revision does not. An older one may serve on: `digest` of the report says which.
     Refused {
         /// The refused revision, if it could be read.
@@ -180,6 +182,7 @@ impl From<engine::PluginState> for PluginState {
     fn from(state: engine::PluginState) -> Self {
         match state {
             engine::PluginState::Active => Self::Active,
+            engine::PluginState::Loading => Self::Loading,
             engine::PluginState::Refused { refused, refusal } => Self::Refused {
                 refused: refused.map(Digest),
                 refusal: refusal.into(),

@@ -15,6 +15,7 @@ use crate::{
     output::{self, Format},
     settings::CompileArgs,
     usage::{UsageError, read, read_text},
+    wiring,
 };
 
 /// A component in a file, with its grants.
@@ -55,10 +56,7 @@ impl FileArgs {
 
 /// Starts an engine without plugins.
 pub(super) fn sandbox(compiling: CompileArgs) -> anyhow::Result<Engine> {
-    let settings = EngineSettings {
-        compile_limit: compiling.plugin_compile_limit,
-        ..EngineSettings::in_memory()
-    };
+    let settings = wiring::compiling(compiling, EngineSettings::in_memory());
     Ok(Engine::start(settings)?)
 }
 

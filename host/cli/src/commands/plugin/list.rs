@@ -31,7 +31,7 @@ pub(super) async fn run(args: ListArgs, format: Format) -> anyhow::Result<()> {
     let listed = if args.host.url.is_some() {
         Remote::new(&args.host)?.list().await?
     } else {
-        of_folder(&args)?
+        of_folder(&args).await?
     };
     if format == Format::Json {
         return Ok(output::json(&listed["plugins"])?);
@@ -52,12 +52,13 @@ pub(super) async fn run(args: ListArgs, format: Format) -> anyhow::Result<()> {
 }
 
 /// Loads the folder without state: looking must not change what a host beside it serves.
-fn of_folder(args: &ListArgs) -> anyhow::Result<Value> {
+async fn of_folder(args: &ListArgs) -> anyhow::Result<Value> {
     let settings = EngineSettings {
         state_dir: None,
         ..wiring::engine_settings(&args.host.data, &args.plugins)
     };
     let engine = Engine::start(settings)?;
+    engine.loaded().await;
     Ok(json!({"plugins": engine.plugins(), "folder_problem": engine.folder_problem()}))
 }
 
@@ -114,6 +115,7 @@ mod tests {
     fn every_state_has_words() {
         for (plugin, words) in [
             (json!({"state": "active"}), "active"),
+            (json!({"state": "loading"}), "loading"),
             (
                 json!({"state": "refused", "refusal": {"stage": "verify", "cause": "no"}}),
                 "refused at verify: no",

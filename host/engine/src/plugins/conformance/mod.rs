@@ -19,6 +19,8 @@ mod inputs;
 mod report;
 mod vectors;
 
+use std::time::Duration;
+
 use super::revision::Revision;
 use crate::contract::refusal::{Refusal, Stage};
 
@@ -49,9 +51,13 @@ pub(crate) async fn run(revision: &Revision, component: &[u8], depth: Depth) -> 
     conformance
 }
 
-/// Refuses a revision that fails a check: the host's question before it serves.
-pub(crate) async fn check(revision: &Revision, component: &[u8]) -> Result<(), Refusal> {
-    let conformance = run(revision, component, Depth::UntilItFails).await;
+/// Refuses a revision that fails a check, or whose checks take too long together: the host's question before it serves.
+pub(crate) async fn check(
+    revision: &Revision,
+    component: &[u8],
+    limit: Duration,
+) -> Result<(), Refusal> {
+    let conformance = within(limit, run(revision, component, Depth::UntilItFails)).await?;
     let Some((check, failure)) = conformance.first_failure() else {
         return Ok(());
     };
@@ -61,4 +67,19 @@ pub(crate) async fn check(revision: &Revision, component: &[u8]) -> Result<(), R
         cause,
         "run `wharf plugin check` on the file and correct what it names",
     ))
+}
+
+/// Ends a run when its time is over. Each call has a limit, but there are some hundred of them and vectors besides.
+pub(crate) async fn within(
+    limit: Duration,
+    run: impl Future<Output = Conformance>,
+) -> Result<Conformance, Refusal> {
+    tokio::time::timeout(limit, run).await.map_err(|_| {
+        let limit = limit.as_secs_f32();
+        Refusal::new(
+            Stage::Conform,
+            format!("its contract checks and vectors took longer than {limit} s together"),
+            "answer faster, pack fewer vectors, or have the operator raise PLUGIN_CONFORMANCE_LIMIT",
+        )
+    })
 }

@@ -1,0 +1,53 @@
+//! The memory of this machine, or of the control group that this process runs in.
+
+use std::fs;
+use std::path::Path;
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Returns the memory that this process may use, in bytes: the smallest limit of its control groups, or all there is.
+pub(crate) fn memory_bytes() -> usize {
+    let all = installed();
+    usize::try_from(limit_of_groups().map_or(all, |limit| limit.min(all))).unwrap_or(usize::MAX)
+}
+
+#[cfg(target_os = "linux")]
+fn installed() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// Elsewhere: what any machine of today has.
+#[cfg(not(target_os = "linux"))]
+fn installed() -> u64 {
+    4 * 1024 * 1024 * 1024
+}
+
+/// Reads the limits of version 2 from the process's own group up to the root, and the one of version 1.
+fn limit_of_groups() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = Path::new(CGROUPS).join(own.unwrap_or_default());
+    let of_version_2 = path
+        .ancestors()
+        .take_while(|dir| dir.starts_with(CGROUPS))
+        .filter_map(|dir| limit(&dir.join("memory.max")));
+    of_version_2
+        .chain(limit(Path::new(
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        )))
+        .min()
+}
+
+/// A file that is missing or says `max` is no limit.
+fn limit(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_machine_has_memory() {
+        assert!(super::memory_bytes() > 64 * 1024 * 1024);
+    }
+}
