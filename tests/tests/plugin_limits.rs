@@ -69,7 +69,10 @@ async fn a_component_that_compiles_for_ever_ends_with_its_limit(backend: Backend
     assert_eq!(bombed.status, 422, "{}", bombed.text);
     assert!(bombed.text.contains("compile"), "{}", bombed.text);
     assert_eq!(pushed.status, 200, "{}", pushed.text);
-    assert!(compilers(&host).is_empty(), "the limit ends the compiling itself");
+    assert!(
+        compilers(&host).is_empty(),
+        "the limit ends the compiling itself"
+    );
     Ok(())
 }
 
@@ -208,6 +211,5 @@ fn the_compilers_of_a_host_that_is_killed_die_with_it() {
 
 /// Gone, or dead and not yet buried.
 fn is_gone(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.contains(") Z "))
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }

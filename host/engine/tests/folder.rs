@@ -70,11 +70,7 @@ fn refused(engine: &Engine, plugin: &str) -> Option<Stage> {
 async fn files_come_change_break_and_go() {
     let site = Site::new(&["etsy"]);
     let engine = site.start();
-    assert_eq!(
-        engine.marketplaces(),
-        ["etsy"],
-        "loaded at the start"
-    );
+    assert_eq!(engine.marketplaces(), ["etsy"], "loaded at the start");
 
     let dropped = Instant::now();
     site.put("shopify", &component("shopify"));

@@ -113,7 +113,10 @@ async fn contract_checks_have_a_limit_together() {
     settings.conformance_limit = std::time::Duration::from_millis(500);
     let engine = Engine::start(settings).expect("an engine");
     let slow = support::stamped(component("hostile-adapter"), "always nap");
-    let refusal = engine.load("slow", slow).await.expect_err("it takes longer");
+    let refusal = engine
+        .load("slow", slow)
+        .await
+        .expect_err("it takes longer");
     assert!(
         refusal.stage == Stage::Conform && refusal.fix.contains("PLUGIN_CONFORMANCE_LIMIT"),
         "{refusal}"

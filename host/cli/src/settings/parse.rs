@@ -70,7 +70,10 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let sizes = [("MiB", MIB), ("GiB", 1024 * MIB)];
     let size = sizes.into_iter().find_map(|(unit, size)| {
         let number = text.trim().strip_suffix(unit)?.trim_end();
-        number.parse::<u32>().ok().map(|number| u64::from(number) * size)
+        number
+            .parse::<u32>()
+            .ok()
+            .map(|number| u64::from(number) * size)
     });
     size.filter(|size| *size > 0)
         .ok_or_else(|| "must be a size such as 512MiB or 2GiB".into())

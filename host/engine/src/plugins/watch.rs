@@ -95,7 +95,8 @@ async fn load_all(registry: &Registry, dir: Option<&Path>, served: oneshot::Send
         .into_iter()
         .partition(|pending| registry.is_compiled(pending));
     // All at once, so that one that describes itself slowly delays itself alone.
-    let settled = futures::future::join_all(compiled.into_iter().map(|pending| registry.settle(pending)));
+    let settled =
+        futures::future::join_all(compiled.into_iter().map(|pending| registry.settle(pending)));
     settled.await.into_iter().for_each(tell);
     // Nobody waits if the start was given up, or took too long.
     let _ = served.send(());

@@ -98,9 +98,7 @@ mod tests {
     use super::*;
 
     fn admitted(rate: &LogRate, bytes: usize, now: Instant) -> usize {
-        (0..10_000)
-            .take_while(|_| rate.admit(bytes, now))
-            .count()
+        (0..10_000).take_while(|_| rate.admit(bytes, now)).count()
     }
 
     #[test]

@@ -91,7 +91,14 @@ fn confine(limits: CompileLimits) -> rustix::io::Result<()> {
 fn lower(resource: Resource, to: u64) -> rustix::io::Result<()> {
     let maximum = getrlimit(resource).maximum;
     let to = Some(maximum.map_or(to, |maximum| maximum.min(to)));
-    let (current, maximum) = (to, if resource == Resource::Cpu { maximum } else { to });
+    let (current, maximum) = (
+        to,
+        if resource == Resource::Cpu {
+            maximum
+        } else {
+            to
+        },
+    );
     // The softer limit of processor time has a signal of its own, by which the host knows it.
     setrlimit(resource, Rlimit { current, maximum })
 }
