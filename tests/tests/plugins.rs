@@ -32,7 +32,8 @@ async fn served(host: &Host, marketplace: &str) -> Result<()> {
         host.post(&path, &json!({}))
             .await
             .ok()
-            .filter(|answer| answer.status != 400)
+            // 503: it may be one of those that are being loaded.
+            .filter(|answer| ![400, 503].contains(&answer.status))
             .map(drop)
     };
     eventually(&format!("{marketplace} is served"), PATIENCE, served).await

@@ -4,8 +4,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook, openapi, plugin, scheduler,
-        schema, serve, webhook, worker,
+        compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook, openapi, plugin,
+        scheduler, schema, serve, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,

@@ -47,6 +47,7 @@ pub(crate) async fn open(settings: &Settings, schema: Schema) -> anyhow::Result<
     let keys = settings.keys.open(&settings.data, &ledger).await?;
     let doorbell = doorbell(settings)?;
     let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
+    tokio::spawn(tell_when_loaded(engine.clone()));
     // The database's clock: leases are compared between processes on different machines.
     let clock = ledger
         .clock()
@@ -64,6 +65,13 @@ pub(crate) async fn open(settings: &Settings, schema: Schema) -> anyhow::Result<
         ledger,
         doorbell,
     })
+}
+
+/// Nothing waits for it but people and tests.
+async fn tell_when_loaded(engine: Engine) {
+    engine.loaded().await;
+    let (marketplaces, shapers) = (engine.marketplaces(), engine.shapers());
+    tracing::info!(?marketplaces, ?shapers, "the plugins are loaded");
 }
 
 impl Host {

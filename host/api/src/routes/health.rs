@@ -25,8 +25,8 @@ pub(super) async fn alive() -> Json<Health> {
 
 /// Readiness
 ///
-/// Reads and tries to write its database; 503 within a second while that cannot be done, and from the moment on at which
-/// it was told to stop. `message` says why.
+/// Reads and tries to write its database; 503 within a second while that cannot be done, while the plugins that were there
+/// at its start are being loaded (30 s at most), and from the moment on at which it was told to stop. `message` says why.
 #[utoipa::path(get, path = "/readyz", tag = "Health", operation_id = "ready",
     responses((status = 200, description = "Its database can be read and written", body = Health)))]
 pub(super) async fn ready(

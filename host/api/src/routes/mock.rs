@@ -98,7 +98,7 @@ pub(super) struct RejectedReceipt {
         (status = 429, description = "`rate_limited`: the marketplace asks to try later", body = Refusal,
             headers(("Retry-After" = i64, description = "Seconds"))),
         (status = 500, description = "`Marketplace credentials not configured`, `Internal error`", body = Refusal),
-        (status = 503, description = "`marketplace_unavailable`: its adapter could not be asked; `Service unavailable`",
+        (status = 503, description = "`marketplace_unavailable`: its adapter could not be asked; `Service unavailable`: it took too long, or plugins are still being loaded",
             body = Refusal, headers(("Retry-After" = i64, description = "Seconds"))),
     ))]
 pub(super) async fn validate(

@@ -48,14 +48,24 @@ struct Service {
 }
 
 impl Service {
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it listens and, if it has any, its plugins are loaded.
     fn start(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut service = Self::spawn(dir, variables, arguments);
-        let address = service.logged("listening")["address"]
-            .as_str()
-            .expect("an address")
-            .to_owned();
-        service.base_url = format!("http://{address}");
+        // The two come in any order.
+        let mut awaited = vec!["listening"];
+        awaited.extend(
+            arguments
+                .contains(&"serve")
+                .then_some("the plugins are loaded"),
+        );
+        while !awaited.is_empty() {
+            let line = service.log.recv_timeout(PATIENCE).expect("another line");
+            awaited.retain(|message| line["message"] != *message);
+            if line["message"] == "listening" {
+                let address = line["address"].as_str().expect("an address");
+                service.base_url = format!("http://{address}");
+            }
+        }
         service
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod conformance;
 mod files;
 pub(crate) mod gate;
 pub(crate) mod load;
+mod loading;
 mod offer;
 mod operations;
 pub(crate) mod record;

@@ -41,41 +41,17 @@ pub(crate) struct Registry {
 
 /// The facts that this host knows beyond the store. Locked for moments only, never while something loads.
 #[derive(Default)]
-struct Known {
-    plugins: BTreeMap<String, Plugin>,
+pub(super) struct Known {
+    pub(super) plugins: BTreeMap<String, Plugin>,
     /// Files that cannot even be read.
     unreadable: BTreeMap<String, Refusal>,
     /// Plugins that are being read, compiled or tried, each with the number of its marks.
-    loading: BTreeMap<String, u32>,
+    pub(super) loading: BTreeMap<String, u32>,
     folder_problem: Option<String>,
 }
 
-/// A plugin that does not serve yet what its record says.
-pub(super) struct Pending<'a> {
-    pub(super) plugin: String,
-    record: Record,
-    _mark: Option<Loading<'a>>,
-}
-
-/// The mark of a plugin that is being loaded, taken back when it is dropped.
-pub(super) struct Loading<'a> {
-    registry: &'a Registry,
-    plugin: String,
-}
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        let mut known = self.registry.known();
-        if let Some(marks) = known.loading.get_mut(&self.plugin) {
-            *marks -= 1;
-        }
-        known.loading.retain(|_, marks| *marks > 0);
-        self.registry.publish(&known);
-    }
-}
-
-struct Plugin {
-    record: Record,
+pub(super) struct Plugin {
+    pub(super) record: Record,
     gate: Arc<Gate>,
     /// Loaded revisions, the retained ones too: rolling back must not wait for a compiler.
     loaded: BTreeMap<Digest, Arc<Revision>>,
@@ -134,52 +110,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Follows what other hosts changed, and loads what serves by now.
-    pub(crate) async fn reconcile(&self) -> io::Result<()> {
-        for pending in self.pending()? {
-            self.settle(pending).await?;
-        }
-        Ok(())
-    }
-
-    /// Returns the plugins that do not serve what their records say, all marked as loading.
-    pub(super) fn pending(&self) -> io::Result<Vec<Pending<'_>>> {
-        let mut pending = Vec::new();
-        for (plugin, record) in self.store.records()? {
-            let is_settled = self
-                .known()
-                .plugins
-                .get(&plugin)
-                .is_some_and(|known| known.record == record && known.is_settled());
-            if !is_settled {
-                // A record without an active revision has nothing to load.
-                let mark = record.active.map(|_| self.loading(&plugin));
-                pending.push(Pending {
-                    plugin,
-                    record,
-                    _mark: mark,
-                });
-            }
-        }
-        Ok(pending)
-    }
-
-    /// Lets one plugin serve what its record says.
-    pub(super) async fn settle(&self, pending: Pending<'_>) -> io::Result<()> {
-        let Pending { plugin, record, .. } = &pending;
-        // Loaded before it is adopted, so that no call waits for a compiler.
-        if let Some(digest) = record.active
-            && let Err(refusal) = self.loaded(plugin, digest).await
-        {
-            tracing::error!(plugin, %digest, %refusal, "the active revision cannot be loaded");
-            return Ok(());
-        }
-        self.follow(plugin, record.clone())
-    }
-
     /// Serves what a record says, if it still says so: a change may have come between. The host that changed it tells
     /// the audit.
-    fn follow(&self, plugin: &str, record: Record) -> io::Result<()> {
+    pub(super) fn follow(&self, plugin: &str, record: Record) -> io::Result<()> {
         let _of_this_host = self.changing();
         // Loading took a while, and another change may have overtaken it.
         if self.store.record(plugin)? == record {
@@ -221,27 +154,6 @@ impl Registry {
         let revision = Arc::new(self.loader.load(plugin, &stored).await?);
         self.hold(revision.clone());
         Ok(revision)
-    }
-
-    /// Returns true if the active revision can be loaded without a compiler.
-    pub(super) fn is_compiled(&self, pending: &Pending<'_>) -> bool {
-        let stored = pending
-            .record
-            .active
-            .and_then(|digest| self.store.fetch(digest).ok());
-        // What has nothing to load is settled at once, too.
-        stored.is_none_or(|stored| self.loader.is_compiled(&stored))
-    }
-
-    /// Marks a plugin as loading.
-    pub(super) fn loading(&self, plugin: &str) -> Loading<'_> {
-        let mut known = self.known();
-        *known.loading.entry(plugin.to_owned()).or_default() += 1;
-        self.publish(&known);
-        Loading {
-            registry: self,
-            plugin: plugin.to_owned(),
-        }
     }
 
     /// Keeps a loaded revision at hand.
@@ -304,7 +216,7 @@ impl Registry {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -357,7 +269,7 @@ impl Registry {
         let _ = self.transitions.send(step.of(plugin, SystemClock.now()));
     }
 
-    fn publish(&self, known: &Known) {
+    pub(super) fn publish(&self, known: &Known) {
         let mut snapshot = Snapshot {
             folder_problem: known.folder_problem.clone(),
             unreadable: known.unreadable.clone(),
@@ -399,7 +311,7 @@ impl Known {
 
 impl Plugin {
     /// Tells if it serves what its record says.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.serving
             .as_ref()
             .map(|serving| serving.revision.digest())

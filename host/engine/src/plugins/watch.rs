@@ -17,8 +17,10 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
+use super::loading::Loading;
 use super::record::Source;
-use super::registry::{Loading, Registry};
+use super::registry::Registry;
+
 use super::store::Stored;
 use crate::contract::{
     fault::OperationError,
@@ -55,7 +57,6 @@ pub(crate) async fn follow(
     plugins.watch();
     records.watch();
     load_all(&registry, plugins.dir.as_deref(), served).await;
-    tracing::info!("the plugins are loaded");
     // Fails if the start was given up.
     loaded.send_replace(true);
     let retained = registry.clone();

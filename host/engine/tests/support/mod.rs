@@ -38,11 +38,7 @@ pub(crate) fn engine() -> Engine {
 /// may block here.
 pub(crate) fn started(settings: EngineSettings) -> Engine {
     let engine = Engine::start(settings).expect("an engine");
-    let began = Instant::now();
-    while engine.is_starting() {
-        assert!(began.elapsed() < Duration::from_secs(30), "it loads on");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    futures::executor::block_on(engine.loaded());
     engine
 }
 
