@@ -11,16 +11,14 @@ pub(crate) fn memory_bytes() -> usize {
     usize::try_from(limit_of_groups().map_or(all, |limit| limit.min(all))).unwrap_or(usize::MAX)
 }
 
-#[cfg(target_os = "linux")]
+/// Reads what is installed. Elsewhere than on Linux: what any machine of today has.
 fn installed() -> u64 {
-    let info = rustix::system::sysinfo();
-    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
-}
-
-/// Elsewhere: what any machine of today has.
-#[cfg(not(target_os = "linux"))]
-fn installed() -> u64 {
-    4 * 1024 * 1024 * 1024
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = meminfo.lines().find_map(|line| {
+        let total = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
+        total.parse::<u64>().ok()
+    });
+    kib.map_or(4 * 1024 * 1024 * 1024, |kib| kib * 1024)
 }
 
 /// Reads the limits of version 2 from the process's own group up to the root, and the one of version 1.
