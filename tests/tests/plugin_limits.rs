@@ -25,20 +25,23 @@ fn put(site: &Site, name: &str, component: &[u8]) -> Result<()> {
     Ok(fs::write(file, component)?)
 }
 
-/// The children of a host: its compilers. A thread that starts one is its parent to the system.
+/// The living children of a host: its compilers.
 fn compilers(host: &Host) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", host.pid()));
-    let children = tasks
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        // A thread may have ended since.
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let pids = children.flat_map(|pids| {
-        let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
-        pids.collect::<Vec<u32>>()
-    });
-    pids.collect()
+    let parent = host.pid().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        state_and_parent(*pid).is_some_and(|(state, of)| state != "Z" && of == parent)
+    })
+    .collect()
+}
+
+/// The state of a process and its parent, if there is one.
+fn state_and_parent(pid: u32) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything, but the last bracket is its own.
+    let mut words = stat.rsplit(") ").next()?.split(' ');
+    Some((words.next()?.to_owned(), words.next()?.to_owned()))
 }
 
 async fn state(host: &Host, plugin: &str) -> Option<Value> {
@@ -211,5 +214,5 @@ fn the_compilers_of_a_host_that_is_killed_die_with_it() {
 
 /// Gone, or dead and not yet buried.
 fn is_gone(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    state_and_parent(pid).is_none_or(|(state, _)| state == "Z")
 }

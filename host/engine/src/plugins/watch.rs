@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
-use super::loading::Loading;
+use super::loading::{Loading, Pending};
 use super::record::Source;
 use super::registry::Registry;
 
@@ -51,67 +51,60 @@ pub(crate) async fn follow(
     served: oneshot::Sender<()>,
     loaded: watch::Sender<bool>,
 ) {
-    let Watched { plugins, records } = watched;
     // Watched before they are read, so that no change falls between the two.
-    let (mut plugins, mut records) = (Folder::new(plugins), Folder::new(records));
+    let (mut plugins, mut records) = (Folder::new(watched.plugins), Folder::new(watched.records));
     plugins.watch();
     records.watch();
-    load_all(&registry, plugins.dir.as_deref(), served).await;
-    // Fails if the start was given up.
-    loaded.send_replace(true);
-    let retained = registry.clone();
-    tokio::spawn(async move { retained.load_retained().await });
+    let names = begin(&registry, &plugins);
+    // Marked from the start: nobody must take a plugin whose turn has not come for one that is not there.
+    let marks: Vec<_> = names.iter().map(|name| registry.loading(name)).collect();
+    let uncompiled = serve_compiled(&registry).await;
+    // Nobody waits if the start was given up, or took too long.
+    let _ = served.send(());
+    let (files_read, are_read) = oneshot::channel();
+    let (records_settled, are_settled) = oneshot::channel();
     // Apart from each other: a file that compiles for a minute must not hold up another host's rollback.
     let follow_plugins = async {
+        read_all(&registry, &plugins, &names, marks).await;
+        let _ = files_read.send(());
         loop {
             plugins.changed().await;
-            if let Some(dir) = &plugins.dir {
-                let names = begin(&registry, dir);
-                read_all(&registry, dir, names.iter().map(|name| (name, None))).await;
-            }
+            let names = begin(&registry, &plugins);
+            read_all(&registry, &plugins, &names, Vec::new()).await;
         }
     };
     let follow_records = async {
+        for pending in uncompiled {
+            tell(registry.settle(pending).await);
+        }
+        let _ = records_settled.send(());
         loop {
             records.changed().await;
             tell(registry.reconcile().await);
         }
     };
-    tokio::join!(follow_plugins, follow_records);
+    let load_retained = async {
+        let _ = tokio::join!(are_read, are_settled);
+        loaded.send_replace(true);
+        registry.load_retained().await;
+    };
+    tokio::join!(follow_plugins, follow_records, load_retained);
 }
 
-/// Loads the revisions that were compiled before, then everything else.
-async fn load_all(registry: &Registry, dir: Option<&Path>, served: oneshot::Sender<()>) {
-    let names = dir.map(|dir| begin(registry, dir)).unwrap_or_default();
+/// Lets all revisions serve that need no compiler, and returns the rest.
+async fn serve_compiled(registry: &Registry) -> Vec<Pending<'_>> {
     let pending = registry.pending().unwrap_or_else(|error| {
         tell(Err(error));
         Vec::new()
     });
-    // Marked from the start: nobody must take a plugin whose turn has not come for one that is not there.
-    let marked: Vec<_> = names
-        .iter()
-        .map(|name| (name, Some(registry.loading(name))))
-        .collect();
     let (compiled, rest): (Vec<_>, Vec<_>) = pending
         .into_iter()
         .partition(|pending| registry.is_compiled(pending));
-    // All at once, so that one that describes itself slowly delays itself alone.
-    let settled =
-        futures::future::join_all(compiled.into_iter().map(|pending| registry.settle(pending)));
-    settled.await.into_iter().for_each(tell);
-    // Nobody waits if the start was given up, or took too long.
-    let _ = served.send(());
-    let files = async {
-        if let Some(dir) = dir {
-            read_all(registry, dir, marked.into_iter()).await;
-        }
-    };
-    let uncompiled = async {
-        for pending in rest {
-            tell(registry.settle(pending).await);
-        }
-    };
-    tokio::join!(files, uncompiled);
+    // All at once, so that one that describes itself slowly does not hold up the others.
+    let settled = compiled.into_iter().map(|pending| registry.settle(pending));
+    let settled = futures::future::join_all(settled).await;
+    settled.into_iter().for_each(tell);
+    rest
 }
 
 fn tell(result: io::Result<()>) {
@@ -171,8 +164,11 @@ fn watch_folder(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
     Some(watcher)
 }
 
-/// Lists the folder and withdraws the plugins whose files are gone.
-fn begin(registry: &Registry, dir: &Path) -> Vec<String> {
+/// Lists the folder, if there is one, and withdraws the plugins whose files are gone.
+fn begin(registry: &Registry, folder: &Folder) -> Vec<String> {
+    let Some(dir) = &folder.dir else {
+        return Vec::new();
+    };
     let names = match list(dir) {
         Ok(names) => names,
         Err(error) => {
@@ -189,13 +185,14 @@ fn begin(registry: &Registry, dir: &Path) -> Vec<String> {
     names
 }
 
-/// Reads files one after the other, and takes the mark of each back when it was judged.
-async fn read_all<'a>(
-    registry: &Registry,
-    dir: &Path,
-    names: impl Iterator<Item = (&'a String, Option<Loading<'a>>)>,
-) {
-    for (name, _mark) in names {
+/// Reads files one after the other, and takes the mark of each back, if there are any, when it was judged.
+async fn read_all(registry: &Registry, folder: &Folder, names: &[String], marks: Vec<Loading<'_>>) {
+    let Some(dir) = &folder.dir else {
+        return;
+    };
+    let mut marks = marks.into_iter();
+    for name in names {
+        let _mark = marks.next();
         let (folder, file) = (dir.to_owned(), name.clone());
         let refusal = match tokio::task::spawn_blocking(move || read(&folder, &file)).await {
             Ok(Ok(stored)) => match registry.offer(name, stored, Source::Folder, "folder").await {
