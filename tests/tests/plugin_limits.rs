@@ -90,8 +90,8 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
     host.wait_until_listening().await?;
     let shown = state(&host, "aaa").await.context("aaa is shown")?;
     assert_eq!(shown["state"], "loading");
-    let unknown = || host.post("/mock/unknown/validate", &json!({}));
-    let answer = unknown().await?;
+    let (unknown, nothing) = ("/mock/unknown/validate", json!({}));
+    let answer = host.post(unknown, &nothing).await?;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(!answer.header("retry-after").is_empty());
     assert_eq!(host.get("/readyz").await?.status, 503);
@@ -105,7 +105,7 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
     };
     eventually("the bomb is refused", 3 * PATIENCE, refused).await?;
     host.logged_message("the plugins are loaded").await?;
-    assert_eq!(unknown().await?.status, 400);
+    assert_eq!(host.post(unknown, &nothing).await?.status, 400);
     assert_eq!(host.get("/readyz").await?.status, 200);
     assert!(compilers(&host).is_empty());
     Ok(())
