@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use faults::stamped;
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, LogLine, PATIENCE, Shop, Site, built_plugin, compile_bomb, eventually, guest,
-    on_every_backend,
+    Backend, Host, Ledger, LogLine, PATIENCE, Shop, Site, built_plugin, compile_bomb, eventually,
+    guest, on_every_backend,
 };
 
 /// A new revision of a component: its code is found in no cache.
@@ -114,15 +114,18 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
 async fn an_import_for_a_plugin_that_is_loading_is_put_off(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let warm = site.host().start().await?;
-    let shop = Shop::open(&warm, "org-1", "late").await?;
+    let shop = Shop::open(&warm, "org-1", "hostile").await?;
     drop(warm);
     put(&site, "aaa", &compile_bomb())?;
     let late = guest("hostile-adapter");
     put(&site, "late", &unheard_of(&fs::read(late)?))?;
     let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "15s").spawn()?;
     host.wait_until_listening().await?;
-    let answer = shop.try_import(&host, "order-101").await?;
-    assert_eq!(answer.status, 503, "{}", answer.text);
+    let answer = shop.import(&host, "order-101").await?;
+    assert_eq!(answer["error"], "marketplace_unavailable", "{answer}");
+    let stored =
+        "select status from sync_logs where receipt = 'order-101' and next_retry_at is not null";
+    Ledger::open(&site).await?.row(stored).await?;
     Ok(())
 }
 
@@ -145,8 +148,11 @@ async fn a_slow_plugin_is_refused_in_the_whole(backend: Backend) -> Result<()> {
 async fn a_chatty_plugin_has_a_rate(backend: Backend) -> Result<()> {
     // As in the engine: 64 KiB a second and five seconds' worth at once.
     const BYTES_PER_SECOND: f64 = 64.0 * 1024.0;
-    const CALLS: usize = 30;
+    const CALLS: usize = 12;
     let site = Site::open(backend).await?;
+    // A flood takes a debug build long.
+    let grants = site.plugins_dir().join("hostile.toml");
+    fs::write(grants, "[limits]\ncpu_ms = 20000")?;
     site.install_plugin("hostile", &guest("hostile-adapter"))?;
     let host = site.host().start().await?;
     let shop = Shop::open(&host, "org-1", "hostile").await?;
