@@ -200,6 +200,14 @@ impl Ledger {
         }
     }
 
+    /// Another random id each time, as an expression.
+    pub fn random_id(&self) -> &'static str {
+        match &self.0 {
+            Pool::Postgres(_) => "gen_random_uuid()",
+            Pool::Sqlite(_) => "randomblob(16)",
+        }
+    }
+
     /// A time so many seconds from now, as an expression.
     pub fn time(&self, seconds_from_now: i64) -> String {
         match &self.0 {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime;
 use wharf_engine::{Digest, Engine, EngineSettings, Fault, Limits};
 
-use super::plugin_call::{ask, request};
+use super::plugin_call::{ask, organization, request};
 use crate::{
     report::{Direction, Figure},
     rounds::{Pairs, Plan, median},
@@ -272,10 +272,18 @@ async fn beside_a_spinning_guest(plan: &Plan) -> Result<(Figure, Figure)> {
             for _ in 0..spins {
                 // Answers between two of them, so that it is not put aside for failing half of the time.
                 for _ in 0..2 {
-                    drop(spinning.validate("hostile", request("fine")?).await);
+                    drop(
+                        spinning
+                            .validate("hostile", &organization()?, request("fine")?)
+                            .await,
+                    );
                 }
                 let began = Instant::now();
-                match spinning.validate("hostile", request("spin")?).await.result {
+                match spinning
+                    .validate("hostile", &organization()?, request("spin")?)
+                    .await
+                    .result
+                {
                     Err(Fault::OutOfCpu) => {
                         late.push(began.elapsed().saturating_sub(Limits::ADAPTER.cpu))
                     }

@@ -13,7 +13,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture, future::Shared};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
-use wharf_domain::{ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_state};
+use wharf_domain::{Before, ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_state};
 use wharf_store::{
     Ledger, StoreError,
     logs::{self, NewLog},
@@ -155,7 +155,7 @@ impl App {
             id: LogId(new_id(now)),
             store_id: store.id,
             receipt: receipt.clone(),
-            state: next_state(None, answer, now),
+            state: next_state(Before::NEW, answer, now),
             plugin_digest,
             at: now,
         };

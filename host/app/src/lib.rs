@@ -60,8 +60,8 @@ pub use wharf_store::transitions::PluginTransition;
 pub mod plugin_reports {
     pub use wharf_engine::{
         AdapterManifest, Blame, Counters, Digest, FaultReport, HttpLimits, Inspection, Kind,
-        Limits, Manifest, PluginReport, PluginState, Refusal, RevisionReport, RevisionState,
-        ShaperManifest, Stage,
+        Limits, Manifest, Pauses, PluginReport, PluginState, Refusal, RevisionReport,
+        RevisionState, ShaperManifest, Stage,
     };
 }
 

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tracing::Instrument;
-use wharf_domain::{AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, Receipt, Time};
+use wharf_domain::{
+    AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, OrganizationId, Receipt, Time,
+};
 use wharf_engine::{Called, Fault, ValidateRequest};
 use wharf_store::stores::Store;
 
@@ -58,7 +60,9 @@ impl From<Answer> for MockAnswer {
             Answer::RateLimited(wait) => Self::RateLimited {
                 retry_after: wait.unwrap_or(MOCK_RETRY_AFTER),
             },
-            Answer::Unavailable(_) | Answer::Deferred(_) => Self::Unavailable,
+            Answer::Unavailable(_) | Answer::Faulted(_) | Answer::Deferred { .. } => {
+                Self::Unavailable
+            }
         }
     }
 }
@@ -88,11 +92,19 @@ impl App {
             now: self.0.clock.now(),
             access_token: None,
         };
+        // Not a name that a client can take: the mock shares places with nobody's stores.
+        let organization = OrganizationId::from_stored(String::new());
         let called = self
-            .call_plugin("validate", self.0.engine.validate(marketplace, request))
+            .call_plugin(
+                "validate",
+                self.0.engine.validate(marketplace, &organization, request),
+            )
             .await;
         let answer = called.result.unwrap_or_else(Fault::into_answer);
-        if let Answer::Unavailable(why) | Answer::Deferred(why) = &answer {
+        if let Answer::Unavailable(why)
+        | Answer::Faulted(why)
+        | Answer::Deferred { reason: why, .. } = &answer
+        {
             tracing::warn!(marketplace, why, "marketplace_unavailable");
         }
         Ok(answer.into())
@@ -113,7 +125,8 @@ impl App {
             access_token: self.access_token_of(store),
         };
         failpoint::pass("plugin.call.before");
-        let call = self.0.engine.validate(store.marketplace.as_str(), request);
+        let (marketplace, organization) = (store.marketplace.as_str(), &store.organization_id);
+        let call = self.0.engine.validate(marketplace, organization, request);
         let called = self.call_plugin("validate", call).await;
         failpoint::pass("plugin.call.after");
         let answer = called.result.unwrap_or_else(|fault| {

@@ -130,6 +130,7 @@ impl App {
             return Err(AppError::EndpointDisabled);
         }
         self.spend(organization, Budgeted::Resend).await?;
+        self.shape_again(organization, &delivery).await?;
         let mut tx = self.0.ledger.begin().await?;
         let is_due = resend::resend(
             &mut tx,
@@ -146,6 +147,27 @@ impl App {
         }
         self.0.doorbell.ring(Queue::Callback, "resend");
         self.delivery(organization, id).await
+    }
+
+    /// Stores a body for a dead delivery whose shaper failed on the event, if the shaper makes one now.
+    async fn shape_again(
+        &self,
+        organization: &OrganizationId,
+        delivery: &Delivery,
+    ) -> Result<(), AppError> {
+        let mut conn = self.0.ledger.read().await?;
+        let unshaped = resend::unshaped(&mut conn, organization, delivery.id).await?;
+        // Shaping calls a plugin, which may take long: no connection is held meanwhile.
+        drop(conn);
+        let Some((event, shaper)) = unshaped else {
+            return Ok(());
+        };
+        let (endpoint, now) = (delivery.endpoint_id, self.0.clock.now());
+        let extra = self.extra_delivery(&event, endpoint, &shaper, now).await?;
+        let mut tx = self.0.ledger.begin().await?;
+        // The delivery is there already: this adds its body.
+        outbox::deliver(&mut tx, &[extra], now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. As many as one

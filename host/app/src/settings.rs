@@ -44,8 +44,10 @@ impl AppSettings {
 pub struct SyncSettings {
     /// Logs per transaction (`SYNC_CHUNK_SIZE`).
     pub chunk_size: i64,
-    /// Chunks per job: a store with more to do goes to the back of the queue.
-    pub chunks_per_job: usize,
+    /// Chunks of one run: what is left is for the next.
+    pub chunks_per_run: i64,
+    /// The time that a job has a place. A store with more to do goes to the back of the queue then.
+    pub slice: Duration,
     /// Stores that one process works on at a time.
     pub concurrency: usize,
     /// Receipts of one chunk that are asked about at a time.
@@ -60,7 +62,8 @@ impl Default for SyncSettings {
     fn default() -> Self {
         Self {
             chunk_size: 100,
-            chunks_per_job: 10,
+            chunks_per_run: 10,
+            slice: Duration::from_secs(2),
             concurrency: 4,
             asks: 8,
             interval: Duration::from_secs(30),

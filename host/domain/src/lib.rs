@@ -14,6 +14,7 @@ mod event;
 mod id;
 mod log;
 mod money;
+mod shares;
 mod signature;
 mod store;
 mod text;
@@ -29,9 +30,11 @@ pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health
 pub use event::{Event, EventKind, SyncCounts, event_state};
 pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};
 pub use log::{
-    Answer, ImportResult, LogState, LogStatus, MAX_REFUSALS, Order, import_result, next_state,
+    Answer, Before, ImportResult, LogState, LogStatus, MAX_PLUGIN_FAULTS, MAX_REFUSALS, Order,
+    import_result, next_state,
 };
 pub use money::{Amount, Currency};
+pub use shares::{Parties, Shares};
 pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature};
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};
 pub use text::{

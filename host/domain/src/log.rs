@@ -65,8 +65,15 @@ pub enum Answer {
     RateLimited(Option<Duration>),
     /// The marketplace could not be asked (down, adapter trapped or too slow); the reason is for people.
     Unavailable(String),
-    /// The adapter is out of service (none installed, quarantined, overloaded): nobody was asked.
-    Deferred(String),
+    /// The adapter failed on this receipt by its own fault; the reason is for people.
+    Faulted(String),
+    /// The adapter is out of service (none installed, quarantined, overloaded) or its marketplace is: nobody was asked.
+    Deferred {
+        /// The reason, for people.
+        reason: String,
+        /// To be asked after this long at the earliest.
+        wait: Duration,
+    },
 }
 
 /// The part of a log that an answer decides.
@@ -78,8 +85,10 @@ pub struct LogState {
     pub attempt: i64,
     /// When to ask again; `None` is at once, unless the log is finished.
     pub next_retry_at: Option<Time>,
-    /// Refused so often that it rests until an operator re-drives it.
+    /// It rests: refused so often, or the adapter failed on it so often.
     pub exhausted: bool,
+    /// Faults of the adapter on this receipt since it last got an answer.
+    pub plugin_faults: i64,
     /// The confirmed order, exactly when the status is success.
     pub order: Option<Order>,
     /// The reason why it did not succeed, for people.
@@ -89,21 +98,46 @@ pub struct LogState {
 /// A receipt that was refused this often rests.
 pub const MAX_REFUSALS: i64 = 10;
 
+/// A receipt on which its adapter failed this often rests until another revision of the adapter serves.
+pub const MAX_PLUGIN_FAULTS: i64 = 5;
+
 /// The wait of a log whose adapter was out of service.
 const DEFERRED_FOR: Duration = Duration::from_secs(30);
 
-/// Returns the state that an answer gives to a log. `before` is its status and attempts so far, `None` for a new receipt.
+/// The part of a log that the next answer builds on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Its status.
+    pub status: LogStatus,
+    /// The number of times the marketplace was asked.
+    pub attempt: i64,
+    /// Faults of the adapter on this receipt since it last got an answer.
+    pub plugin_faults: i64,
+}
+
+impl Before {
+    /// A receipt that nobody was asked about yet.
+    pub const NEW: Self = Self {
+        status: LogStatus::Pending,
+        attempt: 0,
+        plugin_faults: 0,
+    };
+}
+
+/// Returns the state that an answer gives to a log.
 ///
 /// A first refusal is asked again at the next run (`next_retry_at` = now), later ones after the backoff, and after
-/// [`MAX_REFUSALS`] attempts it rests. Rate limits and outages are retried for ever: they say nothing about the order.
-pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -> LogState {
-    let (status_before, attempts) = before.unwrap_or((LogStatus::Pending, 0));
+/// [`MAX_REFUSALS`] attempts it rests. A receipt on which the adapter fails rests after [`MAX_PLUGIN_FAULTS`] faults. Rate
+/// limits and outages are retried for ever: they say nothing about the order.
+pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
+    let (status_before, attempts) = (before.status, before.attempt);
     let attempt = attempts + 1;
     let retry = |status, attempt, wait: Duration, error: String| LogState {
         status,
         attempt,
         next_retry_at: Some(now + wait),
         exhausted: false,
+        plugin_faults: 0,
         order: None,
         last_error: Some(error),
     };
@@ -113,6 +147,7 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
             attempt,
             next_retry_at: None,
             exhausted: false,
+            plugin_faults: 0,
             order: Some(order),
             last_error: None,
         },
@@ -137,11 +172,37 @@ pub fn next_state(before: Option<(LogStatus, i64)>, answer: Answer, now: Time) -
             retry(LogStatus::RateLimited, attempt, wait, "rate_limited".into())
         }
         // A log that was refused or limited before stays so: an outage is no news about the receipt.
-        Answer::Unavailable(reason) => {
-            retry(status_before, attempt, Backoff::LOG.after(attempt), reason)
-        }
+        Answer::Unavailable(reason) => LogState {
+            plugin_faults: before.plugin_faults,
+            ..retry(status_before, attempt, Backoff::LOG.after(attempt), reason)
+        },
+        Answer::Faulted(reason) => faulted(before, reason, now),
         // Nobody was asked, so no attempt is counted.
-        Answer::Deferred(reason) => retry(status_before, attempts, DEFERRED_FOR, reason),
+        Answer::Deferred { reason, wait } => LogState {
+            plugin_faults: before.plugin_faults,
+            ..retry(status_before, attempts, wait.max(DEFERRED_FOR), reason)
+        },
+    }
+}
+
+/// The adapter failed on this receipt. It may be the receipt's own, so it is not asked about for ever.
+fn faulted(before: Before, reason: String, now: Time) -> LogState {
+    let (attempt, plugin_faults) = (before.attempt + 1, before.plugin_faults + 1);
+    let rests = plugin_faults >= MAX_PLUGIN_FAULTS;
+    let (status, last_error) = if rests {
+        let often = format!("the plugin failed {plugin_faults} times on this receipt: {reason}");
+        (LogStatus::Failed, often)
+    } else {
+        (before.status, reason)
+    };
+    LogState {
+        status,
+        attempt,
+        next_retry_at: (!rests).then(|| now + Backoff::LOG.after(attempt)),
+        exhausted: rests,
+        plugin_faults,
+        order: None,
+        last_error: Some(last_error),
     }
 }
 
@@ -186,24 +247,68 @@ mod tests {
         }
     }
 
+    fn after(state: &LogState) -> Before {
+        Before {
+            status: state.status,
+            attempt: state.attempt,
+            plugin_faults: state.plugin_faults,
+        }
+    }
+
+    fn deferred_for(wait: Duration) -> Answer {
+        Answer::Deferred {
+            reason: "out".into(),
+            wait,
+        }
+    }
+
+    #[test]
+    fn a_receipt_on_which_the_adapter_fails_rests_after_five_faults() {
+        let fault = || Answer::Faulted("it trapped".into());
+        let mut state = next_state(Before::NEW, fault(), NOW);
+        for faults in 1..MAX_PLUGIN_FAULTS {
+            let expected = (LogStatus::Pending, false, faults);
+            let found = (state.status, state.exhausted, state.plugin_faults);
+            assert_eq!(found, expected);
+            // Neither an outage nor a pause says that it is well.
+            let paused = next_state(after(&state), deferred_for(MINUTE), NOW);
+            let down = next_state(after(&paused), Answer::Unavailable("down".into()), NOW);
+            state = next_state(after(&down), fault(), NOW);
+        }
+        assert_eq!((state.status, state.exhausted), (LogStatus::Failed, true));
+        assert_eq!(state.next_retry_at, None);
+        let why = state.last_error.unwrap_or_default();
+        assert!(
+            why.contains("failed 5 times") && why.contains("it trapped"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn an_answer_forgives_the_faults_before_it() {
+        let state = next_state(Before::NEW, Answer::Faulted("oh".into()), NOW);
+        let state = next_state(after(&state), Answer::Refused("no".into()), NOW);
+        assert_eq!(state.plugin_faults, 0);
+    }
+
     #[test]
     fn a_first_refusal_is_asked_again_at_once_and_the_next_one_waits() {
-        let first = next_state(None, Answer::Refused("no".into()), NOW);
+        let first = next_state(Before::NEW, Answer::Refused("no".into()), NOW);
         assert_eq!(
             (first.status, first.attempt, first.next_retry_at),
             (LogStatus::Failed, 1, Some(NOW))
         );
-        let second = next_state(
-            Some((first.status, first.attempt)),
-            Answer::Refused("no".into()),
-            NOW,
-        );
+        let second = next_state(after(&first), Answer::Refused("no".into()), NOW);
         assert_eq!(
             (second.attempt, second.next_retry_at),
             (2, Some(NOW + MINUTE * 10))
         );
         let tenth = next_state(
-            Some((LogStatus::Failed, 9)),
+            Before {
+                status: LogStatus::Failed,
+                attempt: 9,
+                plugin_faults: 0,
+            },
             Answer::Refused("no".into()),
             NOW,
         );
@@ -215,7 +320,8 @@ mod tests {
 
     #[test]
     fn a_rate_limit_waits_for_the_longer_of_backoff_and_the_marketplace() {
-        let limited = |asked| next_state(None, Answer::RateLimited(asked), NOW).next_retry_at;
+        let limited =
+            |asked| next_state(Before::NEW, Answer::RateLimited(asked), NOW).next_retry_at;
         assert_eq!(limited(None), Some(NOW + MINUTE * 5));
         assert_eq!(limited(Some(MINUTE)), Some(NOW + MINUTE * 5));
         assert_eq!(limited(Some(MINUTE * 90)), Some(NOW + MINUTE * 90));
@@ -224,15 +330,20 @@ mod tests {
     #[test]
     fn deferring_burns_no_attempt_and_an_outage_keeps_the_status() {
         let deferred = next_state(
-            Some((LogStatus::RateLimited, 3)),
-            Answer::Deferred("out".into()),
+            Before {
+                status: LogStatus::RateLimited,
+                attempt: 3,
+                plugin_faults: 2,
+            },
+            deferred_for(MINUTE * 7),
             NOW,
         );
         assert_eq!(
-            (deferred.status, deferred.attempt),
-            (LogStatus::RateLimited, 3)
+            (deferred.status, deferred.attempt, deferred.plugin_faults),
+            (LogStatus::RateLimited, 3, 2)
         );
-        let down = next_state(None, Answer::Unavailable("down".into()), NOW);
+        assert_eq!(deferred.next_retry_at, Some(NOW + MINUTE * 7));
+        let down = next_state(Before::NEW, Answer::Unavailable("down".into()), NOW);
         assert_eq!((down.status, down.attempt), (LogStatus::Pending, 1));
         assert_eq!(import_result(down.status, None), ImportResult::Unavailable);
     }
@@ -244,7 +355,8 @@ mod tests {
             proptest::option::of(0u64..200_000)
                 .prop_map(|s| Answer::RateLimited(s.map(Duration::from_secs))),
             Just(Answer::Unavailable("down".into())),
-            Just(Answer::Deferred("out".into())),
+            Just(Answer::Faulted("it trapped".into())),
+            (0u64..5_000).prop_map(|s| deferred_for(Duration::from_secs(s))),
         ]
     }
 
@@ -253,17 +365,17 @@ mod tests {
         /// present or future; success is exactly an order; attempts never shrink.
         #[test]
         fn no_log_is_ever_forgotten(answers in proptest::collection::vec(answers(), 1..40)) {
-            let mut before = None;
+            let mut before = Before::NEW;
             for answer in answers {
-                let asked = !matches!(answer, Answer::Deferred(_));
+                let asked = !matches!(answer, Answer::Deferred { .. });
                 let state = next_state(before, answer, NOW);
                 prop_assert_eq!(state.order.is_some(), state.status == LogStatus::Success);
-                prop_assert_eq!(state.attempt, before.map_or(0, |(_, a)| a) + i64::from(asked));
+                prop_assert_eq!(state.attempt, before.attempt + i64::from(asked));
                 let finished = state.status == LogStatus::Success || state.exhausted;
                 prop_assert_eq!(state.next_retry_at.is_some(), !finished);
                 prop_assert!(state.next_retry_at.is_none_or(|at| at >= NOW));
                 if finished { break; }
-                before = Some((state.status, state.attempt));
+                before = after(&state);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod call;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,11 +21,11 @@ use crate::contract::{
 };
 use crate::plugins::{
     cache::Cache,
-    gate::Gate,
+    gate::Gates,
     load::Loader,
     record::Source,
     registry::Registry,
-    snapshot::Snapshot,
+    snapshot::{Serving, Snapshot},
     store::{RevisionStore, Stored, records_dir},
     watch::{self as folders, Watched},
 };
@@ -39,7 +40,7 @@ const MAX_STARTING: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Engine {
     registry: Arc<Registry>,
-    host_gate: Arc<Gate>,
+    gates: Arc<Gates>,
     transitions: Arc<Mutex<Option<UnboundedReceiver<Transition>>>>,
     loaded: watch::Receiver<bool>,
     started: Instant,
@@ -87,8 +88,8 @@ impl Engine {
         let (told, transitions) = mpsc::unbounded_channel();
         let (is_loaded, loaded) = watch::channel(false);
         let engine = Self {
-            registry: Arc::new(Registry::new(loader, store, told, settings.max_in_flight)),
-            host_gate: Arc::new(Gate::of_host(settings.max_in_flight)),
+            registry: Arc::new(Registry::new(loader, store, told)),
+            gates: Arc::new(Gates::new(settings.max_in_flight)),
             transitions: Arc::new(Mutex::new(Some(transitions))),
             loaded,
             started: Instant::now(),
@@ -272,6 +273,19 @@ impl Engine {
     /// Returns the marketplaces that are served, sorted.
     pub fn marketplaces(&self) -> Vec<String> {
         self.now().adapters.keys().cloned().collect()
+    }
+
+    /// Returns the revisions that serve the marketplaces, as SHA-256.
+    pub fn adapter_digests(&self) -> BTreeMap<String, String> {
+        let now = self.now();
+        let digest = |serving: &Serving| serving.revision.digest().to_string();
+        let serving = now
+            .adapters
+            .iter()
+            .filter(|(_, serving)| serving.out.is_none());
+        serving
+            .map(|(name, serving)| (name.clone(), digest(serving)))
+            .collect()
     }
 
     /// Returns the shapers, sorted.

@@ -29,7 +29,9 @@ pub use contract::inspect::{CONTRACT_VERSIONS, Inspection, Kind, inspect};
 pub use contract::limits::{HttpLimits, Limits};
 pub use contract::manifest::{AdapterManifest, Manifest, ShaperManifest};
 pub use contract::refusal::{Refusal, Stage};
-pub use contract::report::{Counters, FaultReport, PluginReport, PluginState, RevisionReport};
+pub use contract::report::{
+    Counters, FaultReport, Pauses, PluginReport, PluginState, RevisionReport,
+};
 pub use contract::secret::{Credential, Secret, StoreSecret};
 pub use contract::settings::{Compiler, DEFAULT_COMPILE_MEMORY_BYTES, EngineSettings};
 pub use contract::state::{RevisionState, Transition};

@@ -53,7 +53,7 @@ async fn every_misdeed_of_an_adapter_is_told_apart_and_contained() {
         assert!(expected(&fault), "{receipt}: {fault:?}");
         assert_eq!(fault.blame(), Blame::Plugin, "{receipt}");
         assert!(
-            matches!(fault.into_answer(), Answer::Unavailable(_)),
+            matches!(fault.into_answer(), Answer::Faulted(_)),
             "{receipt}"
         );
         // Twice, so that the plugin is not taken for one that always fails.
@@ -203,7 +203,7 @@ async fn spinning_guests_end_in_time_while_a_neighbour_is_served() {
 #[tokio::test]
 async fn more_calls_than_may_wait_are_refused_and_burn_nothing() {
     let mut settings = support::settings();
-    settings.max_in_flight = 4;
+    settings.max_in_flight = 8;
     let engine = wharf_engine::Engine::start(settings).expect("an engine");
     engine
         .load("hostile", support::component("hostile-adapter"))

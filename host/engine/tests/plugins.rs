@@ -110,7 +110,10 @@ async fn names_that_nobody_serves_are_parked() {
             (called.digest, &called.result),
             (None, &Err(Fault::NotFound))
         );
-        assert!(matches!(Fault::NotFound.into_answer(), Answer::Deferred(_)));
+        assert!(matches!(
+            Fault::NotFound.into_answer(),
+            Answer::Deferred { .. }
+        ));
     }
     assert_eq!(
         shape(&engine, "etsy", "org").await.result,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 use uuid::Uuid;
-use wharf_domain::{RunId, StoreId, SyncCounts, Time};
+use wharf_domain::{Parties, RunId, StoreId, SyncCounts, Time};
 
 use crate::{
     Conn, StoreError,
@@ -15,24 +15,32 @@ use crate::{
 };
 
 statements! {
-    // Idle becomes queued; running becomes dirty; queued stays.
+    // Idle becomes queued; running becomes dirty, and so does a queued one that is in the middle of a run; queued stays.
     ENQUEUE = ["insert into sync_jobs (store_id, state, due_at, updated_at)
         select store_id, 'queued', due_at, due_at from" rows(r, store_id uuid, due_at time) "where true
         on conflict (store_id) do update set
-            dirty = (sync_jobs.state = 'running'),
+            dirty = (sync_jobs.state <> 'idle'),
             due_at = case when sync_jobs.state = 'idle' then excluded.due_at else sync_jobs.due_at end,
             state = case when sync_jobs.state = 'idle' then 'queued' else sync_jobs.state end,
             updated_at = excluded.updated_at
-        where sync_jobs.state = 'idle' or (sync_jobs.state = 'running' and not sync_jobs.dirty)
+        where sync_jobs.state = 'idle'
+            or (not sync_jobs.dirty and (sync_jobs.state = 'running' or sync_jobs.run_id is not null))
         returning store_id, dirty"];
-    // Queued jobs that are due, and running ones whose lease has ended.
-    // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
-    CLAIM = ["with picked as materialized (
-            select store_id from sync_jobs where due_at <= $1 order by due_at limit $4" skip_locked ")
-        update sync_jobs set state = 'running', fence = fence + 1, dirty = (1 = 0), due_at = $2, claimed_by = $3,
-            attempt = attempt + 1, updated_at = $1
-        where store_id in (select store_id from picked)
-        returning store_id, fence, attempt, run_id, run_started_at, processed, succeeded, failed, rate_limited"];
+    // Queued jobs that are due, and running ones whose lease has ended: the longest due, a few of each pair.
+    WAITING = ["select store_id, marketplace, organization_id from
+        (select d.store_id, d.due_at, s.marketplace, s.organization_id,
+                row_number() over (partition by s.marketplace, s.organization_id order by d.due_at) as number
+            from (select store_id, due_at from sync_jobs where due_at <= $1 order by due_at limit $2) d
+            join stores s on s.id = d.store_id) w
+        where number <= $3 order by due_at limit $4"];
+    // A run in progress keeps its mark: it works on what was due when it began.
+    CLAIM = ["with chosen as materialized (select j.store_id from sync_jobs j
+            where j.store_id in (select store_id from" rows(q, store_id uuid) ") and j.due_at <= $2" skip_locked ")
+        update sync_jobs set state = 'running', fence = fence + 1, dirty = (dirty and run_id is not null),
+            due_at = r.due_at, claimed_by = r.worker, attempt = attempt + 1, updated_at = r.at
+        from" rows(r, store_id uuid, due_at time, worker text, at time)
+        "where sync_jobs.store_id = r.store_id and sync_jobs.store_id in (select store_id from chosen)
+        returning sync_jobs.store_id, fence, attempt, run_id, run_started_at, processed, succeeded, failed, rate_limited"];
     RENEW = ["update sync_jobs set due_at = $3 where store_id = $1 and fence = $2 and state = 'running'"];
     START_RUN = ["update sync_jobs set run_id = $3, run_started_at = $4, processed = 0, succeeded = 0, failed = 0,
             rate_limited = 0, updated_at = $4
@@ -131,12 +139,42 @@ impl From<CountsRow> for SyncCounts {
     }
 }
 
-/// Claims up to `limit` due jobs for `worker`, until `now + lease`.
+/// Due jobs that are looked at for a claim. A queue may be any length; what is behind these comes closer with each claim.
+const MAX_SCANNED: i64 = 500;
+/// Of these, jobs that are chosen from.
+const MAX_CANDIDATES: i64 = 128;
+
+/// The stores whose jobs could be claimed now, longest due first, with their marketplace and organization: at most
+/// `limit` of each such pair.
+pub async fn waiting(
+    conn: &mut Conn,
+    limit: i64,
+    now: Time,
+) -> Result<Vec<(StoreId, Parties)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        store_id: Uuid,
+        marketplace: String,
+        organization_id: String,
+    }
+    let query = conn.query(WAITING).time(now).bind(MAX_SCANNED);
+    let rows: Vec<Row> = query.bind(limit).bind(MAX_CANDIDATES).all().await?;
+    let waiting = rows.into_iter().map(|row| {
+        let parties = Parties {
+            marketplace: row.marketplace,
+            organization: row.organization_id,
+        };
+        (StoreId(row.store_id), parties)
+    });
+    Ok(waiting.collect())
+}
+
+/// Claims the jobs of these stores that are still due for `worker`, until `now + lease`. In any order.
 pub async fn claim(
     conn: &mut Conn,
     worker: &str,
     lease: Duration,
-    limit: i64,
+    stores: impl IntoIterator<Item = StoreId>,
     now: Time,
 ) -> Result<Vec<Claimed>, StoreError> {
     #[derive(FromRow)]
@@ -149,14 +187,20 @@ pub async fn claim(
         #[sqlx(flatten)]
         counts: CountsRow,
     }
-    let rows: Vec<Row> = conn
-        .query(CLAIM)
-        .time(now)
-        .time(now + lease)
-        .bind(worker)
-        .bind(limit)
-        .all()
-        .await?;
+    let mut chosen = Rows::new(conn);
+    for store in stores {
+        chosen
+            .push()
+            .uuid("store_id", store.0)
+            .time("due_at", now + lease)
+            .text("worker", worker)
+            .time("at", now);
+    }
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = conn.query(CLAIM).rows(&chosen).time(now);
+    let rows: Vec<Row> = query.all().await?;
     Ok(rows
         .into_iter()
         .map(|row| Claimed {
@@ -266,8 +310,9 @@ pub async fn finish(
 /// The reason why a job is given back before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveBack<'a> {
-    /// The worker is shutting down; the claim does not count as an attempt.
-    Shutdown,
+    /// Another is to go on: the worker is shutting down, or others wait for the place. The claim does not count as an
+    /// attempt.
+    Unfinished,
     /// It failed with this error.
     Failed(&'a str),
 }
@@ -281,7 +326,7 @@ pub async fn give_back(
     now: Time,
 ) -> Result<(), StoreError> {
     let (counts, error) = match why {
-        GiveBack::Shutdown => (0i64, None),
+        GiveBack::Unfinished => (0i64, None),
         GiveBack::Failed(error) => (1, Some(without_nul(error))),
     };
     let query = conn

@@ -32,6 +32,7 @@ pub mod queues;
 pub mod rebase;
 pub mod reseal;
 pub mod resend;
+pub mod resting;
 pub mod stores;
 pub mod transitions;
 
@@ -45,12 +46,13 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 12] = [
+    let modules: [&[(&'static str, Sql)]; 13] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
         history::ALL,
         resend::ALL,
+        resting::ALL,
         queues::ALL,
         transitions::ALL,
         budgets::ALL,

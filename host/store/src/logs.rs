@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
-    Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId, SyncStatus,
-    SyncToken, Time, import_result,
+    Before, Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId,
+    SyncStatus, SyncToken, Time, import_result,
 };
 
 use crate::{
@@ -20,12 +20,12 @@ use crate::{
 statements! {
     // `where true`, here and elsewhere: without it SQLite takes `on conflict` for a join's `on`.
     INSERT = ["insert into sync_logs (id, store_id, receipt, status, attempt, next_retry_at, exhausted, order_id, amount,
-            currency, imported_at, last_error, plugin_digest, created_at, updated_at)
+            currency, imported_at, last_error, plugin_digest, plugin_faults, created_at, updated_at)
         select id, store_id, receipt, status, attempt, next_retry_at, exhausted = 1, order_id, amount, currency,
-            imported_at, last_error, plugin_digest, created_at, created_at
+            imported_at, last_error, plugin_digest, plugin_faults, created_at, created_at
         from" rows(r, id uuid, store_id uuid, receipt text, status text, attempt int, next_retry_at time, exhausted int,
             order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
-            created_at time)
+            plugin_faults int, created_at time)
         "where true on conflict (store_id, receipt) do nothing returning id"];
     // The store of a token, with the log of one of its receipts if there is one.
     LOOK_UP = ["select" store_columns!("s") ", l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
@@ -33,7 +33,7 @@ statements! {
     FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from" rows(r, store_id uuid, receipt text)
         "join sync_logs l on l.store_id = r.store_id and l.receipt = r.receipt"];
-    DUE = ["select id, receipt, status, attempt from sync_logs
+    DUE = ["select id, receipt, status, attempt, plugin_faults from sync_logs
         where store_id = $1 and due_at <= $2 order by due_at, id limit $3"];
     // `limit 1` inside: counting all due logs of a store would read them all.
     HAS_DUE = ["select count(*) as number from (select 1 from sync_logs where store_id = $1 and due_at <= $2 limit 1) d"];
@@ -41,10 +41,10 @@ statements! {
     SETTLE = ["update sync_logs set status = r.status, attempt = r.attempt, next_retry_at = r.next_retry_at,
             exhausted = r.exhausted = 1, order_id = r.order_id, amount = r.amount, currency = r.currency,
             imported_at = r.imported_at, last_error = r.last_error,
-            plugin_digest = coalesce(r.plugin_digest, sync_logs.plugin_digest), updated_at = r.updated_at
+            plugin_digest = coalesce(r.plugin_digest, sync_logs.plugin_digest), plugin_faults = r.plugin_faults, updated_at = r.updated_at
         from" rows(r, id uuid, was text, was_attempt int, status text, attempt int, next_retry_at time, exhausted int,
             order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
-            updated_at time)
+            plugin_faults int, updated_at time)
         "where sync_logs.id = r.id and sync_logs.status = r.was and sync_logs.attempt = r.was_attempt
         returning sync_logs.id"];
 }
@@ -135,7 +135,8 @@ fn state_columns(rows: &mut Rows, state: &LogState, plugin_digest: Option<&str>)
         .text("currency", order.map(|order| order.currency.as_str()))
         .time("imported_at", order.map(|order| order.imported_at))
         .text("last_error", state.last_error.as_deref())
-        .text("plugin_digest", plugin_digest);
+        .text("plugin_digest", plugin_digest)
+        .int("plugin_faults", state.plugin_faults);
 }
 
 /// Sums up (store, status before, status after) by store.
@@ -244,6 +245,19 @@ pub struct DueLog {
     pub status: LogStatus,
     /// The number of times the marketplace was asked.
     pub attempt: i64,
+    /// Faults of the adapter on this receipt since it last got an answer.
+    pub plugin_faults: i64,
+}
+
+impl DueLog {
+    /// The part of it that the next answer builds on.
+    pub const fn before(&self) -> Before {
+        Before {
+            status: self.status,
+            attempt: self.attempt,
+            plugin_faults: self.plugin_faults,
+        }
+    }
 }
 
 /// The store's logs that were due at `until`, longest due first.
@@ -259,6 +273,7 @@ pub async fn due(
         receipt: String,
         status: String,
         attempt: i64,
+        plugin_faults: i64,
     }
     let rows: Vec<Row> = conn
         .query(DUE)
@@ -274,6 +289,7 @@ pub async fn due(
                 receipt: Receipt::from_stored(row.receipt),
                 status: parse_status(&row.status)?,
                 attempt: row.attempt,
+                plugin_faults: row.plugin_faults,
             })
         })
         .collect()

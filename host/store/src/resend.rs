@@ -5,7 +5,9 @@
 
 use sqlx::FromRow;
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, EndpointId, Event, EventId, OrganizationId, StoreId, Time};
+use wharf_domain::{
+    DeliveryId, EndpointId, Event, EventId, OrganizationId, ShaperName, StoreId, Time,
+};
 
 use crate::{
     Conn, StoreError,
@@ -27,6 +29,11 @@ statements! {
     RESEND = ["update callback_deliveries set state = 'pending', due_at = $3, schedule_base = attempt, updated_at = $3
         where id = $1 and organization_id = $2 and claimed_by is null and exists (select 1 from callback_messages m
             where m.outbox_id = callback_deliveries.outbox_id and m.shaper = callback_deliveries.shaper)"];
+    // Its shaper refused the event or failed on it, so nothing was stored that could be sent.
+    UNSHAPED = ["select o.id, o.store_id, o.event, o.payload, o.created_at, d.shaper from callback_deliveries d
+        join callback_outbox o on o.id = d.outbox_id
+        where d.id = $1 and d.organization_id = $2 and d.state = 'failed' and not exists (select 1 from callback_messages m
+            where m.outbox_id = d.outbox_id and m.shaper = d.shaper)"];
     // Only what was fanned out: an event that still waits will find the endpoint by itself.
     MISSED = ["select o.id, o.store_id, o.event, o.payload, o.created_at from callback_outbox o
         where o.organization_id = $1 and o.event = $2 and (o.created_at, o.id) > (" time("$3") ", $4)
@@ -116,8 +123,50 @@ pub async fn revive(
     Ok(revived.len())
 }
 
+/// The event of a dead delivery that has no body, and the shaper that should have made one.
+pub async fn unshaped(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    delivery: DeliveryId,
+) -> Result<Option<(Event, ShaperName)>, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        event: EventRow,
+        shaper: String,
+    }
+    let query = conn.query(UNSHAPED).bind(delivery.0);
+    let row: Option<Row> = query.bind(organization.as_str()).optional().await?;
+    Ok(row.map(|row| {
+        let shaper = ShaperName::from_stored(row.shaper);
+        (row.event.of(organization), shaper)
+    }))
+}
+
+#[derive(FromRow)]
+struct EventRow {
+    id: Uuid,
+    store_id: Uuid,
+    event: String,
+    payload: JsonText,
+    created_at: At,
+}
+
+impl EventRow {
+    fn of(self, organization: &OrganizationId) -> Event {
+        Event {
+            id: EventId(self.id),
+            kind: self.event,
+            at: self.created_at.0,
+            organization_id: organization.clone(),
+            store_id: StoreId(self.store_id),
+            data: self.payload.0,
+        }
+    }
+}
+
 /// Makes one delivery due now, whatever became of it, with the whole retry schedule before it. One that is being sent
-/// right now is left alone, and so is one that has no body because its shaper refused the event. Returns whether it was
+/// right now is left alone, and so is one that has no body (see [`unshaped`]). Returns whether it was
 /// made due.
 pub async fn resend(
     conn: &mut Conn,
@@ -211,14 +260,6 @@ pub async fn missed(
     after: EventCursor,
     most: i64,
 ) -> Result<Vec<Event>, StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        id: Uuid,
-        store_id: Uuid,
-        event: String,
-        payload: JsonText,
-        created_at: At,
-    }
     let query = conn
         .query(MISSED)
         .bind(which.organization.as_str())
@@ -228,18 +269,9 @@ pub async fn missed(
         .bind(after.id.0)
         .bind(which.endpoint.0)
         .bind(most);
-    let rows: Vec<Row> = query.all().await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Event {
-            id: EventId(row.id),
-            kind: row.event,
-            at: row.created_at.0,
-            organization_id: which.organization.clone(),
-            store_id: StoreId(row.store_id),
-            data: row.payload.0,
-        })
-        .collect())
+    let rows: Vec<EventRow> = query.all().await?;
+    let events = rows.into_iter().map(|row| row.of(which.organization));
+    Ok(events.collect())
 }
 
 /// Deletes up to `most` deliveries of an endpoint that is to be deleted. Returns how many; fewer than `most`: all.

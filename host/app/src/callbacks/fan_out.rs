@@ -15,6 +15,8 @@ use wharf_store::{
 use super::{MAX_BATCH, shape::Unshaped};
 use crate::{App, entropy::new_id, failpoint, trace};
 
+/// An event on which shapers failed this often becomes a dead letter for the endpoints that want the shape.
+const MAX_SHAPER_FAULTS: i64 = 5;
 /// Events of a batch that are shaped at a time. A batch must not take all the room that plugins have.
 const MAX_SHAPINGS: usize = 8;
 /// Deliveries that one transaction makes, of all its events together: some ten milliseconds of a database, which SQLite's
@@ -187,7 +189,7 @@ async fn shape_for(
     shaped: &BTreeSet<(EventId, String)>,
     now: Time,
 ) -> FanOut {
-    let mut deferred = claimed.place.deferred.clone();
+    let (mut deferred, mut shaper_faults) = (claimed.place.deferred.clone(), claimed.shaper_faults);
     let (mut messages, mut deliveries) = (Vec::new(), Vec::new());
     let shapers: BTreeSet<&str> = page.endpoints.iter().map(|e| e.shaper.as_str()).collect();
     for shaper in shapers {
@@ -200,6 +202,18 @@ async fn shape_for(
                     None
                 }
                 Err(Unshaped::Refused(why)) => Some(why),
+                // It may be the event's own, so it is not tried for ever.
+                Err(Unshaped::Faulted(why)) if shaper_faults + 1 >= MAX_SHAPER_FAULTS => {
+                    shaper_faults += 1;
+                    Some(format!(
+                        "the plugin failed {shaper_faults} times on this event: {why}"
+                    ))
+                }
+                Err(Unshaped::Faulted(why)) => {
+                    warn!(outboxId = %claimed.event.id, shaper, why, "the shaper failed on an event");
+                    (shaper_faults, deferred) = (shaper_faults + 1, Some(why));
+                    continue;
+                }
                 Err(Unshaped::OutOfService(why)) => {
                     warn!(outboxId = %claimed.event.id, shaper, why, "event cannot be shaped now");
                     deferred = Some(why);
@@ -220,6 +234,7 @@ async fn shape_for(
         claimed,
         messages,
         deliveries,
+        shaper_faults,
         next,
     }
 }

@@ -1,7 +1,7 @@
 //! Asking a shaper for an event's body.
 
 use wharf_domain::Event;
-use wharf_engine::Fault;
+use wharf_engine::{Blame, Fault};
 use wharf_store::outbox::Message;
 
 use crate::App;
@@ -10,6 +10,8 @@ use crate::App;
 pub(crate) enum Unshaped {
     /// The shaper will never take it.
     Refused(String),
+    /// The shaper failed on it by its own fault.
+    Faulted(String),
     /// The shaper cannot be asked now.
     OutOfService(String),
 }
@@ -33,6 +35,9 @@ impl App {
             Err(Fault::Refused(why)) => Err(Unshaped::Refused(format!(
                 "the shaper refused the event: {why}"
             ))),
+            Err(fault) if fault.blame() == Blame::Plugin => {
+                Err(Unshaped::Faulted(format!("shaper {shaper}: {fault}")))
+            }
             Err(fault) => Err(Unshaped::OutOfService(format!("shaper {shaper}: {fault}"))),
         }
     }

@@ -55,6 +55,7 @@ const IMPORTS: &[&str] = &[
 const SYNC_JOBS: &[&str] = &[
     "finished",
     "requeued",
+    "yielded",
     "locked",
     "stopped",
     "interrupted",
@@ -69,6 +70,7 @@ const CALLS: &[&str] = &[
     "host_fault",
     "overloaded",
     "out_of_service",
+    "upstream_paused",
     "not_found",
 ];
 const NOT_SENT: &[&str] = &[
@@ -369,6 +371,7 @@ pub(crate) fn call_outcome(fault: Option<&Fault>) -> &'static str {
         Some(Fault::NotFound) => "not_found",
         Some(Fault::OutOfService(_)) => "out_of_service",
         Some(Fault::Overloaded) => "overloaded",
+        Some(Fault::UpstreamPaused(_)) => "upstream_paused",
         Some(fault) => match fault.blame() {
             Blame::Plugin => "plugin_fault",
             Blame::Upstream => "upstream_fault",

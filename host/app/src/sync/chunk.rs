@@ -34,12 +34,16 @@ impl Chunk<'_> {
         self.app.0.clock.now().max(earliest)
     }
 
-    /// Asks about every log, several at a time.
-    pub(super) async fn ask_all(&self, due: Vec<DueLog>) -> Vec<SettledLog> {
+    /// Asks about the logs, several at a time, and begins with none after `cut`.
+    pub(super) async fn ask_until(
+        &self,
+        cut: impl Future<Output = ()>,
+        due: Vec<DueLog>,
+    ) -> Vec<SettledLog> {
         let now = self.now();
         let asks = due.into_iter().map(|log| async move {
             let (answer, plugin_digest) = self.app.ask(self.store, &log.receipt, now).await;
-            let state = next_state(Some((log.status, log.attempt)), answer, now);
+            let state = next_state(log.before(), answer, now);
             SettledLog {
                 log,
                 state,
@@ -47,21 +51,24 @@ impl Chunk<'_> {
             }
         });
         stream::iter(asks)
+            // Those that were begun go on to their end, or a slow marketplace would never get anywhere.
+            .take_until(cut)
             // In any order: each answer is written to its own row.
             .buffer_unordered(self.app.0.settings.sync.asks)
             .collect()
             .await
     }
 
-    /// One transaction: logs, counters, status and the run's sums.
-    pub(super) async fn write(&self, answers: &[SettledLog]) -> Result<(), StoreError> {
+    /// One transaction: logs, counters, status and the run's sums, which it returns.
+    pub(super) async fn write(&self, answers: &[SettledLog]) -> Result<SyncCounts, StoreError> {
         let counts = count(answers);
         let mut tx = self.app.0.ledger.begin().await?;
-        self.write_answers(&mut tx, answers, counts, self.now())
+        let (_, sums) = self
+            .write_answers(&mut tx, answers, counts, self.now())
             .await?;
         commit(tx).await?;
         self.tell(counts);
-        Ok(())
+        Ok(sums)
     }
 
     /// The same, with the run's event and the end of the job.

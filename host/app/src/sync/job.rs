@@ -1,6 +1,9 @@
 //! One claimed job: its lock, its lease, and what becomes of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, warn};
@@ -11,6 +14,7 @@ use wharf_store::{
     jobs::{self, Claimed, Fence, GiveBack},
 };
 
+use super::places::Place;
 use crate::{App, failpoint, metrics::Leased, trace};
 
 /// The wait of a job that found its store locked, or the database not available.
@@ -20,6 +24,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Job {
     pub(super) app: App,
     pub(super) claimed: Claimed,
+    pub(super) place: Place,
     pub(super) stop: CancellationToken,
 }
 
@@ -29,6 +34,8 @@ pub(super) enum Ended {
     Finished,
     /// Written to its end, and queued again because more is due.
     Requeued,
+    /// Its time is over, and what was asked is written; it is queued behind others.
+    Yielded,
     /// The worker is shutting down; the rest is for another.
     Stopped,
 }
@@ -37,10 +44,11 @@ pub(super) enum Ended {
 type Outcome = &'static str;
 
 impl Job {
-    pub(super) fn new(app: &App, claimed: Claimed, stop: &CancellationToken) -> Self {
+    pub(super) fn new(app: &App, claimed: Claimed, place: Place, stop: &CancellationToken) -> Self {
         Self {
             app: app.clone(),
             claimed,
+            place,
             stop: stop.clone(),
         }
     }
@@ -61,7 +69,7 @@ impl Job {
             Acquired::Busy => {
                 // Its lease has ended, so we could claim the job, but it still works on the store.
                 debug!("the store is locked by another worker");
-                self.give_back(GiveBack::Shutdown, BUSY_WAIT).await;
+                self.give_back(GiveBack::Unfinished, BUSY_WAIT).await;
                 return "locked";
             }
             Acquired::Unavailable(error) => {
@@ -73,6 +81,7 @@ impl Job {
         // Losing the lease drops the run, in the middle of a call of a plugin if need be.
         let ended = tokio::select! {
             ended = self.run() => ended,
+            never = self.keep_place() => match never {},
             lost = self.keep_lease(lock.as_ref()) => Err(lost),
         };
         let outcome = self.conclude(ended).await;
@@ -114,6 +123,13 @@ impl Job {
         }
     }
 
+    /// Gives the place back when its time is over, though the job may go on: it waits for answers that are late.
+    async fn keep_place(&self) -> Infallible {
+        tokio::time::sleep(self.app.0.settings.sync.slice).await;
+        self.place.give_back();
+        std::future::pending().await
+    }
+
     async fn renew(&self, fence: Fence, lease: Duration) -> Result<(), StoreError> {
         let mut conn = self.app.0.ledger.write().await?;
         jobs::renew(&mut conn, fence, self.app.0.clock.now() + lease).await
@@ -127,8 +143,13 @@ impl Job {
                 self.app.ring_for(self.claimed.fence.store_id);
                 "requeued"
             }
+            Ok(Ended::Yielded) => {
+                self.give_back(GiveBack::Unfinished, Duration::ZERO).await;
+                self.app.ring_for(self.claimed.fence.store_id);
+                "yielded"
+            }
             Ok(Ended::Stopped) => {
-                self.give_back(GiveBack::Shutdown, Duration::ZERO).await;
+                self.give_back(GiveBack::Unfinished, Duration::ZERO).await;
                 "stopped"
             }
             Err(StoreError::FenceLost) => {
@@ -140,7 +161,7 @@ impl Job {
             // The database's trouble is not the job's: it goes on as soon as the database does.
             Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
                 warn!(error = &error as &dyn std::error::Error, "job_interrupted");
-                self.give_back(GiveBack::Shutdown, BUSY_WAIT).await;
+                self.give_back(GiveBack::Unfinished, BUSY_WAIT).await;
                 "interrupted"
             }
             Err(error) => {

@@ -10,6 +10,8 @@
 
 mod chunk;
 mod job;
+mod places;
+mod resting;
 mod run;
 mod scheduler;
 mod worker;

@@ -42,20 +42,32 @@ impl Job {
             fence: self.claimed.fence,
             run,
         };
-        for number in 1.. {
+        let mut processed = run.counts.processed;
+        loop {
+            let wanted = due.len();
             let answers = tokio::select! {
-                answers = chunk.ask_all(due) => answers,
+                answers = chunk.ask_until(self.place.given_back(), due) => answers,
                 // Answers that are not written are asked for again; that is safe, and quicker than waiting.
                 () = self.stop.cancelled() => return Ok(Ended::Stopped),
             };
-            // A store with more to do goes to the back of the queue, so that it does not keep others waiting.
-            if !more || number == self.app.0.settings.sync.chunks_per_job {
+            let is_cut = answers.len() < wanted;
+            processed += i64::try_from(answers.len()).unwrap_or(i64::MAX);
+            // A run has an end, also where more falls due all the time: then the next one begins.
+            if (!more && !is_cut) || processed >= self.max_per_run() {
                 return chunk.write_last(&answers).await;
             }
             chunk.write(&answers).await?;
+            // The place is taken by another; the store goes to the back of the queue, in the middle of its run.
+            if self.place.is_given_back() {
+                return Ok(Ended::Yielded);
+            }
             (due, more) = self.due(&store, run.started_at).await?;
         }
-        unreachable!("the last chunk of a job returns")
+    }
+
+    fn max_per_run(&self) -> i64 {
+        let settings = &self.app.0.settings.sync;
+        settings.chunk_size * settings.chunks_per_run
     }
 
     async fn store(&self) -> Result<Option<Store>, StoreError> {

@@ -8,6 +8,7 @@ use wharf_store::{
     stores::{self, Cursor},
 };
 
+use super::resting::RestingWalk;
 use crate::{App, AppError, Scheduled, Walk, failpoint};
 
 /// Stores looked at per step. More would hold a connection for longer and save nothing.
@@ -20,6 +21,7 @@ pub struct SyncScheduler {
     app: App,
     /// The place in the walk over the stores.
     cursor: Cursor,
+    resting: RestingWalk,
 }
 
 /// The work of one step.
@@ -37,14 +39,16 @@ impl SyncScheduler {
         Self {
             app: app.clone(),
             cursor: Cursor::START,
+            resting: RestingWalk::default(),
         }
     }
 
-    /// Looks at one page of stores and queues the jobs of those that have something due.
+    /// Wakes what rests for want of a better plugin, then looks at one page of stores and queues the jobs of those that have something due.
     ///
     /// The original looked at stores whose status is pending, failed or partial. A store can read success and still
     /// have an older log to ask about again, so due logs decide here.
     pub async fn step(&mut self) -> Result<SyncPage, AppError> {
+        self.resting.step(&self.app).await?;
         let app = &self.app.0;
         let now = app.clock.now();
         // The rest keeps a store with many refused receipts from running in every pass.
@@ -118,7 +122,8 @@ impl SyncScheduler {
     }
 
     /// Rings again for jobs that are due and not taken: news may be lost, work may not.
-    async fn sweep(&self) -> Result<(), AppError> {
+    async fn sweep(&mut self) -> Result<(), AppError> {
+        self.resting.step(&self.app).await?;
         failpoint::pass("sync.sweep.before");
         let mut conn = self.app.0.ledger.read().await?;
         // The longest due first, so that none is passed over for ever.

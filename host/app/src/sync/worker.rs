@@ -1,19 +1,29 @@
 //! The sync worker: claims due jobs and works on several at a time.
 
+use std::sync::Arc;
+
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
+use wharf_domain::{Parties, StoreId};
 use wharf_queue::{Listener, Queue};
 use wharf_store::jobs::{self, Claimed};
 
-use super::job::Job;
+use super::{
+    job::Job,
+    places::{Place, Places},
+};
 use crate::{App, AppError, failpoint};
+
+/// Tries of a claim where other workers take what was chosen.
+const MAX_CLAIMS: usize = 3;
 
 /// Works on due sync jobs. Any number may run, in any number of processes.
 pub struct SyncWorker {
     app: App,
     listener: Listener,
     jobs: JoinSet<()>,
+    places: Arc<Places>,
     stop: CancellationToken,
 }
 
@@ -36,28 +46,36 @@ impl SyncWorker {
             // Listens before the first look: work that is queued in between rings.
             listener: app.0.doorbell.listener(Queue::SyncStore),
             jobs: JoinSet::new(),
+            places: Places::new(app.0.settings.sync.concurrency),
             stop: CancellationToken::new(),
         }
     }
 
     /// Claims as many due jobs as there is room for and starts them. Does not wait for them.
     pub async fn step(&mut self) -> Result<SyncStep, AppError> {
-        // Ended jobs keep their place until they are taken out.
+        // Ended jobs stay in the set until they are taken out.
         while self.jobs.try_join_next().is_some() {}
-        let free = self.free();
-        if free == 0 {
+        if self.places.free() == 0 {
             return Ok(SyncStep::Full);
         }
-        let claimed = claim(&self.app, free).await?;
-        let started = claimed.len();
-        for job in claimed {
-            self.start(job);
+        for _ in 0..MAX_CLAIMS {
+            let chosen = choose(&self.app, &self.places).await?;
+            if chosen.is_empty() {
+                break;
+            }
+            let claimed = claim(&self.app, chosen.iter().map(|(store, _)| *store)).await?;
+            let started = claimed.len();
+            for job in claimed {
+                let parties = chosen.iter().find(|(id, _)| *id == job.fence.store_id);
+                let (_, parties) = parties.expect("only what was chosen is claimed");
+                self.start(job, self.places.take(parties.clone()));
+            }
+            if started > 0 {
+                return Ok(SyncStep::Started(started));
+            }
+            // Other workers were quicker with all of these.
         }
-        Ok(if started == 0 {
-            SyncStep::Idle
-        } else {
-            SyncStep::Started(started)
-        })
+        Ok(SyncStep::Idle)
     }
 
     /// Steps for ever, and waits for news where there is nothing to do. When `stop` is cancelled, jobs in progress give
@@ -86,36 +104,41 @@ impl SyncWorker {
         while self.jobs.join_next().await.is_some() {}
     }
 
-    fn free(&self) -> usize {
-        let most = self.app.0.settings.sync.concurrency;
-        most.saturating_sub(self.jobs.len())
-    }
-
     async fn wait(&mut self, stop: &CancellationToken) {
-        let free = self.free();
+        let free = self.places.free();
         // News is left to others while all places are taken: whoever hears it should be able to act on it.
         tokio::select! {
             () = stop.cancelled() => {}
-            Some(_) = self.jobs.join_next(), if free == 0 => {}
+            () = self.places.freed(), if free == 0 => {}
             _ = self.listener.wait(self.app.0.settings.poll), if free > 0 => {}
         }
     }
 
-    fn start(&mut self, claimed: Claimed) {
+    fn start(&mut self, claimed: Claimed, place: Place) {
         let fence = claimed.fence;
         let span = info_span!("sync_job", storeId = %fence.store_id, fence = fence.number);
-        let job = Job::new(&self.app, claimed, &self.stop);
+        let job = Job::new(&self.app, claimed, place, &self.stop);
         self.jobs.spawn(job.work().instrument(span));
     }
 }
 
-async fn claim(app: &App, most: usize) -> Result<Vec<Claimed>, AppError> {
+/// Due jobs for the free places, by fair shares.
+async fn choose(app: &App, places: &Places) -> Result<Vec<(StoreId, Parties)>, AppError> {
+    let app = &app.0;
+    let limit = i64::try_from(places.free()).unwrap_or(i64::MAX);
+    let mut conn = app.ledger.read().await?;
+    let waiting = jobs::waiting(&mut conn, limit, app.clock.now()).await?;
+    let parties: Vec<Parties> = waiting.iter().map(|(_, parties)| parties.clone()).collect();
+    let chosen = places.choose(&parties).into_iter();
+    Ok(chosen.map(|index| waiting[index].clone()).collect())
+}
+
+async fn claim(app: &App, stores: impl Iterator<Item = StoreId>) -> Result<Vec<Claimed>, AppError> {
     let app = &app.0;
     let mut conn = app.ledger.write().await?;
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
     failpoint::pass("sync.claim.before");
     let (worker, lease) = (&app.settings.worker_name, app.settings.lease);
-    let claimed = jobs::claim(&mut conn, worker, lease, limit, app.clock.now()).await?;
+    let claimed = jobs::claim(&mut conn, worker, lease, stores, app.clock.now()).await?;
     if !claimed.is_empty() {
         // Only with a job in hand: a crash after an empty claim would prove nothing.
         failpoint::pass("sync.claim.after");

@@ -71,7 +71,7 @@ impl App {
                 self.0.metrics.unshaped(1);
                 (None, Some(why))
             }
-            Err(Unshaped::OutOfService(why)) => {
+            Err(Unshaped::Faulted(why) | Unshaped::OutOfService(why)) => {
                 // Unlike fanning out, nobody would try again: the caller is told instead.
                 return Err(AppError::Unavailable(Arc::new(ShaperOutOfService(why))));
             }

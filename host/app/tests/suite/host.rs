@@ -1,6 +1,7 @@
 //! A host in this process: its parts are real, its clock stands still until a test moves it.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,7 +34,7 @@ pub(crate) struct InProcess {
     pub(crate) panic_next: Arc<AtomicBool>,
     pub(crate) sync_scheduler: SyncScheduler,
     pub(crate) ledger: Ledger,
-    sync_worker: SyncWorker,
+    pub(crate) sync_worker: SyncWorker,
     pub(crate) callback_scheduler: CallbackScheduler,
     pub(crate) callback_worker: CallbackWorker,
     _site: Arc<Site>,
@@ -67,7 +68,19 @@ impl InProcess {
         backend: Backend,
         change: impl FnOnce(&mut AppSettings),
     ) -> Result<Self> {
+        Self::open_beside(backend, &[], change).await
+    }
+
+    /// The same, with further plugins.
+    pub(crate) async fn open_beside(
+        backend: Backend,
+        plugins: &[(&str, &Path)],
+        change: impl FnOnce(&mut AppSettings),
+    ) -> Result<Self> {
         let site = Site::open(backend).await?;
+        for (name, component) in plugins {
+            site.install_plugin(name, component)?;
+        }
         let database = Database::open(&LedgerSettings::new(url(&site))).await?;
         database.migrate().await?;
         let ledger = Ledger::open(&site).await?;
@@ -149,9 +162,17 @@ impl InProcess {
 
     /// Registers a store at Etsy.
     pub(crate) async fn store(&self, organization: &OrganizationId) -> Result<SyncToken> {
+        self.store_at("etsy", organization).await
+    }
+
+    pub(crate) async fn store_at(
+        &self,
+        marketplace: &str,
+        organization: &OrganizationId,
+    ) -> Result<SyncToken> {
         let registration = StoreRegistration {
             organization_id: organization.clone(),
-            marketplace: MarketplaceName::parse("etsy")?,
+            marketplace: MarketplaceName::parse(marketplace)?,
             external_store_id: ExternalStoreId::parse("ext-100")?,
             store_name: StoreName::parse("My Store")?,
             access_token: AccessToken::parse("token-abc")?,

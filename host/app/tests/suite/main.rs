@@ -10,3 +10,4 @@ mod host;
 mod receipts;
 mod recovery;
 mod retention;
+mod starvation;

@@ -1,6 +1,7 @@
 //! Faults of calls, and errors of operations and of the engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use wharf_domain::Answer;
@@ -27,6 +28,9 @@ pub enum Fault {
     /// The plugin is out of service: disabled, quarantined, or pausing after too many faults.
     #[error("the plugin is out of service: {0}")]
     OutOfService(String),
+    /// The marketplace failed too often, for this account or for everybody; it is asked again after this long.
+    #[error("the marketplace keeps failing; it is asked again in {} s", .0.as_secs().max(1))]
+    UpstreamPaused(Duration),
     /// Too many calls are waiting or running, or all guests together have the memory that they may have; try again.
     #[error("too many calls at once")]
     Overloaded,
@@ -96,7 +100,7 @@ impl Fault {
             | Self::Overloaded
             | Self::InputTooLarge { .. }
             | Self::Host(_) => Blame::Host,
-            Self::Refused(_) | Self::UpstreamTooSlow => Blame::Upstream,
+            Self::Refused(_) | Self::UpstreamTooSlow | Self::UpstreamPaused(_) => Blame::Upstream,
             Self::Trapped(_)
             | Self::OutOfCpu
             | Self::OutOfTime
@@ -107,13 +111,27 @@ impl Fault {
         }
     }
 
+    /// Tells if nobody was asked: the plugin was not called.
+    pub const fn is_unasked(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound | Self::OutOfService(_) | Self::UpstreamPaused(_) | Self::Overloaded
+        )
+    }
+
     /// Returns the answer that an import stores. A call that never reached the plugin is deferred and costs no attempt.
     pub fn into_answer(self) -> Answer {
+        let reason = self.to_string();
         match self {
+            Self::UpstreamPaused(wait) => Answer::Deferred { reason, wait },
             Self::NotFound | Self::OutOfService(_) | Self::Overloaded | Self::Host(_) => {
-                Answer::Deferred(self.to_string())
+                Answer::Deferred {
+                    reason,
+                    wait: Duration::ZERO,
+                }
             }
-            _ => Answer::Unavailable(self.to_string()),
+            fault if fault.blame() == Blame::Plugin => Answer::Faulted(reason),
+            _ => Answer::Unavailable(reason),
         }
     }
 }

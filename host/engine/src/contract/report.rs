@@ -91,6 +91,19 @@ pub struct PluginReport {
     pub revisions: Vec<RevisionReport>,
     /// Ended calls of the serving revision in this process.
     pub counters: Counters,
+    /// Calls that this process keeps back for a while.
+    pub pauses: Pauses,
+}
+
+/// Open circuits of a plugin in this process. One that is open for everybody is the plugin's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pauses {
+    /// Organizations on whose inputs the plugin fails.
+    pub organizations: usize,
+    /// Accounts at the marketplace for which it fails or answers too late.
+    pub accounts: usize,
+    /// Seconds until the marketplace is asked again, if it fails for everybody.
+    pub upstream_seconds: Option<u64>,
 }
 
 /// One revision of a plugin.

@@ -26,7 +26,7 @@ pub struct EngineSettings {
     pub plugins_dir: Option<PathBuf>,
     /// The folder of compiled code and the revision store; `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
-    /// Calls that run at the same time, of all plugins together. A plugin gets 16 of them, or half if that is less.
+    /// Calls that run at the same time, of all plugins together. A quarter is for shapers; the gate shares them out.
     pub max_in_flight: usize,
     /// Threads that guests run on. They are the engine's own, so that no guest can hold up the host.
     pub guest_threads: usize,

@@ -1,26 +1,83 @@
 //! The circuit breaker of a revision, as pure rules: time comes in as a parameter.
 //!
-//! Five faults in a row, or half of at least twenty calls within thirty seconds, trip it. It then lets nothing through
-//! for thirty seconds, probes with three calls, and closes if they go well; else it waits twice as long, up to ten
-//! minutes. The caller rolls a revision back that trips while it is young.
+//! A caller is an organization, or one account of it at a marketplace. Five faults in a row on different inputs, or half
+//! of at least twenty calls within thirty seconds, open the circuit of the caller alone. It opens for everybody when the
+//! faults come from two organizations at least and more than half of the callers of these seconds meet them. An open
+//! circuit lets nothing through for thirty seconds, then probes; bad probes double the wait, up to ten minutes. The
+//! owner of the breaker rolls a revision back that trips while it is young.
 
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const MAX_FAULTS_IN_A_ROW: u32 = 5;
-const WINDOW_SECONDS: u64 = 30;
-/// Fewer calls within the window say nothing about a rate.
-const MIN_CALLS_TO_JUDGE: u32 = 20;
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
-const PROBES: u32 = 3;
+use super::circuit::{Circuit, MAX_FAULTS_IN_A_ROW, WINDOW};
+
+/// Callers that are remembered: about half a megabyte.
+const MAX_CALLERS: usize = 1_024;
+/// Inputs that are remembered for a fault that they met.
+const MAX_KNOWN_INPUTS: usize = 1_024;
+/// Faults in a row of one caller that count for opening the circuit for everybody: one alone must not do it.
+const MAX_FAULTS_OF_CALLER: u32 = 3;
 /// A revision is young for this long, and until it has answered `YOUNG_CALLS`.
 const YOUNG_FOR: Duration = Duration::from_secs(15 * 60);
 const YOUNG_CALLS: u64 = 500;
 
-/// The outcome of a call, as far as it tells about the plugin.
+/// The party that a breaker watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// The plugin. Three probes; an input that met a fault decides nothing any more.
+    Plugin,
+    /// The marketplace behind it. One probe, and any input, for the input is not to blame.
+    Upstream,
+}
+
+impl Watched {
+    /// The name in logs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Upstream => "upstream",
+        }
+    }
+
+    const fn probes(self) -> u32 {
+        match self {
+            Self::Plugin => 3,
+            Self::Upstream => 1,
+        }
+    }
+}
+
+/// The breakers of a revision.
+pub(crate) struct Breakers {
+    plugin: Mutex<Breaker>,
+    upstream: Mutex<Breaker>,
+}
+
+impl Breakers {
+    pub(crate) fn new(activated: Instant) -> Self {
+        let watch = |watched| Mutex::new(Breaker::new(watched, activated));
+        Self {
+            plugin: watch(Watched::Plugin),
+            upstream: watch(Watched::Upstream),
+        }
+    }
+
+    /// The breaker of one, locked for a moment.
+    pub(crate) fn of(&self, watched: Watched) -> MutexGuard<'_, Breaker> {
+        let breaker = match watched {
+            Watched::Plugin => &self.plugin,
+            Watched::Upstream => &self.upstream,
+        };
+        breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The outcome of a call, as far as it tells about who is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It did what it should, or somebody upstream did not.
+    /// It did what it should, or somebody else did not.
     Good,
     /// It failed by its own fault.
     Fault,
@@ -28,185 +85,253 @@ pub(crate) enum Outcome {
     Nothing,
 }
 
-/// The plugin failed too often just now.
+/// The origin of a call, in hashes: who asks, and about what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tripped {
-    /// Set if it was activated so recently that its revision is to blame.
-    pub(crate) young: bool,
+pub(crate) struct Origin {
+    organization: u64,
+    caller: u64,
+    input: u64,
 }
 
+impl Origin {
+    /// `account` tells the callers of one organization apart; empty where the organization is the caller.
+    pub(crate) fn new(organization: &str, account: &str, input: &str) -> Self {
+        Self {
+            organization: hash(organization),
+            caller: hash((organization, account)),
+            input: hash((organization, account, input)),
+        }
+    }
+}
+
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A call that was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Closed,
-    Open {
-        until: Instant,
-        pause: Duration,
-    },
-    Probing {
-        under_way: u32,
-        passed: u32,
-        pause: Duration,
-    },
+pub(crate) enum Pass {
+    /// Its outcome decides.
+    Counted,
+    /// Its input met a fault before. It is neither a probe nor another fault.
+    Known,
+}
+
+/// A circuit was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tripped {
+    /// Set if the revision was activated so recently that it is to blame.
+    pub(crate) young: bool,
+    /// Set if it opened for everybody.
+    pub(crate) for_everybody: bool,
 }
 
 /// The breaker of one revision since it was activated.
 #[derive(Debug)]
 pub(crate) struct Breaker {
+    watched: Watched,
     activated: Instant,
     calls: u64,
-    streak: u32,
-    seconds: [Second; WINDOW_SECONDS as usize],
-    state: State,
+    everybody: Circuit,
+    callers: HashMap<u64, Caller>,
+    known_inputs: VecDeque<u64>,
+    /// The first two organizations that had a good answer.
+    content: [Option<u64>; 2],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Second {
-    number: u64,
-    calls: u32,
-    faults: u32,
+#[derive(Debug)]
+struct Caller {
+    organization: u64,
+    last_call: Instant,
+    circuit: Circuit,
 }
 
 impl Breaker {
-    pub(crate) fn new(activated: Instant) -> Self {
+    pub(crate) fn new(watched: Watched, activated: Instant) -> Self {
         Self {
+            watched,
             activated,
             calls: 0,
-            streak: 0,
-            seconds: Default::default(),
-            state: State::Closed,
+            everybody: Circuit::new(activated, watched.probes()),
+            callers: HashMap::new(),
+            known_inputs: VecDeque::new(),
+            content: [None; 2],
         }
     }
 
-    /// Lets a call through, or returns the time for which it lets none through. A call that was let through must be
+    /// Returns the time after which this call may try again, if it may not pass now.
+    pub(crate) fn refuses(&self, origin: Origin, now: Instant) -> Option<Duration> {
+        let own = self.callers.get(&origin.caller).map(|c| &c.circuit);
+        if self.is_known(origin) {
+            // Not with what tripped it, while it is open; afterwards it may run beside the probes.
+            return self
+                .everybody
+                .open_for(now)
+                .or_else(|| own.and_then(|own| own.open_for(now)));
+        }
+        self.everybody
+            .refuses(now)
+            .or_else(|| own.and_then(|own| own.refuses(now)))
+    }
+
+    /// Lets a call through, or returns the time after which it may try again. A call that was let through must be
     /// recorded.
-    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
-        // The pause is over with the first call after it; no timer is needed.
-        if let State::Open { until, pause } = self.state {
-            if now < until {
-                return Err(until - now);
-            }
-            self.state = State::Probing {
-                under_way: 0,
-                passed: 0,
-                pause,
-            };
+    pub(crate) fn admit(&mut self, origin: Origin, now: Instant) -> Result<Pass, Duration> {
+        if let Some(wait) = self.refuses(origin, now) {
+            return Err(wait);
         }
-        if let State::Probing {
-            under_way, passed, ..
-        } = &mut self.state
-        {
-            if *under_way + *passed >= PROBES {
-                // As many probes as may run are under way; their end decides.
-                return Err(Duration::from_secs(1));
-            }
-            *under_way += 1;
+        if self.is_known(origin) {
+            return Ok(Pass::Known);
         }
-        Ok(())
+        self.everybody.admit();
+        self.caller(origin, now).circuit.admit();
+        Ok(Pass::Counted)
     }
 
     /// Records the end of a call.
-    pub(crate) fn record(&mut self, outcome: Outcome, now: Instant) -> Option<Tripped> {
-        if let State::Probing { under_way, .. } = &mut self.state {
-            // Calls from before the pause may end now as well.
-            *under_way = under_way.saturating_sub(1);
-        }
-        if outcome == Outcome::Nothing {
+    pub(crate) fn record(
+        &mut self,
+        origin: Origin,
+        pass: Pass,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<Tripped> {
+        if pass == Pass::Known {
+            if outcome == Outcome::Good {
+                self.known_inputs.retain(|input| *input != origin.input);
+            }
             return None;
         }
-        self.calls += 1;
-        self.count(outcome, now);
-        match (self.state, outcome) {
-            (State::Probing { pause, .. }, Outcome::Fault) => {
-                self.open(now, (pause * 2).min(MAX_PAUSE))
-            }
-            (
-                State::Probing {
-                    under_way,
-                    passed,
-                    pause,
-                },
-                _,
-            ) => {
-                let passed = passed + 1;
-                self.state = State::Probing {
-                    under_way,
-                    passed,
-                    pause,
-                };
-                if passed >= PROBES {
-                    self.state = State::Closed;
-                    self.reset();
-                }
+        match outcome {
+            Outcome::Nothing => {
+                self.everybody.end();
+                self.caller(origin, now).circuit.end();
                 None
             }
-            (State::Closed, Outcome::Fault) if self.is_too_often(now) => {
-                self.open(now, FIRST_PAUSE)
+            Outcome::Good => {
+                self.calls += 1;
+                self.everybody.good(now);
+                self.caller(origin, now).circuit.good(now);
+                self.note_content(origin.organization);
+                None
             }
-            // A call that began before it opened says nothing new.
-            _ => None,
+            Outcome::Fault => {
+                self.calls += 1;
+                self.remember(origin);
+                self.fault(origin, now)
+            }
         }
     }
 
-    /// Returns the time for which it lets nothing through, if it is open.
+    /// Returns the time for which it lets nobody through, if it is open.
     pub(crate) fn closed_for(&self, now: Instant) -> Option<Duration> {
-        match self.state {
-            State::Open { until, .. } => Some(until.saturating_duration_since(now)),
-            _ => None,
-        }
+        self.everybody.open_for(now)
     }
 
-    fn open(&mut self, now: Instant, pause: Duration) -> Option<Tripped> {
-        // A bad probe opens it again, which says nothing new about the revision.
-        let first = self.state == State::Closed;
-        self.state = State::Open {
-            until: now + pause,
-            pause,
-        };
-        self.reset();
-        let young =
-            now.saturating_duration_since(self.activated) < YOUNG_FOR || self.calls < YOUNG_CALLS;
-        Some(Tripped {
-            young: first && young,
+    /// Counts the callers for which alone it is open.
+    pub(crate) fn paused_callers(&self, now: Instant) -> usize {
+        let paused = |caller: &&Caller| caller.circuit.open_for(now).is_some();
+        self.callers.values().filter(paused).count()
+    }
+
+    fn fault(&mut self, origin: Origin, now: Instant) -> Option<Tripped> {
+        let probing = self.everybody.is_probing();
+        let own = self.caller(origin, now);
+        let own_opened = own.circuit.failed(now);
+        let own_closed = own.circuit.is_closed();
+        let too_often = self.everybody.count_failure(now);
+        if probing {
+            // A bad probe of one caller is its own matter until a second organization's is bad, too.
+            if own_closed {
+                self.caller(origin, now).circuit.open(now);
+            }
+            if self.is_widespread(now) {
+                self.everybody.open(now);
+            }
+            return None;
+        }
+        let widespread = too_often && self.everybody.is_closed() && self.is_widespread(now);
+        if widespread {
+            self.everybody.open(now);
+        }
+        // Where nobody else knows it to work, one organization's faults say that the revision is bad.
+        let blamed = widespread || !self.contents_others(origin.organization);
+        (widespread || own_opened).then(|| Tripped {
+            young: blamed && self.is_young(now),
+            for_everybody: widespread,
         })
     }
 
-    fn reset(&mut self) {
-        self.streak = 0;
-        self.seconds = Default::default();
+    fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.activated) < YOUNG_FOR || self.calls < YOUNG_CALLS
     }
 
-    fn count(&mut self, outcome: Outcome, now: Instant) {
-        let number = self.second(now);
-        // A ring of seconds: memory does not grow with the calls.
-        let second = &mut self.seconds[(number % WINDOW_SECONDS) as usize];
-        // The slot still holds a second of the last round.
-        if second.number != number {
-            *second = Second {
-                number,
-                ..Second::default()
-            };
+    /// Tells if more than half of the present callers meet faults, from two organizations at least.
+    fn is_widespread(&self, now: Instant) -> bool {
+        let present = |caller: &&Caller| now.saturating_duration_since(caller.last_call) < WINDOW;
+        let (mut callers, mut failing, mut faults) = (0, 0, 0);
+        let (mut first, mut several) = (None, false);
+        for caller in self.callers.values().filter(present) {
+            callers += 1;
+            let streak = caller.circuit.streak();
+            if streak == 0 {
+                continue;
+            }
+            failing += 1;
+            faults += streak.min(MAX_FAULTS_OF_CALLER);
+            several |= *first.get_or_insert(caller.organization) != caller.organization;
         }
-        second.calls += 1;
-        if outcome == Outcome::Fault {
-            second.faults += 1;
-            self.streak += 1;
-        } else {
-            self.streak = 0;
-        }
+        several && failing * 2 > callers && faults >= MAX_FAULTS_IN_A_ROW
     }
 
-    fn is_too_often(&self, now: Instant) -> bool {
-        let oldest = self.second(now).saturating_sub(WINDOW_SECONDS - 1);
-        let recent = self.seconds.iter().filter(|second| second.number >= oldest);
-        let (calls, faults) = recent.fold((0, 0), |(calls, faults), s| {
-            (calls + s.calls, faults + s.faults)
+    fn caller(&mut self, origin: Origin, now: Instant) -> &mut Caller {
+        if self.callers.len() >= MAX_CALLERS && !self.callers.contains_key(&origin.caller) {
+            self.forget_callers();
+        }
+        let probes = self.watched.probes();
+        let caller = self.callers.entry(origin.caller).or_insert_with(|| Caller {
+            organization: origin.organization,
+            last_call: now,
+            circuit: Circuit::new(now, probes),
         });
-        self.streak >= MAX_FAULTS_IN_A_ROW || (calls >= MIN_CALLS_TO_JUDGE && faults * 2 >= calls)
+        caller.last_call = now;
+        caller
     }
 
-    /// Returns the seconds since activation, from 1 on: an empty slot of the window has number 0.
-    fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.activated).as_secs() + 1
+    /// Forgets those without faults first, and all if these are not enough.
+    fn forget_callers(&mut self) {
+        self.callers.retain(|_, caller| caller.circuit.streak() > 0);
+        if self.callers.len() > MAX_CALLERS / 2 {
+            self.callers.clear();
+        }
+    }
+
+    fn is_known(&self, origin: Origin) -> bool {
+        self.known_inputs.contains(&origin.input)
+    }
+
+    fn remember(&mut self, origin: Origin) {
+        if self.watched == Watched::Upstream || self.is_known(origin) {
+            return;
+        }
+        self.known_inputs.truncate(MAX_KNOWN_INPUTS - 1);
+        self.known_inputs.push_front(origin.input);
+    }
+
+    fn note_content(&mut self, organization: u64) {
+        if !self.content.contains(&Some(organization))
+            && let Some(free) = self.content.iter_mut().find(|known| known.is_none())
+        {
+            *free = Some(organization);
+        }
+    }
+
+    /// Tells if another organization had a good answer.
+    fn contents_others(&self, organization: u64) -> bool {
+        let mut content = self.content.iter().flatten();
+        content.any(|other| *other != organization)
     }
 }
 
@@ -218,109 +343,215 @@ mod tests {
     struct Clock {
         start: Instant,
         breaker: Breaker,
+        inputs: u64,
     }
 
     impl Clock {
-        fn new() -> Self {
+        fn new(watched: Watched) -> Self {
             let start = Instant::now();
             Self {
                 start,
-                breaker: Breaker::new(start),
+                breaker: Breaker::new(watched, start),
+                inputs: 0,
             }
         }
 
-        fn call(&mut self, second: u64, outcome: Outcome) -> Option<Tripped> {
-            let now = self.start + Duration::from_secs(second);
-            assert_eq!(self.breaker.admit(now), Ok(()), "at {second} s");
-            self.breaker.record(outcome, now)
+        fn call(&mut self, organization: &str, second: u64, outcome: Outcome) -> Option<Tripped> {
+            self.inputs += 1;
+            let input = self.inputs.to_string();
+            self.call_with(organization, &input, second, outcome)
         }
 
-        fn refused(&mut self, second: u64) -> bool {
-            self.breaker
-                .admit(self.start + Duration::from_secs(second))
-                .is_err()
+        fn call_with(
+            &mut self,
+            organization: &str,
+            input: &str,
+            second: u64,
+            outcome: Outcome,
+        ) -> Option<Tripped> {
+            let (origin, now) = (Origin::new(organization, "", input), self.at(second));
+            let pass = self.breaker.admit(origin, now);
+            let pass = pass.unwrap_or_else(|wait| panic!("refused at {second} s for {wait:?}"));
+            self.breaker.record(origin, pass, outcome, now)
+        }
+
+        fn refused(&mut self, organization: &str, second: u64) -> bool {
+            self.inputs += 1;
+            let origin = Origin::new(organization, "", &self.inputs.to_string());
+            self.breaker.refuses(origin, self.at(second)).is_some()
+        }
+
+        fn at(&self, second: u64) -> Instant {
+            self.start + Duration::from_secs(second)
         }
     }
 
+    fn tripped(young: bool, for_everybody: bool) -> Option<Tripped> {
+        Some(Tripped {
+            young,
+            for_everybody,
+        })
+    }
+
     #[test]
-    fn five_faults_in_a_row_trip_it_and_four_do_not() {
-        let mut clock = Clock::new();
+    fn five_faults_in_a_row_of_one_organization_open_it_for_that_one() {
+        let mut clock = Clock::new(Watched::Plugin);
+        assert_eq!(clock.call("quiet", 0, Good), None);
         for outcome in [
             Fault, Fault, Fault, Fault, Good, Fault, Fault, Nothing, Fault, Fault,
         ] {
-            assert_eq!(clock.call(0, outcome), None);
+            assert_eq!(clock.call("poison", 0, outcome), None);
         }
-        assert_eq!(clock.call(0, Fault), Some(Tripped { young: true }));
-        assert!(clock.refused(29) && !clock.refused(30));
+        assert_eq!(clock.call("poison", 0, Fault), tripped(false, false));
+        assert!(clock.refused("poison", 29) && !clock.refused("poison", 30));
+        assert!(!clock.refused("quiet", 0) && !clock.refused("new", 0));
+        assert_eq!(clock.breaker.paused_callers(clock.at(1)), 1);
+        assert_eq!(clock.breaker.closed_for(clock.at(1)), None);
+    }
+
+    #[test]
+    fn the_only_organization_s_faults_blame_a_young_revision() {
+        let mut clock = Clock::new(Watched::Plugin);
+        for _ in 0..4 {
+            assert_eq!(clock.call("only", 0, Fault), None);
+        }
+        assert_eq!(clock.call("only", 0, Fault), tripped(true, false));
+    }
+
+    #[test]
+    fn faults_of_several_organizations_open_it_for_everybody() {
+        let mut clock = Clock::new(Watched::Plugin);
+        assert_eq!(clock.call("well", 0, Good), None);
+        for number in 0..4 {
+            assert_eq!(clock.call(&format!("org-{number}"), 0, Fault), None);
+        }
+        assert_eq!(clock.call("org-4", 0, Fault), tripped(true, true));
+        assert!(clock.refused("well", 29) && clock.refused("new", 29));
+        assert!(!clock.refused("well", 30));
+    }
+
+    #[test]
+    fn two_of_many_organizations_do_not() {
+        let mut clock = Clock::new(Watched::Plugin);
+        for number in 0..5 {
+            clock.call(&format!("well-{number}"), 0, Good);
+        }
+        for _ in 0..5 {
+            clock.call("a", 0, Fault);
+            clock.call("b", 0, Fault);
+        }
+        assert!(clock.refused("a", 1) && clock.refused("b", 1));
+        assert!(!clock.refused("well-1", 1));
     }
 
     #[test]
     fn half_of_twenty_calls_within_thirty_seconds_trip_it() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(Watched::Plugin);
         for n in 0..19 {
-            assert_eq!(
-                clock.call(n, if n % 2 == 0 { Fault } else { Good }),
-                None,
-                "call {n}"
-            );
+            let outcome = if n % 2 == 0 { Fault } else { Good };
+            assert_eq!(clock.call("org", n, outcome), None, "call {n}");
         }
-        assert_eq!(clock.call(20, Fault), Some(Tripped { young: true }));
+        assert_eq!(clock.call("org", 20, Fault), tripped(true, false));
     }
 
     #[test]
     fn slow_faults_fall_out_of_the_window() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(Watched::Plugin);
         for n in 0..200 {
-            assert_eq!(
-                clock.call(n * 2, if n % 2 == 0 { Fault } else { Good }),
-                None,
-                "call {n}"
-            );
+            let outcome = if n % 2 == 0 { Fault } else { Good };
+            assert_eq!(clock.call("org", n * 2, outcome), None, "call {n}");
         }
     }
 
     #[test]
-    fn three_good_probes_close_it_and_a_bad_one_doubles_the_pause() {
-        let mut clock = Clock::new();
+    fn good_probes_close_it_and_a_bad_one_doubles_the_pause() {
+        let mut clock = Clock::new(Watched::Plugin);
         let old = 20 * 60;
         for _ in 0..YOUNG_CALLS {
-            clock.call(old, Good);
+            clock.call("org", old, Good);
         }
         for _ in 0..4 {
-            clock.call(old, Fault);
+            clock.call("org", old, Fault);
         }
-        assert_eq!(
-            clock.call(old, Fault),
-            Some(Tripped { young: false }),
-            "old enough to be trusted"
-        );
+        let trusted = tripped(false, false);
+        assert_eq!(clock.call("org", old, Fault), trusted, "old enough");
         let mut now = old;
         for pause in [30, 60, 120, 240, 480, 600, 600] {
-            assert!(clock.refused(now + pause - 1), "a pause of {pause} s");
+            assert!(
+                clock.refused("org", now + pause - 1),
+                "a pause of {pause} s"
+            );
             now += pause;
-            assert_eq!(clock.call(now, Fault), Some(Tripped { young: false }));
+            assert_eq!(clock.call("org", now, Fault), None);
         }
         now += 600;
-        for _ in 0..PROBES {
-            assert_eq!(clock.call(now, Good), None);
+        for _ in 0..Watched::Plugin.probes() {
+            assert_eq!(clock.call("org", now, Good), None);
         }
         for _ in 0..4 {
-            assert_eq!(clock.call(now, Fault), None, "it starts anew");
+            assert_eq!(clock.call("org", now, Fault), None, "it starts anew");
         }
     }
 
     #[test]
-    fn no_more_probes_than_three_and_a_probe_that_says_nothing_is_repeated() {
-        let mut clock = Clock::new();
+    fn an_input_that_met_a_fault_neither_trips_nor_probes() {
+        let mut clock = Clock::new(Watched::Plugin);
+        for _ in 0..100 {
+            assert_eq!(clock.call_with("org", "poison", 0, Fault), None);
+        }
+        for _ in 0..4 {
+            clock.call("org", 0, Fault);
+        }
+        assert!(clock.refused("org", 1));
+        for _ in 0..100 {
+            assert_eq!(clock.call_with("org", "poison", 30, Fault), None);
+        }
+        assert!(!clock.refused("org", 30), "it was no probe");
+        assert_eq!(clock.call_with("org", "poison", 30, Good), None);
+        assert_eq!(clock.call("org", 30, Good), None);
+    }
+
+    #[test]
+    fn one_organization_s_bad_probe_does_not_pause_the_others() {
+        let mut clock = Clock::new(Watched::Plugin);
+        for organization in ["a", "a", "b", "b", "a"] {
+            clock.call(organization, 0, Fault);
+        }
+        assert!(clock.refused("new", 1), "two of two callers");
+        // Long after the window, so that only the probes count.
+        assert_eq!(clock.call("a", 90, Fault), None);
+        assert!(clock.refused("a", 91) && !clock.refused("c", 91));
+        for organization in ["c", "d", "e"] {
+            assert_eq!(clock.call(organization, 91, Good), None);
+        }
+        assert!(!clock.refused("f", 91), "closed");
+    }
+
+    #[test]
+    fn an_upstream_is_probed_by_one_call_of_any_input() {
+        let mut clock = Clock::new(Watched::Upstream);
         for _ in 0..5 {
-            clock.call(0, Fault);
+            clock.call_with("org", "same", 0, Fault);
         }
-        for _ in 0..PROBES {
-            assert!(!clock.refused(30));
+        assert!(clock.refused("org", 29));
+        let (origin, now) = (Origin::new("org", "", "same"), clock.at(30));
+        assert_eq!(clock.breaker.admit(origin, now), Ok(Pass::Counted));
+        assert!(clock.refused("org", 30), "one is under way");
+        clock.breaker.record(origin, Pass::Counted, Good, now);
+        assert!(!clock.refused("org", 30));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut clock = Clock::new(Watched::Plugin);
+        for number in 0..5 * MAX_CALLERS {
+            let outcome = if number % 2 == 0 { Fault } else { Good };
+            let origin = Origin::new(&number.to_string(), "", "x");
+            let now = clock.at(0);
+            clock.breaker.caller(origin, now);
+            clock.breaker.record(origin, Pass::Counted, outcome, now);
         }
-        assert!(clock.refused(30), "three are under way");
-        let now = clock.start + Duration::from_secs(30);
-        assert_eq!(clock.breaker.record(Nothing, now), None);
-        assert!(!clock.refused(30) && clock.refused(30));
+        assert!(clock.breaker.callers.len() <= MAX_CALLERS);
+        assert!(clock.breaker.known_inputs.len() <= MAX_KNOWN_INPUTS);
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod breaker;
 pub(crate) mod cache;
+mod circuit;
 pub(crate) mod compile;
 pub(crate) mod conformance;
 mod files;

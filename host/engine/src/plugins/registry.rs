@@ -9,8 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc::UnboundedSender;
 use wharf_domain::{Clock, SystemClock};
 
-use super::breaker::Breaker;
-use super::gate::Gate;
+use super::breaker::Breakers;
 use super::load::Loader;
 use super::record::Record;
 use super::revision::Revision;
@@ -36,7 +35,6 @@ pub(crate) struct Registry {
     /// taken after this one.
     changing: Mutex<()>,
     transitions: UnboundedSender<Transition>,
-    max_in_flight: usize,
 }
 
 /// The facts that this host knows beyond the store. Locked for moments only, never while something loads.
@@ -52,7 +50,6 @@ pub(super) struct Known {
 
 pub(super) struct Plugin {
     pub(super) record: Record,
-    gate: Arc<Gate>,
     /// Loaded revisions, the retained ones too: rolling back must not wait for a compiler.
     loaded: BTreeMap<Digest, Arc<Revision>>,
     serving: Option<Arc<Serving>>,
@@ -63,7 +60,6 @@ impl Registry {
         loader: Loader,
         store: RevisionStore,
         transitions: UnboundedSender<Transition>,
-        max_in_flight: usize,
     ) -> Self {
         Self {
             now: ArcSwap::default(),
@@ -72,7 +68,6 @@ impl Registry {
             known: Mutex::default(),
             changing: Mutex::default(),
             transitions,
-            max_in_flight,
         }
     }
 
@@ -159,7 +154,7 @@ impl Registry {
     /// Keeps a loaded revision at hand.
     pub(crate) fn hold(&self, revision: Arc<Revision>) {
         let mut known = self.known();
-        let plugin = known.plugin(revision.plugin(), self.max_in_flight);
+        let plugin = known.plugin(revision.plugin());
         plugin.loaded.insert(revision.digest(), revision);
     }
 
@@ -223,7 +218,7 @@ impl Registry {
     /// Makes this host serve what a record says, and returns the revision that it replaced. The new one must be loaded.
     fn adopt(&self, name: &str, record: Record) -> Option<Arc<Revision>> {
         let mut known = self.known();
-        let plugin = known.plugin(name, self.max_in_flight);
+        let plugin = known.plugin(name);
         plugin.record = record;
         let replaced = plugin.serve();
         let needed: Vec<Digest> = plugin.record.needed().collect();
@@ -297,12 +292,11 @@ impl Registry {
 }
 
 impl Known {
-    fn plugin(&mut self, name: &str, max_in_flight: usize) -> &mut Plugin {
+    fn plugin(&mut self, name: &str) -> &mut Plugin {
         self.plugins
             .entry(name.to_owned())
             .or_insert_with(|| Plugin {
                 record: Record::default(),
-                gate: Arc::new(Gate::of_plugin(max_in_flight)),
                 loaded: BTreeMap::new(),
                 serving: None,
             })
@@ -331,16 +325,13 @@ impl Plugin {
             // A revision that comes back from draining takes calls again.
             revision.calls.reopen();
             // A revision that goes on serving keeps its record of faults.
-            let breaker = before
+            let kept = before
                 .as_ref()
                 .filter(same)
-                .map(|serving| serving.breaker.clone());
+                .map(|serving| serving.breakers.clone());
             Arc::new(Serving {
                 revision,
-                // The same gate for all revisions: a swap must not double the calls in flight.
-                gate: self.gate.clone(),
-                breaker: breaker
-                    .unwrap_or_else(|| Arc::new(Mutex::new(Breaker::new(Instant::now())))),
+                breakers: kept.unwrap_or_else(|| Arc::new(Breakers::new(Instant::now()))),
                 out: self.record.out_of_service(),
             })
         });

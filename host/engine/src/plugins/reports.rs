@@ -1,14 +1,14 @@
 //! Reports on plugins, made from their records and what this process serves.
 
-use std::sync::PoisonError;
 use std::time::Instant;
 
+use super::breaker::{Breakers, Watched};
 use super::record::Record;
 use super::revision::Revision;
 use super::snapshot::Serving;
 use crate::contract::{
     digest::Digest,
-    report::{PluginReport, PluginState, RevisionReport},
+    report::{Pauses, PluginReport, PluginState, RevisionReport},
     state::RevisionState,
 };
 
@@ -33,9 +33,23 @@ pub(super) fn report(name: &str, record: &Record, serving: Option<&Serving>) -> 
         size: revision.map(|revision| revision.size),
         loaded_at: revision.map(|revision| revision.loaded_at),
         revisions: revisions(record),
+        pauses: serving
+            .map(|serving| pauses(&serving.breakers))
+            .unwrap_or_default(),
         counters: revision
             .map(|revision| revision.counts.report())
             .unwrap_or_default(),
+    }
+}
+
+fn pauses(breakers: &Breakers) -> Pauses {
+    let now = Instant::now();
+    let callers = |watched| breakers.of(watched).paused_callers(now);
+    let everybody = breakers.of(Watched::Upstream).closed_for(now);
+    Pauses {
+        organizations: callers(Watched::Plugin),
+        accounts: callers(Watched::Upstream),
+        upstream_seconds: everybody.map(|pause| pause.as_secs().max(1)),
     }
 }
 
@@ -58,11 +72,8 @@ fn state(record: &Record, serving: Option<&Serving>) -> PluginState {
         };
     }
     let pause = serving.and_then(|serving| {
-        serving
-            .breaker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed_for(Instant::now())
+        let plugin = serving.breakers.of(Watched::Plugin);
+        plugin.closed_for(Instant::now())
     });
     match (pause, serving) {
         (Some(pause), _) => PluginState::OutOfService {

@@ -1,10 +1,9 @@
 //! The snapshot that calls read: every serving revision by its name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::breaker::Breaker;
-use super::gate::Gate;
+use super::breaker::Breakers;
 use super::record::Record;
 use super::reports::report;
 use super::revision::Revision;
@@ -14,11 +13,10 @@ use crate::contract::{
     report::{PluginReport, PluginState},
 };
 
-/// A revision that serves, or would, with its gate and breaker.
+/// A revision that serves, or would, with its breakers.
 pub(crate) struct Serving {
     pub(crate) revision: Arc<Revision>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) breaker: Arc<Mutex<Breaker>>,
+    pub(crate) breakers: Arc<Breakers>,
     /// The reason why it does not serve now.
     pub(crate) out: Option<String>,
 }

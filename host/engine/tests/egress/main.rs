@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use support::{ask, component, request, settings};
 use upstream::{Upstream, accepted, grants, json};
-use wharf_domain::{AccessToken, Answer};
+use wharf_domain::{AccessToken, Answer, OrganizationId};
 use wharf_engine::{Engine, Fault, OperationError, PluginState, Resolver, Stage};
 
 async fn engine_with(grants: &str, resolver: Option<Arc<dyn Resolver>>) -> Engine {
@@ -37,7 +37,11 @@ async fn engine_with(grants: &str, resolver: Option<Arc<dyn Resolver>>) -> Engin
 async fn ask_with_token(engine: &Engine) -> Result<Answer, Fault> {
     let mut request = request("order-101");
     request.access_token = AccessToken::parse("s3cret-token").ok();
-    engine.validate("remote", request).await.result
+    let organization = OrganizationId::parse("org").expect("an organization");
+    engine
+        .validate("remote", &organization, request)
+        .await
+        .result
 }
 
 #[tokio::test]

@@ -71,7 +71,18 @@ pub(crate) fn request(receipt: &str) -> ValidateRequest {
 }
 
 pub(crate) async fn ask(engine: &Engine, marketplace: &str, receipt: &str) -> Called<Answer> {
-    engine.validate(marketplace, request(receipt)).await
+    ask_for(engine, marketplace, "org", receipt).await
+}
+
+pub(crate) async fn ask_for(
+    engine: &Engine,
+    marketplace: &str,
+    organization: &str,
+    receipt: &str,
+) -> Called<Answer> {
+    let organization = OrganizationId::parse(organization).expect("an organization");
+    let request = request(receipt);
+    engine.validate(marketplace, &organization, request).await
 }
 
 pub(crate) fn event(organization: &str, data: &str) -> Event {

@@ -12,9 +12,10 @@ use crate::{Conn, StoreError, deliveries::aggregate, dialect::statements, rows::
 statements! {
     // Only the worker that still holds the fence may fan out.
     FANNED_OUT = ["update callback_outbox set due_at = r.due_at, status = r.status, last_error = r.last_error,
-            fan_out_after = r.place, fan_out_deferred = r.deferred, fan_out_attempt = r.attempt, updated_at = r.at
+            fan_out_after = r.place, fan_out_deferred = r.deferred, fan_out_attempt = r.attempt,
+            shaper_faults = r.shaper_faults, updated_at = r.at
         from" rows(r, id uuid, fence int, due_at time, status text, last_error text, place uuid, deferred text, attempt int,
-            at time)
+            shaper_faults int, at time)
         "where callback_outbox.id = r.id and callback_outbox.fence = r.fence and callback_outbox.due_at is not null
         returning callback_outbox.id"];
     // The place stays, and so does what was written up to it.
@@ -43,6 +44,8 @@ pub struct FanOut {
     pub messages: Vec<Message>,
     /// One delivery per endpoint of the page.
     pub deliveries: Vec<NewDelivery>,
+    /// Faults of shapers on this event, these included.
+    pub shaper_faults: i64,
     /// What follows.
     pub next: Next,
 }
@@ -150,6 +153,7 @@ async fn write_states(
             .uuid("place", place.after.map(|id| id.0))
             .text("deferred", place.deferred.as_deref())
             .int("attempt", fan_out.attempt())
+            .int("shaper_faults", fan_out.shaper_faults)
             .time("at", now);
     }
     conn.query(FANNED_OUT).rows(&rows).ids().await

@@ -41,8 +41,8 @@ statements! {
             select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
         where id in (select id from picked)
-        returning id, fence, fan_out_attempt, fan_out_after, fan_out_deferred, organization_id, store_id, event, payload,
-            created_at, traceparent"];
+        returning id, fence, fan_out_attempt, fan_out_after, fan_out_deferred, shaper_faults, organization_id, store_id, event,
+            payload, created_at, traceparent"];
     // What was shaped first stays: every attempt of an event sends the same bytes.
     INSERT_MESSAGES = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
         select outbox_id, shaper, plugin_digest, content_type, headers, body
@@ -118,6 +118,8 @@ pub struct Claimed {
     pub attempt: i64,
     /// Where the walk over its endpoints goes on.
     pub place: Place,
+    /// Faults of shapers on this event.
+    pub shaper_faults: i64,
     /// The W3C traceparent of its cause.
     pub traceparent: Option<String>,
 }
@@ -134,6 +136,7 @@ pub async fn claim(
         id: Uuid,
         fence: i64,
         fan_out_attempt: i64,
+        shaper_faults: i64,
         fan_out_after: Option<Uuid>,
         fan_out_deferred: Option<String>,
         organization_id: String,
@@ -155,6 +158,7 @@ pub async fn claim(
         .map(|row| Claimed {
             fence: row.fence,
             attempt: row.fan_out_attempt,
+            shaper_faults: row.shaper_faults,
             place: Place {
                 after: row.fan_out_after.map(EndpointId),
                 deferred: row.fan_out_deferred,

@@ -56,6 +56,7 @@ pub(crate) fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) ->
         claimed: claimed.clone(),
         messages: vec![message()],
         deliveries: endpoints.iter().map(new).collect(),
+        shaper_faults: claimed.shaper_faults,
         next: Next::Done,
     }
 }

@@ -5,12 +5,15 @@ use std::{ops::Deref, time::Duration};
 use anyhow::Result;
 use tempfile::TempDir;
 use wharf_domain::{
-    AccessToken, Amount, Answer, Currency, EndpointId, EndpointSecret, EventKind, ExternalStoreId,
-    LogId, MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId, StoreName,
-    SyncToken, TargetUrl, Time, next_state, uuid_v4, uuid_v7,
+    AccessToken, Amount, Answer, Before, Currency, EndpointId, EndpointSecret, EventKind,
+    ExternalStoreId, LogId, MarketplaceName, Order, OrganizationId, Receipt, ShaperName, StoreId,
+    StoreName, SyncToken, TargetUrl, Time, next_state, uuid_v4, uuid_v7,
 };
 use wharf_store::{
-    Conn, EncryptionKey, KeyRing, Ledger, LedgerSettings, endpoints, logs::NewLog, stores,
+    Conn, EncryptionKey, KeyRing, Ledger, LedgerSettings, StoreError, endpoints,
+    jobs::{self, Claimed},
+    logs::NewLog,
+    stores,
 };
 use wharf_tests::{Backend, Database};
 
@@ -179,8 +182,22 @@ pub(crate) fn judged(store_id: StoreId, receipt: &str, answer: Answer, at: Time)
         id: LogId(random_v7()),
         store_id,
         receipt: Receipt::parse(receipt).expect("a receipt"),
-        state: next_state(None, answer, at),
+        state: next_state(Before::NEW, answer, at),
         plugin_digest: Some("d1".into()),
         at,
     }
+}
+
+/// Claims up to `limit` due jobs, the longest due first.
+pub(crate) async fn claim(
+    conn: &mut Conn,
+    worker: &str,
+    lease: Duration,
+    limit: usize,
+    now: Time,
+) -> Result<Vec<Claimed>, StoreError> {
+    let per_pair = i64::try_from(limit).unwrap_or(i64::MAX);
+    let waiting = jobs::waiting(conn, per_pair, now).await?;
+    let chosen = waiting.into_iter().take(limit).map(|(store, _)| store);
+    jobs::claim(conn, worker, lease, chosen, now).await
 }

@@ -10,7 +10,7 @@ use wharf_store::{
 };
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, LEASE, NOW, SECOND, accepted, judged, random_v7};
+use crate::fixture::{Fixture, LEASE, NOW, SECOND, accepted, claim, judged, random_v7};
 
 async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
@@ -29,7 +29,7 @@ async fn a_store_never_has_two_jobs(backend: Backend) -> Result<()> {
         let ledger = &ledger;
         async move {
             let mut conn = ledger.conn().await?;
-            anyhow::Ok(jobs::claim(&mut conn, &format!("w{worker}"), LEASE, 10, NOW).await?)
+            anyhow::Ok(claim(&mut conn, &format!("w{worker}"), LEASE, 10, NOW).await?)
         }
     }))
     .await?;
@@ -46,7 +46,7 @@ async fn work_that_arrives_during_a_run_makes_it_run_again(backend: Backend) -> 
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
-    let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    let job = claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
     assert!(
         jobs::enqueue(&mut conn, [store], NOW).await?.is_empty(),
         "running: marked, not queued"
@@ -55,13 +55,13 @@ async fn work_that_arrives_during_a_run_makes_it_run_again(backend: Backend) -> 
         jobs::finish(&mut conn, job.fence, false, NOW).await?,
         "queued again"
     );
-    let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    let job = claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
     assert!(
         !jobs::finish(&mut conn, job.fence, false, NOW).await?,
         "idle"
     );
     assert!(
-        jobs::claim(&mut conn, "w", LEASE, 1, NOW + LEASE * 10)
+        claim(&mut conn, "w", LEASE, 1, NOW + LEASE * 10)
             .await?
             .is_empty()
     );
@@ -74,18 +74,18 @@ async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
-    let stale = jobs::claim(&mut conn, "slow", LEASE, 1, NOW)
+    let stale = claim(&mut conn, "slow", LEASE, 1, NOW)
         .await?
         .remove(0)
         .fence;
     jobs::renew(&mut conn, stale, NOW + LEASE + SECOND).await?;
     assert!(
-        jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE)
+        claim(&mut conn, "fast", LEASE, 1, NOW + LEASE)
             .await?
             .is_empty(),
         "the lease was prolonged"
     );
-    let taken = jobs::claim(&mut conn, "fast", LEASE, 1, NOW + LEASE + SECOND)
+    let taken = claim(&mut conn, "fast", LEASE, 1, NOW + LEASE + SECOND)
         .await?
         .remove(0);
     assert!(taken.fence.number > stale.number);
@@ -102,7 +102,7 @@ async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
             .map(drop),
     );
     lost(jobs::finish(&mut conn, stale, false, later).await.map(drop));
-    lost(jobs::give_back(&mut conn, stale, GiveBack::Shutdown, later, later).await);
+    lost(jobs::give_back(&mut conn, stale, GiveBack::Unfinished, later, later).await);
     jobs::renew(&mut conn, taken.fence, later).await?;
     Ok(())
 }
@@ -112,7 +112,7 @@ async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
-    let job = jobs::claim(&mut conn, "w1", LEASE, 1, NOW).await?.remove(0);
+    let job = claim(&mut conn, "w1", LEASE, 1, NOW).await?.remove(0);
     assert_eq!(job.run, None);
     let id = RunId(random_v7());
     jobs::start_run(&mut conn, job.fence, id, NOW).await?;
@@ -123,7 +123,7 @@ async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
         rate_limited: 1,
     };
     jobs::hold(&mut conn, job.fence, chunk, NOW + LEASE, NOW).await?;
-    let next = jobs::claim(&mut conn, "w2", LEASE, 1, NOW + LEASE)
+    let next = claim(&mut conn, "w2", LEASE, 1, NOW + LEASE)
         .await?
         .remove(0);
     let run = next.run.expect("the run in progress");
@@ -141,10 +141,7 @@ async fn a_run_outlives_its_worker(backend: Backend) -> Result<()> {
     assert!(!jobs::finish(&mut conn, next.fence, false, NOW).await?);
     jobs::enqueue(&mut conn, [store], NOW).await?;
     assert_eq!(
-        jobs::claim(&mut conn, "w3", LEASE, 1, NOW)
-            .await?
-            .remove(0)
-            .run,
+        claim(&mut conn, "w3", LEASE, 1, NOW).await?.remove(0).run,
         None,
         "a finished run is over"
     );
@@ -157,7 +154,7 @@ async fn a_failed_job_comes_back(backend: Backend) -> Result<()> {
     let (store, _) = ledger.register("org", "shop").await?;
     let mut conn = ledger.conn().await?;
     jobs::enqueue(&mut conn, [store], NOW).await?;
-    let job = jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    let job = claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
     jobs::give_back(
         &mut conn,
         job.fence,
@@ -166,15 +163,15 @@ async fn a_failed_job_comes_back(backend: Backend) -> Result<()> {
         NOW,
     )
     .await?;
-    assert!(jobs::claim(&mut conn, "w", LEASE, 1, NOW).await?.is_empty());
+    assert!(claim(&mut conn, "w", LEASE, 1, NOW).await?.is_empty());
     assert_eq!(jobs::due(&mut conn, 10, NOW + SECOND).await?, [store]);
-    let again = jobs::claim(&mut conn, "w", LEASE, 1, NOW + SECOND)
+    let again = claim(&mut conn, "w", LEASE, 1, NOW + SECOND)
         .await?
         .remove(0);
     assert_eq!(again.attempt, 2);
-    jobs::give_back(&mut conn, again.fence, GiveBack::Shutdown, NOW, NOW).await?;
+    jobs::give_back(&mut conn, again.fence, GiveBack::Unfinished, NOW, NOW).await?;
     assert_eq!(
-        jobs::claim(&mut conn, "w", LEASE, 1, NOW)
+        claim(&mut conn, "w", LEASE, 1, NOW)
             .await?
             .remove(0)
             .attempt,

@@ -115,7 +115,7 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
     drop(conn);
 
     let settled = |answer: Answer| SettledLog {
-        state: next_state(Some((due[0].status, due[0].attempt)), answer, at(20)),
+        state: next_state(due[0].before(), answer, at(20)),
         log: due[0].clone(),
         plugin_digest: Some("d2".into()),
     };

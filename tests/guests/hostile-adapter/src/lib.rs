@@ -75,6 +75,8 @@ fn answer(field: &str, text: &str, mut order: Order) -> Result<Verdict, Fault> {
             ));
         }
         "fault" => return Err(fault(&text)),
+        // With any text behind it, so that there are as many such receipts as a test wants.
+        "unavailable" => return Err(Fault::Unavailable(text)),
         "sleep" => misdeeds::sleep(),
         "trap" => misdeeds::trap(),
         _ => {}

@@ -106,6 +106,8 @@ pub(in crate::routes) struct PluginReport {
     revisions: Vec<RevisionReport>,
     /// Ended calls of the serving revision in this process.
     counters: Counters,
+    /// Calls that this process keeps back for a while.
+    pauses: Pauses,
 }
 
 impl From<engine::PluginReport> for PluginReport {
@@ -126,6 +128,7 @@ impl From<engine::PluginReport> for PluginReport {
             loaded_at,
             revisions,
             counters,
+            pauses,
         } = report;
         Self {
             plugin,
@@ -143,6 +146,7 @@ impl From<engine::PluginReport> for PluginReport {
             loaded_at: loaded_at.map(|at| at.to_string()),
             revisions: revisions.into_iter().map(RevisionReport::from).collect(),
             counters: counters.into(),
+            pauses: pauses.into(),
         }
     }
 }
@@ -254,6 +258,33 @@ impl From<engine::RevisionReport> for RevisionReport {
             digest: Digest(digest),
             state: state.into(),
             reason,
+        }
+    }
+}
+
+/// Open circuits of a plugin in this process. One that is open for everybody is the plugin's state.
+#[derive(Serialize, ToSchema)]
+struct Pauses {
+    /// Organizations on whose inputs the plugin fails.
+    organizations: usize,
+    /// Accounts at the marketplace for which it fails or answers too late.
+    accounts: usize,
+    /// Seconds until the marketplace is asked again, if it fails for everybody.
+    #[schema(required)]
+    upstream_seconds: Option<u64>,
+}
+
+impl From<engine::Pauses> for Pauses {
+    fn from(pauses: engine::Pauses) -> Self {
+        let engine::Pauses {
+            organizations,
+            accounts,
+            upstream_seconds,
+        } = pauses;
+        Self {
+            organizations,
+            accounts,
+            upstream_seconds,
         }
     }
 }

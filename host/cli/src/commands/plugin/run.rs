@@ -176,7 +176,7 @@ fn show_answer(answer: &Answer, format: Format) -> anyhow::Result<()> {
                 json!({"rate_limited": seconds}),
             )
         }
-        Answer::Unavailable(reason) | Answer::Deferred(reason) => {
+        Answer::Unavailable(reason) | Answer::Faulted(reason) | Answer::Deferred { reason, .. } => {
             bail!("the marketplace could not be asked: {reason}")
         }
     };

@@ -20,7 +20,7 @@ const STORES: usize = 3;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Enqueue(usize),
-    Claim(i64),
+    Claim(usize),
     Tick(u64),
     Renew(usize),
     StartRun(usize),
@@ -32,7 +32,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..STORES).prop_map(Step::Enqueue),
-        (1..4_i64).prop_map(Step::Claim),
+        (1..4_usize).prop_map(Step::Claim),
         prop_oneof![Just(0), Just(1), Just(10), Just(30), Just(31)].prop_map(Step::Tick),
         any::<usize>().prop_map(Step::Renew),
         any::<usize>().prop_map(Step::StartRun),
@@ -91,15 +91,19 @@ impl Model {
                 job.dirty = true;
                 vec![]
             }
-            State::Queued => vec![],
+            // In the middle of a run, which works on what was due when it began.
+            State::Queued => {
+                job.dirty |= job.run.is_some();
+                vec![]
+            }
         }
     }
 
     /// Whoever was due longest goes first; among equals either may.
-    fn claimed(&mut self, claimed: &[jobs::Claimed], limit: i64, now: Time) -> Result<()> {
+    fn claimed(&mut self, claimed: &[jobs::Claimed], limit: usize, now: Time) -> Result<()> {
         let due = self.due(now);
         ensure!(
-            claimed.len() == due.len().min(usize::try_from(limit)?),
+            claimed.len() == due.len().min(limit),
             "{claimed:?} of {due:?}"
         );
         let due_at = |id: &StoreId| self.jobs.get(id).and_then(|job| job.due_at);
@@ -120,8 +124,8 @@ impl Model {
                 .get_mut(&claim.fence.store_id)
                 .context("an unknown job")?;
             ensure!(Self::is_due(job, now), "not due: {claim:?}");
-            (job.fence, job.attempt, job.state, job.dirty) =
-                (job.fence + 1, job.attempt + 1, State::Running, false);
+            job.dirty &= job.run.is_some();
+            (job.fence, job.attempt, job.state) = (job.fence + 1, job.attempt + 1, State::Running);
             job.due_at = Some(now + LEASE);
             ensure!(
                 (claim.fence.number, claim.attempt) == (job.fence, job.attempt),
@@ -180,7 +184,7 @@ async fn apply(
             ensure!(queued == model.enqueue(stores[store], *now), "{queued:?}");
         }
         Step::Claim(limit) => {
-            let claimed = jobs::claim(&mut conn, "w", LEASE, limit, *now).await?;
+            let claimed = crate::fixture::claim(&mut conn, "w", LEASE, limit, *now).await?;
             model.claimed(&claimed, limit, *now)?;
         }
         Step::Tick(seconds) => *now = *now + Duration::from_secs(seconds),
@@ -257,7 +261,7 @@ async fn apply(
             let why = if failed {
                 GiveBack::Failed("no")
             } else {
-                GiveBack::Shutdown
+                GiveBack::Unfinished
             };
             agree(
                 job.is_some(),
@@ -291,7 +295,8 @@ pub(super) async fn jobs_follow_the_model(backend: Backend) -> Result<()> {
         }
         // Whatever was begun and abandoned can be claimed when its lease has ended.
         let late = now + LEASE * 2;
-        let claimed = jobs::claim(&mut ledger.conn().await?, "last", LEASE, 100, late).await?;
+        let claimed =
+            crate::fixture::claim(&mut ledger.conn().await?, "last", LEASE, 100, late).await?;
         ensure!(claimed.len() == model.due(late).len(), "work was lost");
         Ok(())
     })
