@@ -349,6 +349,8 @@ fn every_failpoint_of_the_code_is_in_the_matrix() -> Result<()> {
     }
     in_code.sort();
     in_code.dedup();
+    // `wharf keys reseal` is no host under load: the suite of keys kills it.
+    in_code.retain(|name| !name.starts_with("reseal."));
     let mut matrix: Vec<_> = MATRIX.iter().map(|(name, _)| (*name).to_owned()).collect();
     matrix.sort();
     assert_eq!(in_code, matrix);

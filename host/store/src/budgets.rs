@@ -1,6 +1,5 @@
 //! What organizations have used of their budgets: one row for each organization and operation, the same for all processes.
 
-use sqlx::FromRow;
 use wharf_domain::{OrganizationId, Time};
 
 use crate::{Conn, StoreError, dialect::statements, values::At};

@@ -1,7 +1,6 @@
 //! The sealed canaries: one row for each key that values of this database may be sealed with, sealed with that key. Who
 //! cannot open them all has the wrong key, and is told so before it reads or seals anything.
 
-use sqlx::FromRow;
 use wharf_domain::Time;
 
 use crate::{

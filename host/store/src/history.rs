@@ -1,6 +1,5 @@
 //! Deliveries and their attempts as operators look at them: in pages, newest first, in a stable order.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, Time};
 

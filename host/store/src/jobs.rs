@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{Parties, RunId, StoreId, SyncCounts, Time};
 

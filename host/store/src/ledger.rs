@@ -4,17 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Database, PgPool, SqlitePool,
-    migrate::Migrator,
     pool::PoolOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tracing::log::LevelFilter;
 
-use crate::{Conn, StoreError, Tx, conn::Link};
-
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+use crate::{Conn, StoreError, Tx, conn::Link, migrations};
 
 /// Our transactions wait for nothing but the database. One that is idle for longer belongs to a process that is paused
 /// or cut off, and holds rows that others need: the server ends it, and the process learns of it at its next statement.
@@ -136,23 +132,17 @@ impl Ledger {
     /// Brings the schema up to date. Safe to run from many processes at once.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Pools::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
-            Pools::Sqlite { writer, .. } => SQLITE_MIGRATIONS.run(writer).await?,
+            Pools::Postgres(pool) => migrations::migrator(Backend::Postgres).run(pool).await?,
+            Pools::Sqlite { writer, .. } => {
+                migrations::migrator(Backend::Sqlite).run(writer).await?
+            }
         }
         Ok(())
     }
 
     /// The schema as SQL: every migration in order.
     pub fn schema(backend: Backend) -> String {
-        let migrations = match backend {
-            Backend::Postgres => &POSTGRES_MIGRATIONS,
-            Backend::Sqlite => &SQLITE_MIGRATIONS,
-        };
-        migrations
-            .iter()
-            .map(|migration| migration.sql.as_str())
-            .collect::<Vec<_>>()
-            .join("\n")
+        migrations::schema(backend)
     }
 
     /// The kind of database that this is.

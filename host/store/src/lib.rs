@@ -7,12 +7,17 @@
 //! Promises: ids, times and random bytes are parameters, never made here. A function that changes leased work checks
 //! the fence in the same statement or transaction. Left out: anything that talks to the network.
 
+// The derive alone: sqlx's own feature `derive` compiles both drivers for the macro as well.
+#[macro_use]
+extern crate sqlx_macros;
+
 mod clock;
 mod conn;
 mod dialect;
 mod error;
 mod key_ring;
 mod ledger;
+mod migrations;
 mod pieces;
 mod query;
 mod readiness;

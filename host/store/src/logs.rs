@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
     Before, Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId,

@@ -1,7 +1,6 @@
 //! The work that waits, and for how long: read for operators, from the partial indexes of due work and never further
 //! than a limit, so that looking costs the same beside ten million finished rows.
 
-use sqlx::FromRow;
 use wharf_domain::Time;
 
 use crate::{

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::EndpointId;
 

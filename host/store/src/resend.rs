@@ -3,7 +3,6 @@
 //!
 //! Each function is one page of work for a transaction of its own; the caller goes from page to page.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
     DeliveryId, EndpointId, Event, EventId, OrganizationId, ShaperName, StoreId, Time,

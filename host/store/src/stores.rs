@@ -1,7 +1,6 @@
 //! Stores: registration, lookup by token, the counters and the status that reading never has to compute.
 
 use sha2::{Digest, Sha256};
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
     AccessToken, Currency, ExternalStoreId, LogStatus, MarketplaceName, OrganizationId, StoreId,

@@ -1,6 +1,5 @@
 //! The audit of plugins: what happened to which revision, when, why and by whom. Rows are only ever added.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::Time;
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{DeliveryId, EndpointId, EventId, RateLimit, Secrets, StoreId, Time};
 

@@ -1,6 +1,5 @@
 //! The queues of deliveries: one per endpoint that has unfinished ones.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{EndpointId, RateLimit, Time};
 

@@ -1,6 +1,5 @@
 //! The health of endpoints: locked, decided about in `wharf-domain`, saved.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{EndpointId, Health, Time};
 

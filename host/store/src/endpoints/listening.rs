@@ -1,6 +1,5 @@
 //! The endpoints that an event goes to.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::EndpointId;
 

@@ -5,7 +5,6 @@ mod health;
 mod listening;
 mod secrets;
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
     EndpointId, EndpointSecret, EventKind, Health, OrganizationId, Secrets, ShaperName, TargetUrl,

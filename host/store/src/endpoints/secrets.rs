@@ -3,7 +3,6 @@
 //! The root of an endpoint's `v1a` key pairs is derived from the key that its secret is sealed with. Before that key
 //! leaves, the root is sealed beside the secret and stays: receivers hold public keys, and nobody would tell them of new ones.
 
-use sqlx::FromRow;
 use wharf_domain::{EndpointId, EndpointSecret, Secrets, SigningRoot};
 
 use crate::{KeyRing, Sealed, StoreError};

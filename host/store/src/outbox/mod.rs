@@ -6,7 +6,6 @@ mod purge;
 
 use std::time::Duration;
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{
     DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time,
