@@ -46,8 +46,15 @@ const RECEIPTS: [(&str, &str, &str); 3] = [
 /// Time that the webhook may take: the sync run and the delivery need well under a second.
 const WEBHOOK_LIMIT: Duration = Duration::from_secs(30);
 
+/// As measured on two cores; a machine with more is faster nearly in proportion.
+const FIRST_BUILD: &str = "The first build compiles some 400 crates: about 6 minutes on two cores, during which cargo \
+    shows how far it is. After that the demo takes seconds.";
+
 /// Builds, starts, shows, and ends as told.
 pub(crate) fn run(ending: Ending) -> Result<ExitCode> {
+    if !wharf()?.exists() {
+        note(FIRST_BUILD);
+    }
     plugins::build(Guests::LeftOut)?;
     // With the features of the whole workspace, so that `cargo xtask test` finds everything built.
     section("Building wharf", || {
@@ -64,6 +71,11 @@ fn show(dir: &Path, ending: Ending) -> Result<ExitCode> {
     let token = stage.show_orders()?;
     stage.show_sync(&token)?;
     stage.finish(ending)
+}
+
+/// The program that is built and shown.
+fn wharf() -> Result<PathBuf> {
+    Ok(target_dir()?.join("debug/wharf"))
 }
 
 /// The running processes. Dropped, they are stopped.
@@ -84,7 +96,7 @@ impl Stage {
             }
             _ => fs::create_dir_all(dir)?,
         }
-        let wharf = target_dir()?.join("debug/wharf");
+        let wharf = wharf()?;
         let (port, receiver_port) = (port_like(3000)?, port_like(4000)?);
         let mut receiver = start_wharf(
             &wharf,
