@@ -1,6 +1,5 @@
 //! Receipts that rest because their adapter failed on them too often. Another revision of it gets another try.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use wharf_domain::{LogId, Time};
 
