@@ -32,6 +32,7 @@ const ALL: &[Pair] = &[
     pair!("0006_key_canary"),
     pair!("0007_organization_limits"),
     pair!("0008_fan_out_place"),
+    pair!("0009_plugin_faults"),
 ];
 
 /// Returns what brings a schema up to date.
