@@ -1,5 +1,10 @@
 //! The memory of this machine, or of the control group that this process runs in.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "read once at the start; /proc and /sys do not hang"
+)]
+
 use std::fs;
 use std::path::Path;
 
