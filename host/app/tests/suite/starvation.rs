@@ -1,4 +1,5 @@
 //! Tenants whose receipts hurt a plugin, and marketplaces that are slow: neither is anybody else's trouble.
+#![allow(clippy::disallowed_methods, reason = "test code")]
 
 use std::{
     path::{Path, PathBuf},
