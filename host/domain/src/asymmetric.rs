@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::signature::hmac_sha256;
 
-/// What an endpoint's signing keys are made from: known to the host alone. With each of the endpoint's secrets it makes
+/// The root of an endpoint's signing keys: known to the host alone. With each of the endpoint's secrets it makes
 /// one key, so that the keys rotate with the secrets and need no place of their own, and whoever has the secret still
 /// cannot sign in this scheme.
 #[derive(Clone, Debug)]

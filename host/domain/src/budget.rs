@@ -1,4 +1,4 @@
-//! How often an organization may do what makes work for others.
+//! The rate at which an organization may do what makes work for others.
 
 use std::time::Duration;
 

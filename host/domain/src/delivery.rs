@@ -50,8 +50,8 @@ pub enum SendOutcome {
     Hopeless,
 }
 
-/// Why the host itself could not send a delivery. The receiver was never asked: this is no attempt, and the delivery is
-/// given back as if it had not been claimed.
+/// The reason why the host itself could not send a delivery. The receiver was never asked: this is no attempt, and the
+/// delivery is given back as if it had not been claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotSent {
     /// The process or the machine has no file descriptor left.
@@ -84,7 +84,7 @@ impl NotSent {
     }
 }
 
-/// When failed deliveries are sent again.
+/// The times at which failed deliveries are sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySchedule {
     /// The wait after the first failure, the second, and so on; one more failure than there are waits is the end.

@@ -12,11 +12,11 @@ const MAX_FAILURES: i64 = 10;
 pub struct Health {
     /// Attempts that failed.
     pub failures: i64,
-    /// When the first of them did.
+    /// The time of the first of them.
     pub failing_since: Option<Time>,
     /// The number of times the circuit was opened.
     pub pauses: i64,
-    /// Until when nothing is sent. After that one delivery at a time probes, until one succeeds.
+    /// The time until which nothing is sent. After that one delivery at a time probes, until one succeeds.
     pub paused_until: Option<Time>,
 }
 
@@ -91,7 +91,7 @@ pub enum DisableReason {
     Gone,
     /// Nothing but failures for too long.
     NeverSucceeds {
-        /// When the first attempt failed.
+        /// The time when the first attempt failed.
         since: Time,
         /// Attempts that failed since.
         failures: i64,

@@ -39,7 +39,7 @@ pub struct Event {
     pub id: EventId,
     /// The kind of event. A text, not an [`EventKind`]: a row that somebody put in by plain SQL is delivered like any other.
     pub kind: String,
-    /// When it happened.
+    /// The time when it happened.
     pub at: Time,
     /// The organization that the event belongs to.
     pub organization_id: OrganizationId,

@@ -50,7 +50,7 @@ pub struct Order {
     pub amount: Amount,
     /// The order's currency.
     pub currency: Currency,
-    /// When the adapter says that it was imported.
+    /// The time of the import, as the adapter tells it.
     pub imported_at: Time,
 }
 
@@ -83,7 +83,7 @@ pub struct LogState {
     pub status: LogStatus,
     /// The number of times the marketplace was asked.
     pub attempt: i64,
-    /// When to ask again; `None` is at once, unless the log is finished.
+    /// The time to ask again; `None` is at once, unless the log is finished.
     pub next_retry_at: Option<Time>,
     /// It rests: refused so often, or the adapter failed on it so often.
     pub exhausted: bool,

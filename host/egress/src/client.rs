@@ -6,7 +6,8 @@ use reqwest::{Client, ClientBuilder, redirect::Policy};
 
 use crate::{Guard, Resolver, SystemResolver, resolver::GuardedResolver};
 
-/// How long a connection to a receiver is kept for the next webhook. Every receiver may hold a descriptor for so long.
+/// The time that a connection to a receiver is kept for the next webhook. Every receiver may hold a descriptor for so
+/// long.
 const MAX_IDLE: Duration = Duration::from_secs(10);
 
 /// Makes the client that sends webhooks.

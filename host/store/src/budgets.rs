@@ -1,4 +1,5 @@
-//! What organizations have used of their budgets: one row for each organization and operation, the same for all processes.
+//! The use that organizations have made of their budgets: one row for each organization and operation, the same for
+//! all processes.
 
 use wharf_domain::{OrganizationId, Time};
 
@@ -13,8 +14,8 @@ statements! {
     PURGE = ["delete from organization_limits where spent_until < $1"];
 }
 
-/// Until when the organization has used its budget for an operation: now or earlier, if it has not. The row is held until
-/// the transaction ends.
+/// Returns until when the organization has used its budget for an operation: now or earlier, if it has not. The row is
+/// held until the transaction ends.
 pub async fn lock(
     conn: &mut Conn,
     organization: &OrganizationId,

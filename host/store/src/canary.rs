@@ -27,7 +27,7 @@ const LOCK: Sql = Sql {
 const PLACE: &str = "key_canaries.sealed";
 const SECRET: &[u8] = b"wharf";
 
-/// Why a process must not work on this database.
+/// The reason why a process must not work on this database.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Values are sealed with keys that were not given.

@@ -1,4 +1,4 @@
-//! What must differ between the two databases, as named pairs. Everything else is one text.
+//! The differences between the two databases, as named pairs. Everything else is one text.
 
 /// One statement, in the words of each database.
 #[derive(Clone, Copy, Debug)]

@@ -64,7 +64,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What a database's own refusal means for us.
+/// The meaning of a database's own refusal for us.
 enum Class {
     Conflict,
     Unavailable,

@@ -49,13 +49,13 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// The number of times it was sent.
     pub attempts_made: i64,
-    /// When it is sent next, or when the lease of the worker that is sending it ends. Exactly when it is pending.
+    /// The time when it is sent next, or when the lease of the worker that is sending it ends. Exactly when it is pending.
     pub due_at: Option<Time>,
     /// The last error.
     pub last_error: Option<String>,
-    /// When it was made.
+    /// The time when it was made.
     pub created_at: Time,
-    /// When it last changed.
+    /// The time of its last change.
     pub updated_at: Time,
     /// Its attempts, the first one first.
     pub attempts: Vec<PastAttempt>,
@@ -66,7 +66,7 @@ pub struct Delivery {
 pub struct PastAttempt {
     /// Its number, from 1.
     pub number: i64,
-    /// When it began.
+    /// The time when it began.
     pub started_at: Time,
     /// The time that the answer took, in microseconds.
     pub latency_us: i64,

@@ -113,7 +113,7 @@ pub struct Claimed {
 pub struct Run {
     /// Its id.
     pub id: RunId,
-    /// When it began: it works on what was due then.
+    /// The time when it began: it works on what was due then.
     pub started_at: Time,
     /// Its sums so far.
     pub counts: SyncCounts,

@@ -61,7 +61,7 @@ pub struct NewLog {
     pub state: LogState,
     /// SHA-256 of the plugin that judged it, if one could.
     pub plugin_digest: Option<String>,
-    /// When it was judged.
+    /// The time when it was judged.
     pub at: Time,
 }
 

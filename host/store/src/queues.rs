@@ -34,7 +34,7 @@ statements! {
 pub struct Backlog {
     /// Its number, counted no further than [`MAX_DEPTH`].
     pub depth: i64,
-    /// When the oldest became due; `None` if nothing is.
+    /// The time when the oldest became due; `None` if nothing is.
     pub oldest: Option<Time>,
 }
 

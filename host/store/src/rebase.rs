@@ -1,4 +1,4 @@
-//! What a clock that was set back leaves behind: leases, and work that was due at once, which now lie far in the future.
+//! The traces of a clock that was set back: leases, and work that was due at once, which now lie far in the future.
 //! Retry schedules stay as they are, because nothing tells a wait of a day from one that became a day longer.
 
 use std::time::Duration;
@@ -42,7 +42,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Makes due now what was due at once, and lets leases end no later than `now + lease`. Returns how many rows there were.
 ///
-/// Where no clock was set back it finds nothing. It may run at any time, and any number of times.
+/// It finds nothing where no clock was set back. It may run at any time, and any number of times.
 pub async fn rebase(conn: &mut Conn, lease: Duration, now: Time) -> Result<u64, StoreError> {
     let latest = now + LONGEST_WAIT;
     let mut rows = 0;

@@ -190,7 +190,7 @@ pub enum Kind {
     Secret,
     /// Webhooks' former secrets.
     RetiredSecrets,
-    /// What webhooks' key pairs are made from.
+    /// The roots that webhooks' key pairs are made from.
     SigningRoot,
     /// The canaries themselves.
     Canary,

@@ -200,7 +200,7 @@ async fn read(conn: &mut Conn, statement: Sql, id: Uuid) -> Result<Option<Store>
 /// The answer of `GET /stores/sync-status`, read from one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// When the sync engine last finished with the store, or an import was recorded.
+    /// The time when the sync engine last finished with the store, or an import was recorded.
     pub last_sync_at: Option<Time>,
     /// Logs with status success.
     pub imported_orders: i64,

@@ -1,4 +1,4 @@
-//! How domain values travel: newtypes that each database encodes in its own way.
+//! The form in which domain values travel: newtypes that each database encodes in its own way.
 
 use std::borrow::Cow;
 

@@ -48,7 +48,7 @@ pub struct Claimed {
     pub event_id: EventId,
     /// The kind of event.
     pub event: String,
-    /// When it happened.
+    /// The time when it happened.
     pub happened_at: Time,
     /// The W3C traceparent of its cause.
     pub traceparent: Option<String>,

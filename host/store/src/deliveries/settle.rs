@@ -65,7 +65,7 @@ pub struct SettledDelivery {
     pub attempt_number: i64,
     /// Its state now.
     pub state: DeliveryState,
-    /// When to send again, exactly when it is pending.
+    /// The time to send again, exactly when it is pending.
     pub due_at: Option<Time>,
     /// The attempt.
     pub attempt: Attempt,

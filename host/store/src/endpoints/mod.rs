@@ -96,9 +96,9 @@ pub struct Endpoint {
     pub rate_per_minute: Option<i64>,
     /// Its health.
     pub health: Health,
-    /// When it was registered.
+    /// The time when it was registered.
     pub created_at: Time,
-    /// When it was last changed.
+    /// The time of its last change.
     pub updated_at: Time,
     identity: String,
     sealed: SealedSecrets,

@@ -25,7 +25,7 @@ statements! {
     SHAPED = ["select outbox_id, shaper from callback_messages where outbox_id in (select id from" rows(r, id uuid) ")"];
 }
 
-/// What is to be done about an event after a page.
+/// The next thing to do about an event after a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Nothing: every endpoint has its delivery.
@@ -46,7 +46,7 @@ pub struct FanOut {
     pub deliveries: Vec<NewDelivery>,
     /// Faults of shapers on this event, these included.
     pub shaper_faults: i64,
-    /// What follows.
+    /// The next thing to do.
     pub next: Next,
 }
 

@@ -115,7 +115,7 @@ pub struct Claimed {
     pub fence: i64,
     /// The number of tries, this one included. Pages that were written do not count.
     pub attempt: i64,
-    /// Where the walk over its endpoints goes on.
+    /// The place where the walk over its endpoints goes on.
     pub place: Place,
     /// Faults of shapers on this event.
     pub shaper_faults: i64,
@@ -260,7 +260,7 @@ pub struct Extra {
     pub message: Option<Message>,
     /// The delivery. Nothing happens where its endpoint has one already.
     pub delivery: NewDelivery,
-    /// When to send it.
+    /// The time to send it.
     pub due_at: Time,
 }
 

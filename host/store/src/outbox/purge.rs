@@ -49,7 +49,7 @@ pub async fn purge(
     Ok(Purged { events, deliveries })
 }
 
-/// When the event was finished that was finished last, of those that are still stored.
+/// Reads when the latest event was finished, of those that are still stored.
 pub async fn newest_finished(conn: &mut Conn) -> Result<Option<Time>, StoreError> {
     let newest: Option<(At,)> = conn.query(NEWEST_FINISHED).optional().await?;
     Ok(newest.map(|(at,)| at.0))
