@@ -11,6 +11,7 @@ pub const FORBIDDEN_NETWORKS: &[&str] = &[
     "10.0.0.0/8",
     "100.64.0.0/10",
     "127.0.0.0/8",
+    // Here clouds hand a machine its credentials.
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
@@ -23,6 +24,7 @@ pub const FORBIDDEN_NETWORKS: &[&str] = &[
     "224.0.0.0/4",
     "240.0.0.0/4",
     "::/8",
+    // These and 6to4 (2002::/16) carry an IPv4 address, which may be a private one.
     "64:ff9b::/96",
     "64:ff9b:1::/48",
     "100::/64",
@@ -42,6 +44,7 @@ pub fn is_public(address: IpAddr) -> bool {
     let address = unwrapped(address);
     !FORBIDDEN_NETWORKS
         .iter()
+        // A network with a typing error would forbid nothing, so a test parses them all.
         .filter_map(|net| net.parse::<IpNet>().ok())
         .any(|net| net.contains(&address))
 }
@@ -70,6 +73,7 @@ impl AddressPolicy {
         ];
         let nets = loopback
             .into_iter()
+            // In IPv4 the whole of 127.0.0.0/8 is loopback, in IPv6 a single address.
             .zip([8, 128])
             .filter_map(|(ip, bits)| IpNet::new(ip, bits).ok());
         Self {

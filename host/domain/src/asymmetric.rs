@@ -20,6 +20,7 @@ impl SigningRoot {
 
     pub(crate) fn key(&self, secret: &[u8]) -> SigningKey {
         let seed = hmac_sha256(self.0.expose_secret(), &[secret]);
+        // Unchecked: the public key is stored nowhere, so there is none to compare with.
         SigningKey(Ed25519KeyPair::from_seed_unchecked(&seed).expect("every 32 bytes are a seed"))
     }
 }

@@ -29,6 +29,7 @@ impl Budget {
         // What lies further ahead was written by a clock that went wrong, and must not refuse for ever.
         let spent = spent_until.since(now).min(Self::WINDOW) + self.interval;
         match spent.checked_sub(Self::WINDOW) {
+            // Exactly the window is the last operation that fits.
             Some(beyond) if !beyond.is_zero() => Err(beyond),
             _ => Ok(now + spent),
         }

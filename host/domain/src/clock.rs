@@ -107,8 +107,11 @@ impl StepWatch {
 
     /// The step since the last look, if there was one.
     pub fn look(&mut self, clock: &dyn Clock) -> Option<Step> {
+        // A pause between its two readings looks like a step. That is harmless: leases are
+        // renewed, or a rebase finds nothing to do.
         let seen = Self::new(clock);
         let expected = self.now + seen.elapsed.saturating_sub(self.elapsed);
+        // Also after a step, so that each is told once.
         *self = seen;
         if seen.now.since(expected) > Self::TOLERANCE {
             Some(Step::Forward)

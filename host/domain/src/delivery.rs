@@ -127,6 +127,7 @@ impl RetrySchedule {
     /// The wait after failure number `failures` (1 and up); `None` when that failure is the end.
     fn wait(&self, failures: i64, jitter: f64) -> Option<Duration> {
         let wait = *self.waits.get(usize::try_from(failures.max(1) - 1).ok()?)?;
+        // `mul_f64` panics at a negative number, and the random one comes from outside.
         Some(wait + wait.mul_f64(jitter.clamp(0.0, 1.0) * f64::from(self.jitter_percent) / 100.0))
     }
 }
@@ -158,6 +159,7 @@ pub fn settle(
         SendOutcome::Accepted => Settled::Done,
         // Another attempt would get the same answer.
         SendOutcome::Gone | SendOutcome::Hopeless => Settled::Dead,
+        // A receiver can ask for more patience than the schedule has, and never for less.
         SendOutcome::Failed { retry_after } => {
             schedule
                 .wait(attempt, jitter)

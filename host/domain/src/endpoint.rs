@@ -73,6 +73,7 @@ impl BatchOutcome {
         self.was_failing |= was_failing;
         match outcome {
             SendOutcome::Accepted => self.succeeded = true,
+            // An address that is forbidden is the fault of the endpoint that names it.
             SendOutcome::Failed { .. } | SendOutcome::Hopeless => self.failed += 1,
             SendOutcome::Gone => self.gone = true,
         }
@@ -173,6 +174,7 @@ impl RateLimit {
     /// Returns until when the rate limit is used up after so many begin now.
     pub fn after(self, until: Option<Time>, taken: i64, now: Time) -> Time {
         let taken = u32::try_from(taken.max(0)).unwrap_or(u32::MAX);
+        // From now at the earliest: what was not used is not saved up beyond the burst.
         until.map_or(now, |until| until.max(now)) + self.interval.saturating_mul(taken)
     }
 }

@@ -132,6 +132,7 @@ impl Before {
 pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
     let (status_before, attempts) = (before.status, before.attempt);
     let attempt = attempts + 1;
+    // An answer about the receipt clears the adapter's faults; without one they are put back.
     let retry = |status, attempt, wait: Duration, error: String| LogState {
         status,
         attempt,

@@ -61,6 +61,7 @@ impl Currency {
 
     /// The code, three upper-case letters.
     pub fn as_str(&self) -> &str {
+        // `parse` lets ASCII through alone. XXX is what ISO 4217 calls no currency.
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 }

@@ -45,11 +45,14 @@ impl Shares {
     /// order of waiting among equals. Nobody gets more than half of all that may run and linger. Returns places in
     /// `waiting`.
     pub fn choose(&self, waiting: &[Parties]) -> Vec<usize> {
+        // On a copy: a job begins once it is claimed, and another process may claim it first.
         let mut after = self.clone();
         let mut chosen = Vec::new();
         while after.free() > 0 {
+            // Quadratic, which is cheap: a look at the queue brings 128 jobs at most.
             let left = (0..waiting.len()).filter(|index| !chosen.contains(index));
             let left = left.filter(|index| after.has_room(&waiting[*index]));
+            // Of equals `min_by_key` takes the first, which has waited longest.
             let Some(next) = left.min_by_key(|index| after.load(&waiting[*index])) else {
                 break;
             };

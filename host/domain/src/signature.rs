@@ -27,6 +27,7 @@ impl EndpointSecret {
             .strip_prefix(PREFIX)
             .and_then(|encoded| STANDARD.decode(encoded).ok());
         match bytes {
+            // The bounds of Standard Webhooks: 192 to 512 bits.
             Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(bytes.into())),
             _ => Err(Invalid(
                 "must be whsec_ and base64 of 24 to 64 bytes".into(),

@@ -127,7 +127,9 @@ impl TargetUrl {
             return refuse("must be an absolute http or https URL");
         };
         if !matches!(url.scheme(), "http" | "https")
+            // `http:/host?to=http://x` has its `://` too late.
             || scheme.len() != url.scheme().len()
+            // The parser takes `\` for `/`, and then the host is not where people read it.
             || value.contains('\\')
         {
             return refuse("must be an absolute http or https URL");

@@ -19,6 +19,7 @@ impl Time {
 
     /// Whole seconds since 1970-01-01T00:00:00Z, as webhook timestamps want them.
     pub const fn as_seconds(self) -> i64 {
+        // `/` would round towards 1970, and before it that is up.
         self.0.div_euclid(1_000_000)
     }
 
@@ -60,6 +61,7 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(at) => write!(f, "{at:.3}"),
+            // Outside the years -9999 to 9999; an error here would make `to_string` panic.
             Err(_) => write!(f, "{}us", self.0),
         }
     }

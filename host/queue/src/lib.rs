@@ -121,6 +121,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn failed(&self, rings: usize) {
+        // Relaxed, as everywhere here: nothing is decided by these counts.
         self.ring_failures.fetch_add(rings as u64, Relaxed);
     }
 

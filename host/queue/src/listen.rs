@@ -88,6 +88,7 @@ impl Reader {
                     Err(error) => Err(error),
                 },
             };
+            // Not before it has ended: a wait that is cancelled leaves it here for the next one.
             self.reading = None;
             self.contact.note("listening", &outcome, &self.tally);
             match outcome {

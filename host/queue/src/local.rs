@@ -81,6 +81,7 @@ impl Bell {
         let free = owners
             .get(&store)
             .is_none_or(|owner| owner.token == token || owner.until <= now);
+        // Expired owners stay until their store is locked again: at most one entry a store.
         if free {
             owners.insert(
                 store,
@@ -121,6 +122,7 @@ impl News {
         let count = self.order.len().min(MAX_HEARD);
         let jobs: Vec<String> = self.order.drain(..count).collect();
         for job in &jobs {
+            // Before they are handed over: whoever rings from now on is heard again.
             self.known.remove(job);
         }
         jobs

@@ -27,6 +27,7 @@ static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
 
 static EXTEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
+        // One script, here and below: between two commands the lock may become another's.
         "if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
          return redis.call('pexpire', KEYS[1], ARGV[2])",
     )
@@ -113,6 +114,7 @@ impl Guard {
     pub async fn release(self) -> Result<bool, Error> {
         match &self.keeper {
             Keeper::Local(bell) => Ok(bell.release(self.store, self.token)),
+            // The script reads no time to live.
             Keeper::Redis(bell) => self.run(bell, &RELEASE, Duration::ZERO).await,
         }
     }

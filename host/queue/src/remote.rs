@@ -37,6 +37,7 @@ const MARKER_MS: u64 = 30_000;
 const MAX_WAITING: usize = 4_096;
 
 /// Rings that go to Redis in one script call.
+// Redis serves nobody else while a script runs, so one call is short.
 const MAX_RINGS: usize = 256;
 
 /// KEYS: the stream, then a marker per job. ARGV: the markers' life in ms, the stream's length, then the jobs.
