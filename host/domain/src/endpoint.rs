@@ -112,8 +112,8 @@ impl fmt::Display for DisableReason {
     }
 }
 
-/// Returns the health of an active endpoint after a batch of attempts, and why it is to be disabled, if it is. `limit` is
-/// how long nothing may succeed.
+/// Returns the health of an active endpoint after a batch of attempts, and why it is to be disabled, if it is. `limit`
+/// is how long nothing may succeed.
 pub fn update_health(
     was: Health,
     batch: BatchOutcome,
@@ -133,8 +133,8 @@ pub fn update_health(
     (health, reason)
 }
 
-/// The rate limit of an endpoint: deliveries per minute, in bursts of two seconds' worth and one, because workers look about
-/// once a second.
+/// The rate limit of an endpoint: deliveries per minute, in bursts of two seconds' worth and one, because workers look
+/// about once a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     interval: Duration,

@@ -37,7 +37,8 @@ impl EventKind {
 pub struct Event {
     /// The receivers' key for dropping duplicates.
     pub id: EventId,
-    /// The kind of event. A text, not an [`EventKind`]: a row that somebody put in by plain SQL is delivered like any other.
+    /// The kind of event. A text, not an [`EventKind`]: a row that somebody put in by plain SQL is delivered like any
+    /// other.
     pub kind: String,
     /// The time when it happened.
     pub at: Time,
@@ -51,8 +52,9 @@ pub struct Event {
 
 /// Returns where an event stands, from its own due time (none once it is fanned out) and its deliveries.
 ///
-/// It is pending while anything is left to do, failed if a receiver will never get it, and success otherwise: also where
-/// nobody wanted it. `wharf-store` states the same rule in SQL (`event_state!`); a test there holds the two together.
+/// It is pending while anything is left to do, failed if a receiver will never get it, and success otherwise: also
+/// where nobody wanted it. `wharf-store` states the same rule in SQL (`event_state!`); a test there holds the two
+/// together.
 pub fn event_state(
     due_at: Option<Time>,
     deliveries: impl IntoIterator<Item = DeliveryState>,

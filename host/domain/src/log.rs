@@ -127,8 +127,8 @@ impl Before {
 /// Returns the state that an answer gives to a log.
 ///
 /// A first refusal is asked again at the next run (`next_retry_at` = now), later ones after the backoff, and after
-/// [`MAX_REFUSALS`] attempts it rests. A receipt on which the adapter fails rests after [`MAX_PLUGIN_FAULTS`] faults. Rate
-/// limits and outages are retried for ever: they say nothing about the order.
+/// [`MAX_REFUSALS`] attempts it rests. A receipt on which the adapter fails rests after [`MAX_PLUGIN_FAULTS`] faults.
+/// Rate limits and outages are retried for ever: they say nothing about the order.
 pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
     let (status_before, attempts) = (before.status, before.attempt);
     let attempt = attempts + 1;

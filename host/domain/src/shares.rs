@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Jobs that go on without a place, for each place. They wait for an answer that is late; the engine bounds what they hold.
+/// Jobs that go on without a place, for each place. They wait for an answer that is late; the engine bounds what they
+/// hold.
 const LINGERING_PER_PLACE: usize = 8;
 
 /// The parties that a job counts for.
@@ -14,7 +15,8 @@ pub struct Parties {
     pub organization: String,
 }
 
-/// Places, and who holds how many of them. A job that lingers has given its place back and still counts for its parties.
+/// Places, and who holds how many of them. A job that lingers has given its place back and still counts for its
+/// parties.
 #[derive(Clone, Debug)]
 pub struct Shares {
     places: usize,
@@ -172,8 +174,8 @@ mod tests {
     }
 
     proptest! {
-        /// Never more than is free, nobody twice; nothing stays free that somebody may have; and whoever holds nothing is
-        /// passed over for none that holds something.
+        /// Never more than is free, nobody twice; nothing stays free that somebody may have; and whoever holds nothing
+        /// is passed over for none that holds something.
         #[test]
         fn shares_are_fair(places in 1usize..8, running in some(), waiting in some()) {
             let mut shares = Shares::new(places);

@@ -1,6 +1,6 @@
-//! Webhook signatures: Standard Webhooks (<https://www.standardwebhooks.com>) always, by a shared secret (`v1`) and where
-//! the endpoint wants it by a key pair too (`v1a`), and the original service's `X-Webhook-Signature`, where its secret is
-//! set.
+//! Webhook signatures: Standard Webhooks (<https://www.standardwebhooks.com>) always, by a shared secret (`v1`) and
+//! where the endpoint wants it by a key pair too (`v1a`), and the original service's `X-Webhook-Signature`, where its
+//! secret is set.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -114,8 +114,8 @@ impl Secrets {
             .filter(move |until| *until > now)
     }
 
-    /// The value of `webhook-signature`: signatures for each secret that is valid when it is sent, divided by blanks; the
-    /// current one's come first.
+    /// The value of `webhook-signature`: signatures for each secret that is valid when it is sent, divided by blanks;
+    /// the current one's come first.
     pub fn signature(&self, id: EventId, sent_at: Time, body: &[u8]) -> String {
         let retired = self
             .retired

@@ -27,7 +27,8 @@ use std::time::Duration;
 
 pub use lock::{Acquired, Guard, Lock};
 
-/// Pieces of news that one [`Listener::wait`] returns. Few, so that a burst wakes several workers and not only the first.
+/// Pieces of news that one [`Listener::wait`] returns. Few, so that a burst wakes several workers and not only the
+/// first.
 pub(crate) const MAX_HEARD: usize = 16;
 
 /// Pieces of news that are kept per queue, about. Beyond it the workers have enough reason to look.

@@ -6,6 +6,7 @@ use wharf_domain::{OrganizationId, Time};
 use crate::{Conn, StoreError, dialect::statements, values::At};
 
 statements! {
+    // `do update` of nothing: `do nothing` would neither lock the row that is there nor return it.
     /// Makes the row if there is none, and holds it until the transaction ends.
     LOCK = ["insert into organization_limits (organization_id, operation, spent_until) values ($1, $2, $3)
         on conflict (organization_id, operation) do update set operation = organization_limits.operation

@@ -80,6 +80,7 @@ pub async fn check(
     nonces: [[u8; 24]; 3],
     now: Time,
 ) -> Result<(), KeyError> {
+    // First without the lock: nearly every start finds all in place and waits for nobody.
     let found = canaries(&mut ledger.read().await?).await.map_err(schema)?;
     verify(keys, &found)?;
     if is_complete(keys, &found) {
@@ -87,6 +88,7 @@ pub async fn check(
     }
     let mut tx = ledger.begin().await?;
     tx.query(LOCK).run().await?;
+    // Again behind the lock: another process may have been here since.
     let mut found = canaries(&mut tx).await?;
     verify(keys, &found)?;
     if found.is_empty() {
@@ -108,6 +110,7 @@ pub async fn needed(conn: &mut Conn) -> Result<Vec<KeyId>, KeyError> {
         found = samples(conn).await?;
     }
     let mut ids: Vec<KeyId> = found.iter().filter_map(|one| one.sealed.key_id()).collect();
+    // Neighbours are enough: each canary has a key of its own, and there are two samples at most.
     ids.dedup();
     Ok(ids)
 }
@@ -182,6 +185,7 @@ fn is_complete(keys: &KeyRing, canaries: &[Sample]) -> bool {
 
 /// Every canary opens.
 fn verify(keys: &KeyRing, canaries: &[Sample]) -> Result<(), KeyError> {
+    // Missing keys first: of the two errors this one says what to set.
     refuse(keys, canaries)?;
     canaries.iter().try_for_each(|one| one.open(keys))
 }
@@ -220,6 +224,7 @@ impl Sample {
 fn schema(error: StoreError) -> KeyError {
     match &error {
         StoreError::Defect(sqlx::Error::Database(refusal))
+            // PostgreSQL has a code for a table that is not there, SQLite has the words alone.
             if refusal.code().as_deref() == Some("42P01")
                 || refusal.message().starts_with("no such table") =>
         {

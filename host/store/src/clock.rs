@@ -84,6 +84,7 @@ impl Conn {
     async fn server_time(&mut self) -> Result<Time, StoreError> {
         const NOW: Sql = Sql {
             postgres: "select clock_timestamp() as at",
+            // Never asked: SQLite goes by the machine's clock (see `clock`).
             sqlite: "select cast(unixepoch('subsec') * 1000000 as integer) as at",
         };
         let (At(now),) = self.query(NOW).one().await?;

@@ -33,9 +33,12 @@ macro_rules! statements {
     };
 }
 
+// Both macros take one piece after the other and keep what is done in the brackets: `concat!`
+// takes literals alone, so no constant can hold a part.
 macro_rules! postgres {
     ([$($done:tt)*]) => { concat!($($done)*) };
     ([$($done:tt)*] rows($alias:ident, $first:ident $first_type:ident $(, $column:ident $type:ident)*) $($rest:tt)*) => {
+        // `json`, not `jsonb`, which orders keys anew: a value is stored as it was written.
         $crate::dialect::postgres!([$($done)* " json_to_recordset(cast($1 as json)) as ", stringify!($alias), "(",
             stringify!($first), " ", $crate::dialect::postgres_type!($first_type),
             $(", ", stringify!($column), " ", $crate::dialect::postgres_type!($type),)* ") ",] $($rest)*)
@@ -94,9 +97,11 @@ macro_rules! sqlite {
             " from json_each($1)) as ", stringify!($alias), " ",] $($rest)*)
     };
     ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
+        // Times are integers here, and need no cast.
         $crate::dialect::sqlite!([$($done)* " ", $value, " ",] $($rest)*)
     };
     ([$($done:tt)*] bytewise($column:literal) $($rest:tt)*) => {
+        // Byte by byte is how SQLite compares by itself.
         $crate::dialect::sqlite!([$($done)* " ", $column, " ",] $($rest)*)
     };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };

@@ -18,6 +18,7 @@ statements! {
         "where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
     ONE = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id = $2"];
+    // The cast because PostgreSQL's `substr` counts in 32 bits.
     ATTEMPTS = ["select a.delivery_id, a.attempt, a.started_at, a.latency_us, a.http_status, a.error,
             substr(a.response, 1, cast($2 as integer)) as response
         from" rows(r, id uuid) "join callback_attempts a on a.delivery_id = r.id order by a.delivery_id, a.attempt"];
@@ -49,7 +50,8 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// The number of times it was sent.
     pub attempts_made: i64,
-    /// The time when it is sent next, or when the lease of the worker that is sending it ends. Exactly when it is pending.
+    /// The time when it is sent next, or when the lease of the worker that is sending it ends. Exactly when it is
+    /// pending.
     pub due_at: Option<Time>,
     /// The last error.
     pub last_error: Option<String>,

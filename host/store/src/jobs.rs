@@ -14,7 +14,8 @@ use crate::{
 };
 
 statements! {
-    // Idle becomes queued; running becomes dirty, and so does a queued one that is in the middle of a run; queued stays.
+    // Idle becomes queued; running becomes dirty, and so does a queued one that is in the middle of a run; queued
+    // stays.
     ENQUEUE = ["insert into sync_jobs (store_id, state, due_at, updated_at)
         select store_id, 'queued', due_at, due_at from" rows(r, store_id uuid, due_at time) "where true
         on conflict (store_id) do update set
@@ -32,6 +33,7 @@ statements! {
             from (select store_id, due_at from sync_jobs where due_at <= $1 order by due_at limit $2) d
             join stores s on s.id = d.store_id) w
         where number <= $3 order by due_at limit $4"];
+    // Due is asked again: the list of those that wait is old by now.
     // A run in progress keeps its mark: it works on what was due when it began.
     CLAIM = ["with chosen as materialized (select j.store_id from sync_jobs j
             where j.store_id in (select store_id from" rows(q, store_id uuid) ") and j.due_at <= $2" skip_locked ")
@@ -40,6 +42,7 @@ statements! {
         from" rows(r, store_id uuid, due_at time, worker text, at time)
         "where sync_jobs.store_id = r.store_id and sync_jobs.store_id in (select store_id from chosen)
         returning sync_jobs.store_id, fence, attempt, run_id, run_started_at, processed, succeeded, failed, rate_limited"];
+    // A job that has ended keeps its fence, so the state is asked, too, here and below.
     RENEW = ["update sync_jobs set due_at = $3 where store_id = $1 and fence = $2 and state = 'running'"];
     START_RUN = ["update sync_jobs set run_id = $3, run_started_at = $4, processed = 0, succeeded = 0, failed = 0,
             rate_limited = 0, updated_at = $4
@@ -138,7 +141,8 @@ impl From<CountsRow> for SyncCounts {
     }
 }
 
-/// Due jobs that are looked at for a claim. A queue may be any length; what is behind these comes closer with each claim.
+/// Due jobs that are looked at for a claim. A queue may be any length; what is behind these comes closer with each
+/// claim.
 const MAX_SCANNED: i64 = 500;
 /// Of these, jobs that are chosen from.
 const MAX_CANDIDATES: i64 = 128;
@@ -325,6 +329,7 @@ pub async fn give_back(
     now: Time,
 ) -> Result<(), StoreError> {
     let (counts, error) = match why {
+        // The claim has counted itself, so the statement takes it back.
         GiveBack::Unfinished => (0i64, None),
         GiveBack::Failed(error) => (1, Some(without_nul(error))),
     };

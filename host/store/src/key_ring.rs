@@ -56,12 +56,14 @@ impl KeyRing {
         endpoint: &str,
     ) -> Result<[u8; 32], StoreError> {
         let key = self
+            // Not the first key: one that comes in must not change what receivers verify with.
             .key_of(secret)
             .ok_or_else(|| unknown("webhook_endpoints.signing_root", secret))?;
         Ok(key.derive_root(secret, endpoint))
     }
 
-    /// Encrypts `secret` for one row with the first key. `place` is `table.column`; `nonce` must be random and used once.
+    /// Encrypts `secret` for one row with the first key. `place` is `table.column`; `nonce` must be random and used
+    /// once.
     pub fn seal(&self, place: &'static str, row: &str, secret: &[u8], nonce: [u8; 24]) -> Sealed {
         self.first.seal(place, row, secret, nonce)
     }

@@ -105,6 +105,7 @@ impl Ledger {
         if path == ":memory:" {
             return Self::open_in_memory(settings).await;
         }
+        // A command of another process may be writing: it is waited for as for a connection.
         let options = sqlite_file(path).busy_timeout(settings.acquire_timeout);
         // The writer first: it makes the file, which readers must find.
         let writer = whole(sqlite_pool(settings, 1))
@@ -202,8 +203,8 @@ impl Ledger {
     }
 }
 
-/// Gives connections up that a failed commit or rollback left in a transaction: SQLite ends the transaction by itself when
-/// the disk is full, the driver does not learn of it, and every later `begin` would be refused.
+/// Gives connections up that a failed commit or rollback left in a transaction: SQLite ends the transaction by itself
+/// when the disk is full, the driver does not learn of it, and every later `begin` would be refused.
 fn whole<DB: Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
     // Asked when it is taken: the pool has seen the rollback through by then.
     options.before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))

@@ -1,8 +1,8 @@
 //! The ledger: stores, logs, jobs, events and deliveries, on PostgreSQL or SQLite behind one SQL text.
 //!
 //! Every operation is an ordinary async function on `&mut Conn` with one SQL text and one body. The only matches on the
-//! backend stand in `ledger`, `conn` and `query`, and in the named pairs of `dialect`. Rules (what a log becomes, whether
-//! to retry) live in `wharf-domain`; this crate only keeps what was decided, atomically.
+//! backend stand in `ledger`, `conn` and `query`, and in the named pairs of `dialect`. Rules (what a log becomes,
+//! whether to retry) live in `wharf-domain`; this crate only keeps what was decided, atomically.
 //!
 //! Promises: ids, times and random bytes are parameters, never made here. A function that changes leased work checks
 //! the fence in the same statement or transaction. Left out: anything that talks to the network.

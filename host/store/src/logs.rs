@@ -81,6 +81,7 @@ pub async fn record(
     let changes = changes(
         new.iter()
             .filter(|log| inserted.contains(&log.id.0))
+            // A log that was not there counted for nothing, as a pending one does.
             .map(|log| (log.store_id, LogStatus::Pending, log.state.status)),
     );
     if !changes.is_empty() {
@@ -93,6 +94,7 @@ pub async fn record(
             .map(|log| import_result(log.state.status, log.state.order.clone()))
             .collect());
     }
+    // A statement of its own: it sees what the winner committed while this transaction waited.
     let found = find_all(conn, new).await?;
     new.iter()
         .map(|log| {

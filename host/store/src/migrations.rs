@@ -48,6 +48,7 @@ pub(crate) fn migrator(backend: Backend) -> Migrator {
                 Backend::Sqlite => *sqlite,
             }
             .into_sql_str(),
+            // Not `no_tx`: in a transaction one that fails leaves nothing behind.
             false,
         )
     });

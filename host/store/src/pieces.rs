@@ -39,8 +39,8 @@ macro_rules! deliveries_with_events {
     };
 }
 
-/// Dead letters `d` that can be sent again, of the organization $1. A disabled endpoint's would only die again, and where
-/// a shaper refused there is nothing to send.
+/// Dead letters `d` that can be sent again, of the organization $1. A disabled endpoint's would only die again, and
+/// where a shaper refused there is nothing to send.
 macro_rules! dead_letters {
     () => {
         "from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id

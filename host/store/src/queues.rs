@@ -66,6 +66,7 @@ impl From<Row> for Backlog {
 
 /// Reads how much is due and waits.
 pub async fn backlogs(conn: &mut Conn, now: Time) -> Result<Backlogs, StoreError> {
+    // Without a transaction: nobody adds these figures up, so they may be of different moments.
     let deliveries = conn.query(DELIVERIES).time(now).bind(MAX_DEPTH);
     let deliveries: Row = deliveries.bind(MAX_ENDPOINTS).one().await?;
     Ok(Backlogs {

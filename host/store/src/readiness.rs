@@ -5,8 +5,8 @@ use wharf_domain::Time;
 use crate::{Ledger, StoreError, dialect::statements};
 
 statements! {
-    // A row that is purged like any other. Its value changes each time: SQLite writes nothing where nothing changes, and
-    // then would not notice a full disk.
+    // A row that is purged like any other. Its value changes each time: SQLite writes nothing where nothing changes,
+    // and then would not notice a full disk.
     WRITE = ["insert into organization_limits (organization_id, operation, spent_until) values ('', 'readiness', $1)
         on conflict (organization_id, operation) do update set spent_until = excluded.spent_until"];
 }

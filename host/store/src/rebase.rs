@@ -40,7 +40,8 @@ const MAX_ROWS: i64 = 500;
 /// No wait of an event, a sync job or an endpoint is longer (see `wharf_domain::Backoff`).
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// Makes due now what was due at once, and lets leases end no later than `now + lease`. Returns how many rows there were.
+/// Makes due now what was due at once, and lets leases end no later than `now + lease`. Returns how many rows there
+/// were.
 ///
 /// It finds nothing where no clock was set back. It may run at any time, and any number of times.
 pub async fn rebase(conn: &mut Conn, lease: Duration, now: Time) -> Result<u64, StoreError> {

@@ -28,6 +28,7 @@ statements! {
     REPLACE_SECRETS = ["update webhook_endpoints set secret = r.value, retired_secrets = r.retired, signing_root = r.root
         from" rows(r, id uuid, stored bytes, value bytes, retired bytes, root bytes)
         "where webhook_endpoints.id = r.id and webhook_endpoints.secret = r.stored"];
+    // Cast: a small number is of 32 bits in PostgreSQL, and the driver will not read it as `i64`.
     /// By the kind's number; the first nine bytes are the version and the key's id.
     COUNTS = ["select cast(0 as bigint) as kind, substr(access_token, 1, 9) as head, count(*) as number
             from stores group by substr(access_token, 1, 9)
@@ -104,6 +105,7 @@ pub async fn read(
         let key = Sealed(row.value.clone()).key_id();
         match reseal(keys, table, row, &mut nonce) {
             Ok(change) => page.changes.extend(change),
+            // Counted and passed: a value that is lost must not keep the others from the new key.
             Err(_) => *page.unreadable.entry(key).or_default() += 1,
         }
     }
@@ -122,6 +124,7 @@ fn reseal(
         retired: row.retired.map(Sealed),
         root: row.root.map(Sealed),
     };
+    // A row is written whole, so one old value is reason enough for all.
     if stored.values().all(|one| keys.first().sealed_lately(one)) {
         return Ok(None);
     }
@@ -168,6 +171,7 @@ pub async fn write(conn: &mut Conn, page: &Page) -> Result<u64, StoreError> {
             ("retired", &change.sealed.retired),
             ("root", &change.sealed.root),
         ] {
+            // A column that is left out reads as null on both databases.
             if let Some(sealed) = value {
                 row.bytes(column, &sealed.0);
             }

@@ -89,6 +89,7 @@ impl Rows {
     }
 
     pub(crate) fn to_json(&self) -> String {
+        // Text keys and plain values always serialize; a database refuses an empty text as no JSON.
         serde_json::to_string(&self.rows).unwrap_or_default()
     }
 }

@@ -1,8 +1,8 @@
 //! Encryption of secrets at rest: XChaCha20-Poly1305, a fresh nonce each, bound to table, column and row, so that a
 //! ciphertext that is copied to another row does not open.
 //!
-//! Layout of a sealed value: version (1 byte), key id (8 bytes), nonce (24), ciphertext and tag. Version 2 is sealed with
-//! a subkey for this purpose alone; version 1, with the key itself, is still read.
+//! Layout of a sealed value: version (1 byte), key id (8 bytes), nonce (24), ciphertext and tag. Version 2 is sealed
+//! with a subkey for this purpose alone; version 1, with the key itself, is still read.
 
 use std::fmt;
 
@@ -21,6 +21,7 @@ use crate::StoreError;
 const VERSION_1: u8 = 1;
 const VERSION_2: u8 = 2;
 const KEY_ID: usize = 8;
+// XChaCha20's: long enough to be drawn at random for any number of values.
 const NONCE: usize = 24;
 /// The purposes that subkeys are made for.
 const SEALING: &[u8] = b"wharf/seal/v2";
@@ -35,6 +36,7 @@ impl KeyId {
     pub fn parse(text: &str) -> Option<Self> {
         let digits = u64::from_str_radix(text, 16).ok();
         digits
+            // `from_str_radix` takes a sign, too.
             .filter(|_| text.len() == 2 * KEY_ID && !text.starts_with('+'))
             .map(|number| Self(number.to_be_bytes()))
     }
@@ -104,6 +106,7 @@ impl EncryptionKey {
     pub fn new(bytes: [u8; 32]) -> Self {
         let mut id = [0; KEY_ID];
         id.copy_from_slice(&Sha256::digest(bytes)[..KEY_ID]);
+        // No salt, which HKDF leaves optional: every process must derive the same, and asks nobody.
         let subkeys = Hkdf::<Sha256>::new(None, &bytes);
         let subkey = |purpose| {
             let mut subkey = vec![0; 32];
@@ -217,6 +220,7 @@ impl EncryptionKey {
         };
         self.cipher(parts.version)
             .decrypt(&XNonce::from(parts.nonce), payload)
+            // The cipher's error says nothing, on purpose: these are the ways to it.
             .map_err(|_| StoreError::unreadable(place, "it was changed or copied from another row"))
     }
 }

@@ -40,8 +40,8 @@ statements! {
         from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, updated_at time)
         "where stores.id = r.id"];
     // A page of stores by (created_at, id), each with whether the sync engine has something to do there. Not by
-    // `exists`, which PostgreSQL may turn into a hash of all due logs. A run in the future ($3 is now) was before the clock
-    // was set back, and is no reason to rest.
+    // `exists`, which PostgreSQL may turn into a hash of all due logs. A run in the future ($3 is now) was before the
+    // clock was set back, and is no reason to rest.
     PAGE = ["select s.id, s.created_at, (s.last_sync_at is null or s.last_sync_at <= $4 or s.last_sync_at > $3)
             and coalesce((select l.due_at from sync_logs l where l.store_id = s.id and l.due_at is not null
                 order by l.due_at limit 1) <= $3, 1 = 0) as due

@@ -81,6 +81,7 @@ impl<'r> Decode<'r, Sqlite> for At {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Money(pub(crate) Amount);
 
+// Not encoded at all: amounts go in as text, by `Rows::money`.
 impl Type<Postgres> for Money {
     fn type_info() -> PgTypeInfo {
         <Decimal as Type<Postgres>>::type_info()

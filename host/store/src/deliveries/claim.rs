@@ -26,6 +26,7 @@ statements! {
         update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
         where id in (select id from picked)
         returning id"];
+    // Plain joins lose nothing: what is pending has its message, and goes with event and endpoint.
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
             o.store_id, o.created_at, o.traceparent, m.content_type, m.headers, m.body, e.target_url, e.is_active,
             e.failures, e.secret, e.retired_secrets, e.signing_root, e.identity, e.signs_v1a
@@ -104,8 +105,8 @@ impl RateLimited {
     }
 }
 
-/// Claims for `worker`, until `now + lease`, due deliveries of each endpoint: as many as its share says, or fewer where its
-/// rate limit is used up.
+/// Claims for `worker`, until `now + lease`, due deliveries of each endpoint: as many as its share says, or fewer where
+/// its rate limit is used up.
 ///
 /// Call it in a transaction of its own.
 pub async fn claim(

@@ -6,6 +6,7 @@ use super::Fence;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
+    // A settled delivery keeps its fence, but its `due_at` is the next attempt's by then.
     GIVE_BACK = ["update callback_deliveries set due_at = r.due_at, claimed_by = null
         from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence

@@ -6,6 +6,7 @@ use wharf_domain::{EndpointId, RateLimit, Time};
 use crate::{Conn, StoreError, dialect::statements, values::At};
 
 statements! {
+    // The walk ends with a row without endpoint, which the join drops.
     QUEUES = [with_waiting_endpoints!("and d.endpoint_id > $1", "$3")
         "select waiting.endpoint_id, e.organization_id, e.pauses, e.rate_per_minute, e.paced_until,
             (e.paused_until is null or e.paused_until <= $2)
@@ -50,8 +51,8 @@ impl Row {
     }
 }
 
-/// Returns the queues of up to `max` endpoints after `after`, in the order of their ids. Fewer: it was the last page, go
-/// on from the beginning (`EndpointId(Uuid::nil())`).
+/// Returns the queues of up to `max` endpoints after `after`, in the order of their ids. Fewer: it was the last page,
+/// go on from the beginning (`EndpointId(Uuid::nil())`).
 pub async fn queues(
     conn: &mut Conn,
     after: EndpointId,

@@ -71,8 +71,8 @@ pub struct SettledDelivery {
     pub attempt: Attempt,
 }
 
-/// Writes attempts, new states and the events' sums where the fence still holds, and returns the deliveries that it holds
-/// for; of the others nothing is written.
+/// Writes attempts, new states and the events' sums where the fence still holds, and returns the deliveries that it
+/// holds for; of the others nothing is written.
 ///
 /// Call it in a transaction of its own.
 pub async fn settle(
@@ -89,6 +89,7 @@ pub async fn settle(
     let held = write_states(conn, settled, now).await?;
     let still_held = settled.iter().filter(|one| held.contains(&one.fence.id));
     write_attempts(conn, still_held).await?;
+    // Without `UNWANTED`: whoever deletes deliveries sums their events up at once.
     conn.query(AGGREGATE).rows(&events).run().await?;
     Ok(held)
 }

@@ -6,8 +6,8 @@ use wharf_domain::EndpointId;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
-    // Of each wanted page the active endpoints, up to the last that it may hold ($2 = that many less one). Not by `limit`:
-    // SQLite has no lateral join, which could limit each page in a single statement.
+    // Of each wanted page the active endpoints, up to the last that it may hold ($2 = that many less one). Not by
+    // `limit`: SQLite has no lateral join, which could limit each page in a single statement.
     LISTENING = ["select p.page, e.id, e.shaper from
             (select r.page, r.organization_id, r.event, r.place, (select x.id from webhook_endpoints x
                 where x.organization_id = r.organization_id and x.event = r.event and x.is_active and x.id > r.place

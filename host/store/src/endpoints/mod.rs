@@ -111,8 +111,8 @@ impl Endpoint {
             .open(keys, self.id, &self.identity, self.asymmetric)
     }
 
-    /// New secrets, sealed. A root that cannot be opened is given up: the new one is derived from the key that seals the
-    /// new secret.
+    /// New secrets, sealed. A root that cannot be opened is given up: the new one is derived from the key that seals
+    /// the new secret.
     fn reseal(
         &self,
         keys: &KeyRing,
@@ -220,7 +220,8 @@ pub async fn registered(
     Ok(row.map(Endpoint::from))
 }
 
-/// True if the organization has fewer than `max` endpoints. Nobody else who asks so adds one until the transaction ends.
+/// True if the organization has fewer than `max` endpoints. Nobody else who asks so adds one until the transaction
+/// ends.
 pub async fn has_room(
     conn: &mut Conn,
     organization: &OrganizationId,
@@ -249,6 +250,7 @@ pub async fn list(
     after: Option<&ListCursor>,
     max: i64,
 ) -> Result<Vec<Endpoint>, StoreError> {
+    // No name is empty, so this is before the first.
     let (event, target_url) = after.map_or(("", ""), |after| (&after.event, &after.target_url));
     let query = conn.query(LIST).bind(organization.as_str()).bind(event);
     let rows: Vec<Row> = query.bind(target_url).bind(max).all().await?;

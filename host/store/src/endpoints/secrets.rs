@@ -1,7 +1,8 @@
 //! The secrets of endpoints: encrypted at rest, bound to the endpoint's organization, event and URL.
 //!
 //! The root of an endpoint's `v1a` key pairs is derived from the key that its secret is sealed with. Before that key
-//! leaves, the root is sealed beside the secret and stays: receivers hold public keys, and nobody would tell them of new ones.
+//! leaves, the root is sealed beside the secret and stays: receivers hold public keys, and nobody would tell them of
+//! new ones.
 
 use wharf_domain::{EndpointId, EndpointSecret, Secrets, SigningRoot};
 
@@ -56,6 +57,7 @@ impl SealedSecrets {
     ) -> Result<Secrets, StoreError> {
         let open = |place, sealed| {
             let text = keys.open(place, identity, sealed)?;
+            // `utf8_error` leaves the bytes behind: they are the secret.
             String::from_utf8(text).map_err(|why| StoreError::unreadable(place, why.utf8_error()))
         };
         let current = EndpointSecret::parse(&open(SECRET, &self.current)?);
@@ -96,10 +98,12 @@ impl SealedSecrets {
     ) -> Option<Sealed> {
         let is_lately = |sealed| keys.first().sealed_lately(sealed);
         match &self.root {
+            // The key that seals the secret anew is the one that the root is derived from already.
             None if is_lately(&self.current) => return None,
             Some(sealed) if is_lately(sealed) => return Some(sealed.clone()),
             _ => {}
         }
+        // A root that no key opens is lost: from now on it comes from the key of the new secret.
         let root = self.root(keys, endpoint).ok()?;
         Some(keys.seal(ROOT, &endpoint.to_string(), &root, nonce))
     }

@@ -28,8 +28,8 @@ pub struct Purged {
     pub deliveries: u64,
 }
 
-/// Removes deliveries, at most `max_deliveries`, of the `max_events` oldest events that were finished before `before`, and
-/// those of the events that have none left.
+/// Removes deliveries, at most `max_deliveries`, of the `max_events` oldest events that were finished before `before`,
+/// and those of the events that have none left.
 ///
 /// Call it in a transaction of its own.
 pub async fn purge(
