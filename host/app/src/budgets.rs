@@ -5,7 +5,7 @@ use wharf_store::budgets;
 
 use crate::{App, AppError};
 
-/// How many operations of each kind one organization may ask for in a minute. Honest use stays far below.
+/// The number of operations of each kind that one organization may ask for in a minute. Honest use stays far below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrganizationBudgets {
     /// Test events.
@@ -26,7 +26,7 @@ impl Default for OrganizationBudgets {
     }
 }
 
-/// What has a budget.
+/// An operation that has a budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Budgeted {
     Test,

@@ -35,13 +35,13 @@ pub enum AppError {
     /// The organization asked for this too often.
     #[error("too many requests of this kind by one organization")]
     TooOften {
-        /// How long to wait for the next.
+        /// The wait until the next is allowed.
         wait: Duration,
     },
     /// Webhooks must not go there; why, for people.
     #[error("{0}")]
     TargetForbidden(String),
-    /// The database or a plugin cannot be reached or is overloaded: nothing is known to be stored, the request is safe to repeat.
+    /// The database or a plugin cannot be reached or is overloaded. Nothing is known to be stored: safe to repeat.
     #[error("something that is needed is not available")]
     Unavailable(#[source] Source),
     /// A defect of ours.

@@ -25,7 +25,7 @@ pub struct ResealProgress {
     pub of: u64,
 }
 
-/// What became of the sealed values.
+/// The result of sealing anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resealed {
     /// Rows whose values were sealed anew.
@@ -73,7 +73,7 @@ pub async fn abandon_key(
     Ok(true)
 }
 
-/// Seals every value anew with the first key. Safe to stop, to repeat and to run beside hosts whose ring holds that key.
+/// Seals every value anew with the first key. Safe to stop, to repeat and to run beside hosts that hold that key.
 ///
 /// # Errors
 /// If the database cannot be asked; what was done until then stays done.

@@ -65,7 +65,7 @@ pub mod plugin_reports {
     };
 }
 
-/// What the operations work with.
+/// The parts that the operations work with.
 pub struct Parts {
     /// The ledger.
     pub ledger: Ledger,

@@ -15,12 +15,12 @@ use wharf_store::{Ledger, StoreError};
 
 use crate::App;
 
-/// How long the question waits for the database: who asks gives it a second.
+/// Time that the question waits for the database: who asks gives it a second.
 const MAX_WAIT: Duration = Duration::from_millis(800);
-/// How long a check may go on behind that. A database that was frozen is asked anew after it.
+/// Time that a check may go on behind that. A database that was frozen is asked anew after it.
 const MAX_CHECK: Duration = Duration::from_secs(10);
 
-/// Why the process cannot work.
+/// The reason why the process cannot work.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unready {
     /// The database did not answer in time, or no connection was free.
@@ -68,8 +68,8 @@ async fn read_and_write(ledger: &Ledger, now: Time) -> Result<(), StoreError> {
 }
 
 impl App {
-    /// Whether the database can be read and written; answered within a second. Redis is never a reason to be unready:
-    /// without it workers poll.
+    /// Tells if the database can be read and written, within a second. Redis is never a reason to be unready: without
+    /// it workers poll.
     pub async fn ready(&self) -> Result<(), Unready> {
         // A rollout must not move traffic from hosts whose plugins serve to one that still compiles them. The engine
         // bounds this: one plugin that loads for ever keeps no host out of service.

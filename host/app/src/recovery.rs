@@ -1,7 +1,7 @@
 //! Recovery: operators look at deliveries and their attempts, and give a second chance to what failed or was missed.
 //!
-//! Long work goes page by page, each a transaction of its own, and over as many requests as it takes (`walk.rs`). Broken
-//! off in the middle, it is safe to repeat: what was given its chance is not given another by the same request.
+//! Long work goes page by page, each a transaction of its own, and over as many requests as it takes (`walk.rs`).
+//! Broken off in the middle, it is safe to repeat: what was given its chance is not given another by the same request.
 
 mod walk;
 
@@ -70,7 +70,7 @@ pub struct Recovered {
 /// The dead letters that were given a second chance, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Redriven {
-    /// How many there were.
+    /// Their number.
     pub letters: i64,
     /// The place where the next request goes on; `None`: all is done.
     pub next: Option<RecoveryCursor>,
@@ -170,8 +170,8 @@ impl App {
         Ok(tx.commit().await?)
     }
 
-    /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. As many as one
-    /// request may.
+    /// Gives dead letters a second chance: those of the organization's active endpoints, or of one endpoint. As many as
+    /// one request may.
     pub async fn redrive(
         &self,
         organization: &OrganizationId,

@@ -8,7 +8,7 @@ use wharf_store::KeyRing;
 
 use crate::OrganizationBudgets;
 
-/// How to work. Every number has a default that suits one machine.
+/// The settings of operations and workers. Every number has a default that suits one machine.
 #[derive(Clone)]
 pub struct AppSettings {
     /// Encrypts access tokens and signing secrets at rest.
@@ -91,7 +91,7 @@ pub struct CallbackSettings {
     pub retention: Option<Duration>,
     /// The most endpoints of one organization.
     pub max_endpoints: i64,
-    /// What one organization may ask for.
+    /// The operations that one organization may ask for.
     pub budgets: OrganizationBudgets,
     /// An endpoint is disabled when nothing but failures came from it for so long.
     pub disable_after: Duration,

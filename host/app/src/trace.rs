@@ -39,8 +39,8 @@ pub(crate) fn traceparent() -> Option<String> {
     carrier.remove(TRACEPARENT)
 }
 
-/// Makes a span, which was not entered yet, the child of one elsewhere. Where `traceparent` is missing or cannot be read,
-/// the span begins a trace.
+/// Makes a span, which was not entered yet, the child of one elsewhere. Where `traceparent` is missing or cannot be
+/// read, the span begins a trace.
 pub fn continue_from(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent.filter(|_| !span.is_disabled()) else {
         return;

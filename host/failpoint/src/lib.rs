@@ -1,5 +1,6 @@
 //! Named places where a fault test kills this process, as a power cut would, or pauses it. Release builds contain none
-//! of it. `tests/tests/crash.rs` kills at each place of `host/app`, `host/engine/tests/crash.rs` at each of the engine's.
+//! of it. `tests/tests/crash.rs` kills at each place of `host/app`, `host/engine/tests/crash.rs` at each of the
+//! engine's.
 
 /// Passes the place `name`. In a debug build started with `WHARF_FAILPOINT=name:N` the process ends itself by SIGKILL
 /// at the N-th passage; with `WHARF_FAILPOINT=name:N:stop` it pauses itself by SIGSTOP and goes on after SIGCONT.

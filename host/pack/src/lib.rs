@@ -1,8 +1,8 @@
 //! Packing: adds version, licence, description and conformance vectors to a component, as custom sections at its end.
 //!
-//! The first three have the names of the WebAssembly tool conventions, so `wasm-tools metadata show` reads them. This is a
-//! crate of its own, so that `xtask` packs plugins as `wharf plugin pack` does without building the sandbox. It does not
-//! check that the component is a plugin and that its vectors make sense: the engine does.
+//! The first three have the names of the WebAssembly tool conventions, so `wasm-tools metadata show` reads them. This
+//! is a crate of its own, so that `xtask` packs plugins as `wharf plugin pack` does without building the sandbox. It
+//! does not check that the component is a plugin and that its vectors make sense: the engine does.
 
 use std::{fs, io, path::Path};
 

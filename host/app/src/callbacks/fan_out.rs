@@ -19,8 +19,8 @@ use crate::{App, entropy::new_id, failpoint, trace};
 const MAX_SHAPER_FAULTS: i64 = 5;
 /// Events of a batch that are shaped at a time. A batch must not take all the room that plugins have.
 const MAX_SHAPINGS: usize = 8;
-/// Deliveries that one transaction makes, of all its events together: some ten milliseconds of a database, which SQLite's
-/// other writers wait for.
+/// Deliveries that one transaction makes, of all its events together: some ten milliseconds of a database, which
+/// SQLite's other writers wait for.
 const MAX_DELIVERIES: usize = 500;
 /// Events that are tried alone at a time: each holds a connection for as long as the database takes to refuse it.
 const MAX_ALONE: usize = 4;
@@ -162,7 +162,7 @@ fn divide(wanted: &[usize]) -> Vec<usize> {
     shares
 }
 
-/// What earlier pages and tries of these events have stored. Events at their first page have nothing.
+/// The shapes that earlier pages and tries of these events have stored. Events at their first page have nothing.
 async fn stored_shapes(
     app: &App,
     claimed: &[Claimed],

@@ -11,7 +11,7 @@ use wharf_store::{
 
 use crate::App;
 
-/// How often it is told at most: what keeps one delivery from being sent keeps thousands.
+/// Time between two warnings: what keeps one delivery from being sent keeps thousands.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Gives deliveries back, and tells of it now and then.

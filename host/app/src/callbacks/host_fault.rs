@@ -28,7 +28,7 @@ fn of_io(error: &io::Error) -> Option<NotSent> {
     }
 }
 
-/// What keeps this process from opening a socket just now. It reaches nobody: a UDP socket sends nothing when it is bound.
+/// The trouble that keeps this process from opening a socket just now. Binding a UDP socket sends nothing to anybody.
 fn try_a_socket() -> Option<NotSent> {
     UdpSocket::bind(("127.0.0.1", 0))
         .err()

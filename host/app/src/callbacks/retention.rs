@@ -17,25 +17,25 @@ const MAX_EVENTS: i64 = 500;
 const MAX_DELIVERIES: i64 = 2_000;
 /// Batches per look. Two million events a day leave faster than they come, and the scheduler is soon back at its work.
 const MAX_BATCHES: usize = 20;
-/// How much faster than time the cut-off may move. A clock that was set a day ahead is believed after an hour; one that is
-/// put right within a minute has purged nothing that was not due within 24.
+/// The factor by which the cut-off may outrun time. A clock that was set a day ahead is believed after an hour; one
+/// that is put right within a minute has purged nothing that was not due within 24.
 const MAX_CATCH_UP: u32 = 24;
-/// How much later than the last finished event a clock is believed at once when the process starts.
+/// The time after the last finished event up to which a clock is believed at once when the process starts.
 const MAX_AHEAD: Duration = Duration::from_secs(60 * 60);
 
 /// The purge of what was finished long ago.
 #[derive(Default)]
 pub(super) struct Retention {
     last: Option<Cutoff>,
-    /// When it last looked, by [`Clock::elapsed`](wharf_domain::Clock::elapsed).
+    /// The time of its last look, by [`Clock::elapsed`](wharf_domain::Clock::elapsed).
     last_look: Option<Duration>,
 }
 
-/// What was finished before `at` may go.
+/// The border of the purge: events that were finished before `at` may go.
 #[derive(Clone, Copy)]
 struct Cutoff {
     at: Time,
-    /// When this was so, by [`Clock::elapsed`](wharf_domain::Clock::elapsed).
+    /// The time when that was so, by [`Clock::elapsed`](wharf_domain::Clock::elapsed).
     elapsed: Duration,
 }
 
@@ -57,8 +57,8 @@ impl Retention {
         purge(app, before).await
     }
 
-    /// The clock decides, but it may be wrong, and what is purged does not come back: the cut-off goes by time that nobody
-    /// can set, and by what the database holds when the process starts.
+    /// The clock decides, but it may be wrong, and what is purged does not come back: the cut-off goes by time that
+    /// nobody can set, and by what the database holds when the process starts.
     async fn cutoff(&mut self, app: &App, retention: Duration) -> Result<Time, AppError> {
         let (now, elapsed) = (app.0.clock.now(), app.0.clock.elapsed());
         let latest = match self.last {

@@ -39,7 +39,7 @@ struct Post {
     body: Vec<u8>,
 }
 
-/// Why nothing can be posted.
+/// The reason why nothing can be posted.
 enum Unprepared {
     /// Another try would end alike.
     Hopeless(String),

@@ -18,7 +18,7 @@ const RESETTLE: Duration = Duration::from_millis(100);
 /// Reports that wait for the settler. Beyond it sends wait to report, and with them their places.
 const MAX_REPORTS: usize = 4 * MAX_BATCH;
 
-/// What became of a claimed delivery.
+/// The end of a claimed delivery.
 pub(super) enum Ended {
     /// The receiver was asked.
     Sent(Report),

@@ -1,7 +1,7 @@
 //! The threads that webhooks are sent on.
 //!
-//! Receivers are strangers. One that says `100 Continue` without end keeps its connection's task busy for as long as the
-//! HTTP library finds something to read, and with it a thread: better one of these than one that answers the API.
+//! Receivers are strangers. One that says `100 Continue` without end keeps its connection's task busy for as long as
+//! the HTTP library finds something to read, and with it a thread: better one of these than one that answers the API.
 
 use std::{io, num::NonZero};
 

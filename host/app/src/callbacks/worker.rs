@@ -89,8 +89,8 @@ impl CallbackWorker {
         })
     }
 
-    /// Steps for ever, and waits for news where there is nothing to do. When `stop` is cancelled it claims nothing more,
-    /// sees the sends in flight to their end, settles them and returns.
+    /// Steps for ever, and waits for news where there is nothing to do. When `stop` is cancelled it claims nothing
+    /// more, sees the sends in flight to their end, settles them and returns.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             match self.step().await {

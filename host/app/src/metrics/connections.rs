@@ -1,4 +1,4 @@
-//! What is told of the connections of clients.
+//! The figures of the connections of clients.
 
 use metrics::Gauge;
 
@@ -7,7 +7,7 @@ use super::{
     registry::{Counters, Registry},
 };
 
-/// Why a client's connection was closed by a limit.
+/// The reason why a client's connection was closed by a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionClosed {
     /// No complete request came.

@@ -192,7 +192,8 @@ impl Metrics {
         }
     }
 
-    /// A request was answered. `route` is the template, such as `/admin/plugins/{plugin}`; `None` if the path is no route.
+    /// A request was answered. `route` is the template, such as `/admin/plugins/{plugin}`; `None` if the path is no
+    /// route.
     pub fn request(&self, route: Option<&str>, method: &str, status: u16, took: Duration) {
         let route = self.http.of(route.unwrap_or(NONE), |name| Route {
             name: name.into(),

@@ -21,7 +21,7 @@ const MAX_CURSOR: Time = Time::from_micros(9_999_999_999_999_999);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoveryCursor {
     place: Place,
-    /// When what comes next is due, so that the rate holds over all requests together.
+    /// The time when what comes next is due, so that the rate holds over all requests together.
     due_at: Time,
 }
 
@@ -136,7 +136,7 @@ impl RecoveryWalk {
         });
     }
 
-    /// When the next delivery is due.
+    /// The time when the next delivery is due.
     pub(super) fn next_due(&mut self) -> Time {
         let at = self.due_at;
         self.due_at = at + self.interval;

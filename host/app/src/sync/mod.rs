@@ -4,9 +4,9 @@
 //! commit. News may be lost, so it also rings again every second for jobs that are due and not taken.
 //!
 //! [`SyncWorker`] claims jobs and works on several at a time. A job goes: claim (fence + 1, lease) -> lock ->
-//! `sync.started` -> chunks -> `sync.completed` or `sync.failed` -> idle. A chunk asks about due logs with no transaction
-//! open, then writes logs, counters, status and the run's sums in one transaction behind the fence. The sums stand in
-//! the ledger: a run that a crash interrupted continues after its last commit, and its end is told once.
+//! `sync.started` -> chunks -> `sync.completed` or `sync.failed` -> idle. A chunk asks about due logs with no
+//! transaction open, then writes logs, counters, status and the run's sums in one transaction behind the fence. The
+//! sums stand in the ledger: a run that a crash interrupted continues after its last commit, and its end is told once.
 
 mod chunk;
 mod job;

@@ -43,7 +43,8 @@ impl SyncScheduler {
         }
     }
 
-    /// Wakes what rests for want of a better plugin, then looks at one page of stores and queues the jobs of those that have something due.
+    /// Wakes what rests for want of a better plugin, then looks at one page of stores and queues the jobs of those that
+    /// have something due.
     ///
     /// The original looked at stores whose status is pending, failed or partial. A store can read success and still
     /// have an older log to ask about again, so due logs decide here.

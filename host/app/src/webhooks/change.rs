@@ -150,7 +150,8 @@ impl App {
     }
 }
 
-/// The secrets, or `None` where no key opens them. That is this host's fault, and no reason to keep the endpoint for ever.
+/// The secrets, or `None` where no key opens them. That is this host's fault, and no reason to keep the endpoint for
+/// ever.
 pub(super) fn readable(opened: Result<Secrets, StoreError>) -> Result<Option<Secrets>, AppError> {
     match opened {
         Ok(secrets) => Ok(Some(secrets)),

@@ -1,5 +1,5 @@
-//! Webhook endpoints: registering and reading. `change.rs` changes and deletes them, `secrets.rs` rotates their secrets,
-//! `trial.rs` sends to one of them alone.
+//! Webhook endpoints: registering and reading. `change.rs` changes and deletes them, `secrets.rs` rotates their
+//! secrets, `trial.rs` sends to one of them alone.
 
 mod change;
 mod secrets;

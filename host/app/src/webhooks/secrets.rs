@@ -44,8 +44,8 @@ impl App {
         })
     }
 
-    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`], unless no key opens
-    /// it.
+    /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`], unless no key
+    /// opens it.
     pub async fn rotate_webhook_secret(
         &self,
         organization: &OrganizationId,

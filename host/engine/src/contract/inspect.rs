@@ -81,7 +81,8 @@ impl Inspection {
 /// Reads a component's names and refuses what this host cannot run.
 ///
 /// # Errors
-/// A [`Refusal`] at [`Stage::Verify`] if it is no component, of no known world or version, or imports what no plugin gets.
+/// A [`Refusal`] at [`Stage::Verify`] if it is no component, of no known world or version, or imports what no plugin
+/// gets.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     // Before parsing, which takes time in proportion.
     if bytes.len() > MAX_COMPONENT_BYTES {

@@ -14,8 +14,8 @@ pub const DEFAULT_COMPILE_MEMORY_BYTES: u64 = 768 * 1024 * 1024;
 pub enum Compiler {
     /// A thread of this process: for tests and measurements. A component that compiles for ever does so to the end.
     InProcess,
-    /// This program, started as `<program> compile-plugin`, which calls [`compile_plugin`](crate::compile_plugin). It is
-    /// killed when its time is over.
+    /// This program, started as `<program> compile-plugin`, which calls [`compile_plugin`](crate::compile_plugin). It
+    /// is killed when its time is over.
     Child(PathBuf),
 }
 

@@ -68,6 +68,6 @@ pub struct Transition {
     pub to: RevisionState,
     /// The reason, for people.
     pub reason: String,
-    /// Who acted: `folder`, `engine`, or the caller's name.
+    /// The party that acted: `folder`, `engine`, or the caller's name.
     pub actor: String,
 }

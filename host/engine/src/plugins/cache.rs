@@ -1,5 +1,6 @@
 //! Compiled code on disk. Loading it runs it, so a file is believed only if it carries a MAC (HMAC-SHA-256) made with
-//! this host's own key over the component's digest, the engine's settings and every byte. Anything else is compiled anew.
+//! this host's own key over the component's digest, the engine's settings and every byte. Anything else is compiled
+//! anew.
 
 #![allow(
     clippy::disallowed_methods,

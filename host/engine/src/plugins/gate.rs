@@ -1,8 +1,8 @@
 //! Gates: the places of calls in flight, shared fairly between plugins and organizations.
 //!
-//! Half of the places are set aside in equal parts, one part for each plugin that serves, so that a plugin finds a place
-//! however many others are slow. The rest goes to whoever comes first. Within a plugin, an organization gets another
-//! place only while it holds fewer than the plugin could still take.
+//! Half of the places are set aside in equal parts, one part for each plugin that serves, so that a plugin finds a
+//! place however many others are slow. The rest goes to whoever comes first. Within a plugin, an organization gets
+//! another place only while it holds fewer than the plugin could still take.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -16,8 +16,8 @@ use crate::contract::{
 };
 
 impl Registry {
-    /// Takes a revision through every stage and lets it serve, or refuses it and changes nothing that serves. The folder's
-    /// revision is judged once, and the verdict is kept.
+    /// Takes a revision through every stage and lets it serve, or refuses it and changes nothing that serves. The
+    /// folder's revision is judged once, and the verdict is kept.
     pub(crate) async fn offer(
         &self,
         plugin: &str,

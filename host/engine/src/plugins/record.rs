@@ -169,7 +169,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done, the active revision is never among the retained, nothing stands twice, five are kept.
+        /// The active revision is never among the retained, nothing stands twice and five are kept, whatever is done.
         #[test]
         fn the_row_stays_in_order(steps in prop::collection::vec((0..4_u8, 0..8_u8), 0..60)) {
             let mut record = Record::default();

@@ -71,9 +71,9 @@ impl Registry {
         }
     }
 
-    /// Changes a plugin's record, and lets this host serve accordingly. The steps that `change` returns go to the audit;
-    /// if it fails, nothing is changed. This host serves first and writes then: no disk, however slow, may hold up a
-    /// rollback. If the record cannot be written, all is as before.
+    /// Changes a plugin's record, and lets this host serve accordingly. The steps that `change` returns go to the
+    /// audit; if it fails, nothing is changed. This host serves first and writes then: no disk, however slow, may hold
+    /// up a rollback. If the record cannot be written, all is as before.
     pub(crate) fn change(
         &self,
         plugin: &str,

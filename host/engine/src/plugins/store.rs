@@ -1,8 +1,8 @@
 //! The revision store: revisions and records in the state folder, or in memory for an engine without one.
 //!
-//! Every file is written beside its place, synced and renamed, and a record is written after the bytes that it names. So
-//! a host that is killed at any step finds the old revision or the new one. Hosts that share the folder take turns by a
-//! lock on a file, which the operating system releases when its owner dies.
+//! Every file is written beside its place, synced and renamed, and a record is written after the bytes that it names.
+//! So a host that is killed at any step finds the old revision or the new one. Hosts that share the folder take turns
+//! by a lock on a file, which the operating system releases when its owner dies.
 
 #![allow(
     clippy::disallowed_methods,

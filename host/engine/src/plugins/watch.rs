@@ -43,8 +43,8 @@ pub(crate) struct Watched {
     pub(crate) records: Option<PathBuf>,
 }
 
-/// Follows the folders for ever. `served` fires when all revisions that need no compiler serve, `loaded` when everything
-/// was read for the first time.
+/// Follows the folders for ever. `served` fires when all revisions that need no compiler serve, `loaded` when
+/// everything was read for the first time.
 pub(crate) async fn follow(
     registry: Arc<Registry>,
     watched: Watched,

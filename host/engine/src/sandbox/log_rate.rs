@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 const LINES_PER_SECOND: f64 = 100.0;
 /// Bytes of them.
 const BYTES_PER_SECOND: f64 = 64.0 * 1024.0;
-/// Seconds of silence that can be made up for: one call may log 64 KiB at once, and a start or a fault is told in bursts.
+/// Seconds of silence that can be made up for: one call may log 64 KiB at once, and a start or a fault is told in
+/// bursts.
 const BURST_SECONDS: f64 = 5.0;
 /// The interval at which the host tells how much it dropped.
 const TELL: Duration = Duration::from_secs(1);

@@ -1,10 +1,10 @@
 //! The processor time of one call.
 //!
 //! A guest is interrupted at every tick, and what it used since it was resumed is read from clocks, because ticks come
-//! late on a busy machine. Its time is spent when it has been running, or ready to run, for as long as it may; so a guest
-//! that spins ends when it should, however many others want the processor. But one that is never let run must not be
-//! blamed: by its thread's own clock it must have used half of it. Most calls end before their first tick and are never
-//! measured.
+//! late on a busy machine. Its time is spent when it has been running, or ready to run, for as long as it may; so a
+//! guest that spins ends when it should, however many others want the processor. But one that is never let run must not
+//! be blamed: by its thread's own clock it must have used half of it. Most calls end before their first tick and are
+//! never measured.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub(crate) struct ProcessorTime(Arc<Mutex<Used>>);
 struct Used {
     total: Clocks,
     resumed_at: Clocks,
-    /// Set while it waits for its thread after an interruption. Otherwise it waits for the host, which costs it nothing.
+    /// Set while it waits for its thread after an interruption. Otherwise it waits for the host, which costs it
+    /// nothing.
     is_ready: bool,
 }
 

@@ -1,10 +1,10 @@
 //! The circuit breaker of a revision, as pure rules: time comes in as a parameter.
 //!
-//! A caller is an organization, or one account of it at a marketplace. Five faults in a row on different inputs, or half
-//! of at least twenty calls within thirty seconds, open the circuit of the caller alone. It opens for everybody when the
-//! faults come from two organizations at least and more than half of the callers of these seconds meet them. An open
-//! circuit lets nothing through for thirty seconds, then probes; bad probes double the wait, up to ten minutes. The
-//! owner of the breaker rolls a revision back that trips while it is young.
+//! A caller is an organization, or one account of it at a marketplace. Five faults in a row on different inputs, or
+//! half of at least twenty calls within thirty seconds, open the circuit of the caller alone. It opens for everybody
+//! when the faults come from two organizations at least and more than half of the callers of these seconds meet them.
+//! An open circuit lets nothing through for thirty seconds, then probes; bad probes double the wait, up to ten minutes.
+//! The owner of the breaker rolls a revision back that trips while it is young.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

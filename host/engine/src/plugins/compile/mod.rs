@@ -1,5 +1,5 @@
-//! Compiling, with bounds: one component at a time, a few that wait, and a child process that is killed when its time is
-//! over. So the limit ends the compiling and not only the waiting for it.
+//! Compiling, with bounds: one component at a time, a few that wait, and a child process that is killed when its time
+//! is over. So the limit ends the compiling and not only the waiting for it.
 
 mod child;
 
@@ -37,9 +37,9 @@ const SIGXCPU: i32 = 24;
 pub(crate) struct CompileQueue {
     settings: EngineSettings,
     metering: Metering,
-    /// Whoever waits or compiles.
+    /// A permit for each that waits or compiles.
     queue: Arc<Semaphore>,
-    /// Whoever compiles. A thread that was given up keeps its place until it ends; a child is killed.
+    /// The permit of the one that compiles. A thread that was given up keeps it until it ends; a child is killed.
     place: Arc<Semaphore>,
 }
 
@@ -159,7 +159,7 @@ impl CompileQueue {
     }
 }
 
-/// What a child that ended has said.
+/// The answer of a child that ended.
 struct Ended {
     status: ExitStatus,
     code: Vec<u8>,

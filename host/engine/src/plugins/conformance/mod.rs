@@ -11,8 +11,8 @@
 //! - an adapter that asks over HTTP reports a failing marketplace by the right fault;
 //! - every vector is answered as written.
 //!
-//! Vectors are JSON in the custom section `wharf:conformance`, `{"cases": [...]}`; see [`vectors`]. Nothing here reaches the
-//! network: a case plays its marketplace itself.
+//! Vectors are JSON in the custom section `wharf:conformance`, `{"cases": [...]}`; see [`vectors`]. Nothing here
+//! reaches the network: a case plays its marketplace itself.
 
 mod checks;
 mod inputs;

@@ -1,12 +1,13 @@
 //! The vectors of a component: cases that its author wrote.
 //!
-//! For an adapter: `{"name", "request": {"receipt", "currency", "external_store_id", "now"}, "expect"}`, where `expect` is
-//! `{"accepted": {"id"?, "amount"?, "currency"?}}`, `{"rejected": true}`, `{"rate_limited": true}` or `{"fault": NAME}`
-//! with `unauthorized`, `unavailable` or `misconfigured`. `config` gives the case its configuration, and `upstream` plays
-//! the marketplace: `{"status", "headers": [[name, value]], "body"}` or `{"error": "timed-out" | "refused" | "denied"}`.
+//! For an adapter: `{"name", "request": {"receipt", "currency", "external_store_id", "now"}, "expect"}`, where `expect`
+//! is `{"accepted": {"id"?, "amount"?, "currency"?}}`, `{"rejected": true}`, `{"rate_limited": true}` or
+//! `{"fault": NAME}` with `unauthorized`, `unavailable` or `misconfigured`. `config` gives the case its configuration,
+//! and `upstream` plays the marketplace: `{"status", "headers": [[name, value]], "body"}` or
+//! `{"error": "timed-out" | "refused" | "denied"}`.
 //!
-//! For a shaper: `{"name", "event": {"id", "kind", "timestamp", "organization_id", "store_id", "data"}, "expect"}`, where
-//! `expect` is `{"content_type"?, "body_json"?, "body_text"?}` or `{"refused": true}`.
+//! For a shaper: `{"name", "event": {"id", "kind", "timestamp", "organization_id", "store_id", "data"}, "expect"}`,
+//! where `expect` is `{"content_type"?, "body_json"?, "body_text"?}` or `{"refused": true}`.
 
 use std::collections::BTreeMap;
 
