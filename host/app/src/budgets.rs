@@ -65,7 +65,9 @@ impl App {
     ) -> Result<(), AppError> {
         let (now, name) = (self.0.clock.now(), operation.as_str());
         let budget = operation.budget(self.0.settings.callbacks.budgets);
+        // A transaction of its own, before the operation: one that fails afterwards has been paid for all the same.
         let mut tx = self.0.ledger.begin().await?;
+        // The row stays locked up to the commit, so that two processes cannot spend the same place.
         let spent_until = budgets::lock(&mut tx, organization, name, now).await?;
         let until = budget
             .spend(spent_until, now)

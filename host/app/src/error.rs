@@ -58,6 +58,7 @@ impl AppError {
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
+            // A conflict was rolled back as a whole, so it is as safe to repeat as no connection at all.
             StoreError::Unavailable(_) | StoreError::Conflict(_) => {
                 Self::Unavailable(Arc::new(error))
             }

@@ -86,6 +86,7 @@ pub async fn reseal(
     let mut done = Resealed::default();
     for _ in 0..MAX_WALKS {
         let mut reached = ResealProgress { rows: 0, of };
+        // Counted anew by each walk: a row that no key opens is met by all of them.
         done.unreadable.clear();
         for table in [Table::Stores, Table::Endpoints] {
             walk(ledger, keys, table, &mut done, |rows| {
@@ -94,6 +95,7 @@ pub async fn reseal(
             })
             .await?;
         }
+        // Counted after the walk: a host that runs beside it may have sealed with another key behind its back.
         let counts = reseal::counts(&mut ledger.read().await?).await?;
         done.remaining = remaining(&counts, keys);
         if done.remaining == 0 {
@@ -115,6 +117,7 @@ async fn walk(
     loop {
         let place = (table, after);
         let mut conn = ledger.read().await?;
+        // Read and sealed with no transaction open: the write below replaces only what still is as it was read.
         let page = reseal::read(&mut conn, keys, place, ROWS_PER_PAGE, random).await?;
         drop(conn);
         let Some(last) = page.last else {
@@ -130,6 +133,7 @@ async fn walk(
             *done.unreadable.entry(key).or_default() += rows;
         }
         reached(page.rows as u64);
+        // Past rows that no key opens, too: they are reported, and must not hold up the rest.
         after = last;
     }
 }
@@ -142,7 +146,9 @@ async fn retire(
 ) -> Result<Vec<KeyId>, StoreError> {
     let mut tx = ledger.begin().await?;
     let mut retired = Vec::new();
+    // The first key stays though nothing may be sealed with it yet: the next value will be.
     for id in keys.ids().filter(|id| *id != keys.first().id()) {
+        // A canary is sealed with its own key, so it is no reason to keep that key.
         let in_use = counts
             .iter()
             .any(|count| count.key == Some(id) && count.kind != Kind::Canary);

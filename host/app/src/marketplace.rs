@@ -60,6 +60,7 @@ impl From<Answer> for MockAnswer {
             Answer::RateLimited(wait) => Self::RateLimited {
                 retry_after: wait.unwrap_or(MOCK_RETRY_AFTER),
             },
+            // One answer for all three: the reasons are for operators, and `mock_validate` logs them.
             Answer::Unavailable(_) | Answer::Faulted(_) | Answer::Deferred { .. } => {
                 Self::Unavailable
             }
@@ -157,6 +158,7 @@ impl App {
     fn access_token_of(&self, store: &Store) -> Option<AccessToken> {
         let opened = store.access_token(&self.0.settings.encryption_key);
         opened
+            // Goes on without the token: the adapter may need none, and the marketplace refuses it otherwise.
             .inspect_err(
                 |error| tracing::error!(store_id = %store.id, %error, "access token unreadable"),
             )

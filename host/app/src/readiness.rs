@@ -43,6 +43,7 @@ pub(crate) struct Readiness(Mutex<Option<(AbortHandle, Answer)>>);
 impl Readiness {
     fn check(&self, ledger: &Ledger, now: Time) -> Answer {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has ended tells of the past, so only one that still runs is shared.
         if let Some((_, answer)) = running.as_ref().filter(|(check, _)| !check.is_finished()) {
             return answer.clone();
         }
@@ -63,6 +64,7 @@ impl Readiness {
 }
 
 async fn read_and_write(ledger: &Ledger, now: Time) -> Result<(), StoreError> {
+    // A read alone proves too little: a full disk or a standby still answers it.
     ledger.read().await?.ping().await?;
     ledger.try_write(now).await
 }
@@ -77,6 +79,7 @@ impl App {
             return Err(Unready::Loading);
         }
         let check = self.0.readiness.check(&self.0.ledger, self.0.clock.now());
+        // Ends only this wait: the check runs on, for whoever asks next.
         tokio::time::timeout(MAX_WAIT, check)
             .await
             .unwrap_or(Err(Unready::Unanswered))

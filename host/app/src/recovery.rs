@@ -129,6 +129,7 @@ impl App {
         {
             return Err(AppError::EndpointDisabled);
         }
+        // After the checks, which cost little, and before the shaper, which costs a call.
         self.spend(organization, Budgeted::Resend).await?;
         self.shape_again(organization, &delivery).await?;
         let mut tx = self.0.ledger.begin().await?;
@@ -188,6 +189,7 @@ impl App {
             since: how.since,
         };
         if how.run == Run::Dry {
+            // A rehearsal has been paid for, too: it counts over as many rows.
             let letters = resend::count_dead(&mut self.0.ledger.read().await?, which).await?;
             let next = None;
             return Ok(Redriven { letters, next });
@@ -328,6 +330,7 @@ impl App {
 
     async fn revive(&self, letters: &[(DeliveryId, EventId, Time)]) -> Result<i64, AppError> {
         let mut tx = self.0.ledger.begin().await?;
+        // Only those that are still dead: another request may have been quicker, and then they are not ours to count.
         let still_dead = resend::revive(&mut tx, letters, self.0.clock.now()).await?;
         tx.commit().await?;
         self.0.doorbell.ring(Queue::Callback, "redrive");

@@ -31,7 +31,9 @@ impl AppSettings {
         Self {
             encryption_key,
             worker_name: "wharf".into(),
+            // Renewed every third of it, so its length costs nothing but the wait after a crash.
             lease: Duration::from_secs(30),
+            // The wait where a ring was lost, or where there is no Redis at all.
             poll: Duration::from_secs(1),
             sync: SyncSettings::default(),
             callbacks: CallbackSettings::default(),
@@ -63,10 +65,12 @@ impl Default for SyncSettings {
         Self {
             chunk_size: 100,
             chunks_per_run: 10,
+            // Bounds how long a quick store waits behind slow ones.
             slice: Duration::from_secs(2),
             concurrency: 4,
             asks: 8,
             interval: Duration::from_secs(30),
+            // Longer than `interval`: a store with refused receipts sits out the next pass.
             rest: Duration::from_secs(60),
         }
     }
@@ -103,12 +107,15 @@ impl Default for CallbackSettings {
             schedule: RetrySchedule::seed(),
             webhook_secret: None,
             addresses: AddressPolicy::default(),
+            // The bound that docs/webhooks.md promises to receivers.
             timeout: Duration::from_secs(15),
             concurrency: 256,
+            // One sixteenth of `concurrency`, so that one dead receiver leaves most places free.
             per_endpoint: 16,
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             max_endpoints: 1_000,
             budgets: OrganizationBudgets::default(),
+            // Five days: beyond the 75 hours of the standard schedule, so that a delivery has all its attempts.
             disable_after: Duration::from_secs(120 * 60 * 60),
         }
     }

@@ -67,6 +67,7 @@ impl App {
     ) -> Result<RegisteredStore, AppError> {
         let now = self.0.clock.now();
         let new = stores::NewStore {
+            // Drawn in any case: a store that is known already keeps its own.
             id: StoreId(new_id(now)),
             sync_token: SyncToken(new_token()),
             organization_id: &registration.organization_id,

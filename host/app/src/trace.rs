@@ -65,6 +65,7 @@ pub(crate) fn commit() -> Span {
 
 /// A claim of a sync job.
 pub(crate) fn sync_job(job: &jobs::Claimed) -> Span {
+    // No parent: a run is the cause of its events, so a trace begins with it, not with the worker.
     info_span!(target: TARGET, parent: None, "sync", store.id = %job.fence.store_id, outcome = Empty)
 }
 
@@ -105,6 +106,7 @@ pub(crate) fn fan_out(claimed: &outbox::Claimed) -> Span {
 
 /// One attempt to send a webhook.
 pub(crate) fn delivery(claimed: &deliveries::Claimed) -> Span {
+    // No parent here: the stored one is set below, and the worker that happens to send is no cause.
     let span = info_span!(
         target: TARGET, parent: None, "deliver", otel.kind = "client", event.id = %claimed.event_id,
         event.kind = claimed.event, delivery.id = %claimed.fence.id, endpoint.id = %claimed.endpoint_id,

@@ -39,6 +39,7 @@ pub fn pass(name: &'static str) {
     let Some(armed) = ARMED.as_ref().filter(|armed| armed.name == name) else {
         return;
     };
+    // Wraps below zero afterwards: of all passages the N-th alone meets the 1.
     if armed.passages_left.fetch_sub(1, Ordering::SeqCst) == 1 {
         // Cannot fail: the process exists and is ours.
         let _ = kill_process(getpid(), armed.signal);

@@ -37,7 +37,9 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
     let vectors = facts
         .vectors
         .iter()
+        // A section for each file. The engine reads all of them as one list.
         .map(|text| (CONFORMANCE_SECTION, text.as_str()));
+    // Appended: a custom section at the end moves nothing that is there, so the code stays as it was built.
     let mut packed = component.to_vec();
     for (name, text) in named.chain(vectors) {
         CustomSection {
@@ -59,6 +61,7 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
 )]
 pub fn vectors(dir: &Path) -> io::Result<Vec<String>> {
     let named = |path: &Path, error: io::Error| {
+        // The error of the system names no file, and authors have many.
         io::Error::new(error.kind(), format!("{}: {error}", path.display()))
     };
     let entries = fs::read_dir(dir).map_err(|error| named(dir, error))?;

@@ -43,6 +43,7 @@ impl EndpointWalk {
             let (page, walk) = self.next_page(app).await?;
             let shares = fair_share.divide(&page, MAX_BATCH);
             if !shares.is_empty() {
+                // Perhaps fewer than the shares: others may hold some by now, and claiming skips what is locked.
                 return Ok((claim_shares(app, &shares).await?, walk));
             }
             if walk == Walk::Complete {

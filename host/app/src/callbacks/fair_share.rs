@@ -22,6 +22,7 @@ impl FairShare {
         Self {
             max,
             max_per_endpoint,
+            // Rounded up: half of a single place would be none.
             max_per_organization: max.div_ceil(2),
             in_all: 0,
             by_endpoint: HashMap::new(),

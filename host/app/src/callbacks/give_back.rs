@@ -30,6 +30,7 @@ impl GiveBack {
         for (_, why) in not_sent {
             app.0.metrics.not_sent(*why);
         }
+        // Swallowed: the leases end by themselves, and then another worker claims the deliveries.
         if let Err(error) = write(app, not_sent, app.0.clock.now()).await {
             let error = &error as &dyn std::error::Error;
             warn!(error, "deliveries not given back; leases will end");

@@ -23,6 +23,7 @@ pub(super) async fn update(
         return Ok(Vec::new());
     }
     let limit = app.0.settings.callbacks.disable_after;
+    // Read under the lock: two workers that settle failures of one endpoint must both be counted.
     let locked = endpoints::lock_health(tx, outcomes.keys().copied()).await?;
     let updates = locked.into_iter().filter_map(|(id, was)| {
         let (health, reason) = update_health(was, outcomes[&id], limit, now);

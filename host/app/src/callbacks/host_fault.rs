@@ -21,9 +21,12 @@ fn among_causes(error: &(dyn Error + 'static)) -> Option<NotSent> {
 
 fn of_io(error: &io::Error) -> Option<NotSent> {
     match Errno::from_io_error(error)? {
+        // The process's own limit, and the machine's.
         Errno::MFILE | Errno::NFILE => Some(NotSent::NoDescriptors),
         Errno::NOMEM | Errno::NOBUFS => Some(NotSent::NoMemory),
+        // Every local port towards this receiver is taken.
         Errno::ADDRNOTAVAIL => Some(NotSent::NoAddress),
+        // All else, such as a refused connection, tells of the receiver and counts against it.
         _ => None,
     }
 }

@@ -49,6 +49,7 @@ impl Retention {
         }
         // Noted first: a purge that fails is tried again in a minute, not with every step.
         self.last_look = Some(elapsed);
+        // Also where events are kept for ever: a budget that is whole again says nothing, and its row is of no use.
         budgets::purge(&mut app.0.ledger.write().await?, app.0.clock.now()).await?;
         let Some(retention) = app.0.settings.callbacks.retention else {
             return Ok(0);
@@ -68,6 +69,7 @@ impl Retention {
                 newest.map_or(now, |newest| newest + MAX_AHEAD) - retention
             }
         };
+        // The earlier of the two: a clock that was set back purges less, one that was set ahead waits.
         let at = latest.min(now - retention);
         self.last = Some(Cutoff { at, elapsed });
         Ok(at)

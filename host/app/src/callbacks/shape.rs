@@ -32,12 +32,15 @@ impl App {
                 headers: message.headers,
                 body: message.body,
             }),
+            // Its word is final: the same event would be refused again.
             Err(Fault::Refused(why)) => Err(Unshaped::Refused(format!(
                 "the shaper refused the event: {why}"
             ))),
+            // It may fail on this one event alone, which is therefore tried only a few times.
             Err(fault) if fault.blame() == Blame::Plugin => {
                 Err(Unshaped::Faulted(format!("shaper {shaper}: {fault}")))
             }
+            // Neither the event nor its endpoint is to blame, so it waits for as long as it takes.
             Err(fault) => Err(Unshaped::OutOfService(format!("shaper {shaper}: {fault}"))),
         }
     }

@@ -113,6 +113,7 @@ impl Counters {
     /// Adds to the counter of a value of the set.
     pub(super) fn add(&self, value: &str, number: u64) {
         let counter = self.0.iter().find(|(known, _)| *known == value);
+        // A defect that tests shall find. In a release a lost count is better than a lost process.
         debug_assert!(counter.is_some(), "{value} is no value of this label");
         if let Some((_, counter)) = counter {
             counter.increment(number);
@@ -139,6 +140,7 @@ impl<T> ByName<T> {
 
     /// The figures of a name, made when it comes for the first time.
     pub(super) fn of(&self, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
+        // Read first: nearly every name is known, and readers do not wait for each other.
         if let Some(found) = self
             .known
             .read()

@@ -109,6 +109,7 @@ impl App {
                 None
             }
         };
+        // A failure is kept as well: a database that is away is asked once a second, whoever scrapes.
         *last = Some((Instant::now(), backlogs));
         backlogs
     }

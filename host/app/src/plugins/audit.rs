@@ -60,6 +60,7 @@ impl PluginAudit {
     /// Tries until it is done, or once if there is no time left.
     async fn record(&self, rows: &[PluginTransition], stop: &CancellationToken) {
         let ledger = &self.app.0.ledger;
+        // May run twice on the same rows. Their ids were made before, and a row that is there is left alone.
         let record = async || transitions::record(&mut ledger.write().await?, rows).await;
         while let Err(error) = record().await {
             tracing::warn!(%error, steps = rows.len(), "the audit of plugins could not be written");

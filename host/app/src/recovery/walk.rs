@@ -90,6 +90,7 @@ impl RecoveryWalk {
                 how.from
                     .map_or(Place::Letters(Uuid::nil()), |from| from.place),
             ),
+            // Never in the past: whoever comes back late would have all that the gap holds sent at once.
             due_at: how.from.map_or(now, |from| from.due_at.max(now)),
             // Not rounded to milliseconds: at 600,000 a minute two follow within 100 us.
             interval: per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate),
@@ -112,6 +113,7 @@ impl RecoveryWalk {
         self.place = Some(match last {
             Some(last) => Place::Letters(last.0),
             None => {
+                // Events have a bound of their own, because they cost more than letters.
                 self.pages = 0;
                 let (at, id) = EventCursor::at(self.since).parts();
                 Place::Events(at, id)

@@ -157,6 +157,7 @@ fn count(answers: &[SettledLog]) -> SyncCounts {
         match state.status {
             LogStatus::Success => counts.success += 1,
             LogStatus::RateLimited => counts.rate_limited += 1,
+            // Clients are told of three ends alone, and one that is pending again did not succeed.
             LogStatus::Failed | LogStatus::Pending => counts.failed += 1,
         }
     }

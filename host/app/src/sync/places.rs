@@ -64,8 +64,10 @@ pub(super) struct Place {
 impl Place {
     /// Gives the place back while the job goes on. Where too many do so already, the job keeps it.
     pub(super) fn give_back(&self) {
+        // First, and in any case: the run begins with no further receipt even if the job keeps its place.
         self.time_is_over.cancel();
         if self.places.shares().linger() {
+            // Relaxed: only the drop reads it, and by then nobody else has the place.
             self.lingers.store(true, Ordering::Relaxed);
             self.places.freed.notify_one();
         }
@@ -85,7 +87,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let lingers = self.lingers.load(Ordering::Relaxed);
+        // Before the news, so that whoever hears it finds the place free.
         self.places.shares().end(&self.parties, lingers);
+        // Kept for the worker if it is not waiting at this moment: `notify_one` stores it.
         self.places.freed.notify_one();
     }
 }

@@ -27,6 +27,7 @@ impl RestingWalk {
     /// Looks at one page, if there is a walk to go on with.
     pub(super) async fn step(&mut self, app: &App) -> Result<(), AppError> {
         let serving = app.0.engine.adapter_digests();
+        // Also at the first step, where nothing is known to serve: a revision may have changed while nobody ran.
         if serving != self.serving {
             (self.serving, self.cursor) = (serving, Some(LogId(Uuid::nil())));
         }
@@ -37,6 +38,7 @@ impl RestingWalk {
         let page = resting::page(&mut conn, cursor, MAX_PER_STEP).await?;
         let now = app.0.clock.now();
         let due = page.iter().filter(|log| self.is_outdated(log));
+        // Spread by number: a page of a hundred becomes due over ten seconds.
         let due: Vec<(LogId, Time)> = (0..)
             .zip(due)
             .map(|(number, log)| (log.id, now + INTERVAL * number))

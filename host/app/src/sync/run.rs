@@ -103,6 +103,7 @@ impl Job {
         let data = serde_json::json!({ "storeId": store.id.to_string() });
         let started = event(store, EventKind::SyncStarted, &data, now);
         let mut tx = self.app.0.ledger.begin().await?;
+        // The run and the event that tells of it stand or fall together: a crash tells of no run twice.
         jobs::start_run(&mut tx, self.claimed.fence, run.id, now).await?;
         outbox::emit(&mut tx, &started, trace::traceparent().as_deref()).await?;
         failpoint::pass("sync.start.before");

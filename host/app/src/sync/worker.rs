@@ -85,6 +85,7 @@ impl SyncWorker {
         self.stop = stop.clone();
         while !stop.is_cancelled() {
             match self.step().await {
+                // At once again: more may be due, and there may be room for it.
                 Ok(SyncStep::Started(_)) => {}
                 Ok(SyncStep::Full | SyncStep::Idle) => self.wait(&stop).await,
                 Err(error) => {

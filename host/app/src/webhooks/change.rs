@@ -59,11 +59,13 @@ impl EndpointChange {
             endpoint.asymmetric = asymmetric;
         }
         if let Some(rate) = self.rate_per_minute {
+            // Clients say 0 for no limit, because leaving the field out means no change.
             endpoint.rate_per_minute = (rate > 0).then_some(rate);
         }
         match self.activity {
             Some(Activity::Enabled) => {
                 (endpoint.is_active, endpoint.disabled_reason) = (true, None);
+                // Or the first failure from now on would find it failing since long ago and disable it again.
                 endpoint.health = Health::default();
             }
             Some(Activity::Disabled(reason)) => {
@@ -136,7 +138,7 @@ impl App {
             let mut tx = self.0.ledger.begin().await?;
             let deleted = resend::delete_some(&mut tx, id, MAX_DELETED).await?;
             let was_last = i64::try_from(deleted).is_ok_and(|deleted| deleted < MAX_DELETED);
-            // The endpoint goes with the last of its deliveries; a crash before leaves it disabled, to be deleted again.
+            // The endpoint goes with the last of its deliveries; a crash before leaves it disabled, to be tried again.
             if was_last {
                 endpoints::delete(&mut tx, organization, id).await?;
             }

@@ -30,6 +30,7 @@ impl App {
         id: EndpointId,
     ) -> Result<SecretReport, AppError> {
         let endpoint = self.webhook(organization, id).await?;
+        // Showing a secret leaves a trace. The line names the endpoint alone.
         tracing::info!(endpointId = %id, "webhook_secret_shown");
         self.secret_report(&endpoint)
     }
@@ -53,11 +54,13 @@ impl App {
         overlap: Duration,
     ) -> Result<SecretReport, AppError> {
         let now = self.0.clock.now();
+        // Cut here as well as by the API: a secret that leaked must not sign for ever.
         let until = now + overlap.min(MAX_OVERLAP);
         let new = EndpointSecret::from_random(random());
         let rotate = |_: &mut Endpoint, secrets: &mut Option<Secrets>| {
             *secrets = Some(match secrets.take() {
                 Some(old) => old.rotated(new, until, now),
+                // No key opens the old one, so it cannot sign on. Rotating is the way out of a lost key.
                 None => Secrets::new(new),
             });
         };

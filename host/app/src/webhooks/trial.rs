@@ -40,6 +40,7 @@ impl App {
         }
         self.spend(organization, Budgeted::Test).await?;
         let now = self.0.clock.now();
+        // A new event each time: whoever repeats the request sends a second one, and pays for it.
         let event = test_event(organization, id, now);
         let extra = self
             .extra_delivery(&event, id, &endpoint.shaper, now)
