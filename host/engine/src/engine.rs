@@ -134,6 +134,7 @@ impl Engine {
         self.transitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            // Taken away: two listeners would each get a part of the audit.
             .take()
     }
 
@@ -282,6 +283,7 @@ impl Engine {
         let serving = now
             .adapters
             .iter()
+            // Who is out of service answers nothing: receipts that rest would be woken for no use.
             .filter(|(_, serving)| serving.out.is_none());
         serving
             .map(|(name, serving)| (name.clone(), digest(serving)))

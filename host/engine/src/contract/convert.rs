@@ -70,6 +70,7 @@ impl std::fmt::Debug for ValidateRequest {
         f.debug_struct("ValidateRequest")
             .field("receipt", &self.receipt)
             .field("now", &self.now)
+            // Not the access token: this text may end up in a log.
             .finish_non_exhaustive()
     }
 }
@@ -195,6 +196,7 @@ fn check_content_type(value: &str) -> Result<(), Fault> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
     };
+    // Its parameters may be of any length, so the whole has a bound.
     let valid = value.len() <= 255
         && essence
             .split_once('/')

@@ -100,6 +100,7 @@ impl Fault {
             | Self::Overloaded
             | Self::InputTooLarge { .. }
             | Self::Host(_) => Blame::Host,
+            // Waiting for a slow marketplace is no fault of the plugin's; being slow by itself is (`OutOfTime`).
             Self::Refused(_) | Self::UpstreamTooSlow | Self::UpstreamPaused(_) => Blame::Upstream,
             Self::Trapped(_)
             | Self::OutOfCpu
@@ -125,12 +126,14 @@ impl Fault {
         match self {
             Self::UpstreamPaused(wait) => Answer::Deferred { reason, wait },
             Self::NotFound | Self::OutOfService(_) | Self::Overloaded | Self::Host(_) => {
+                // Zero asks for no wait of its own: the domain has a least one for everything deferred.
                 Answer::Deferred {
                     reason,
                     wait: Duration::ZERO,
                 }
             }
             fault if fault.blame() == Blame::Plugin => Answer::Faulted(reason),
+            // Costs an attempt, so that it ends: the marketplace was asked, or the input is too large and stays so.
             _ => Answer::Unavailable(reason),
         }
     }

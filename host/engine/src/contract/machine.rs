@@ -31,11 +31,13 @@ fn limit_of_groups() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = Path::new(CGROUPS).join(own.unwrap_or_default());
+    // A group above may be tighter than the own one, and the kernel keeps to all of them.
     let of_version_2 = path
         .ancestors()
         .take_while(|dir| dir.starts_with(CGROUPS))
         .filter_map(|dir| limit(&dir.join("memory.max")));
     of_version_2
+        // Version 1 says no limit by an enormous number, which is then not the smallest.
         .chain(limit(Path::new(
             "/sys/fs/cgroup/memory/memory.limit_in_bytes",
         )))

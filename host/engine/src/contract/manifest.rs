@@ -102,6 +102,7 @@ pub(crate) fn adapter_manifest(said: adapter::Manifest) -> Result<AdapterManifes
         .find(|key| !is_key(key))
     {
         return Err(Fault::broken(format!(
+            // The guest chose the text, and the message goes into logs.
             "{:?} is no key: 1 to 64 of A-Z, a-z, 0-9, `_`, `-`, `.`",
             for_people(key)
         )));
@@ -154,6 +155,7 @@ fn check_display(display_name: &str, version: &str) -> Result<(), Fault> {
             "display-name must be 1 to 100 characters without control characters",
         ));
     }
+    // The standard sets no bound on a version, and pre-releases may be of any length.
     if version.len() > 64 || semver::Version::parse(version).is_err() {
         return Err(Fault::broken(
             "version must be a semantic version such as 1.4.0",
@@ -189,6 +191,7 @@ pub(crate) fn checked_origin(text: &str) -> Result<String, Fault> {
     {
         return Err(wrong());
     }
+    // The one spelling: grants are compared with it as text.
     Ok(url.origin().ascii_serialization())
 }
 

@@ -79,6 +79,7 @@ impl Refusal {
 
     /// Returns the state that it leaves a revision in.
     pub fn state(&self) -> RevisionState {
+        // No fault of the plugin's: it serves once an operator grants what it asks for.
         if self.stage == Stage::Approve {
             RevisionState::NeedsApproval
         } else {

@@ -86,6 +86,7 @@ impl EngineSettings {
             compiler: Compiler::InProcess,
             compile_memory_bytes: DEFAULT_COMPILE_MEMORY_BYTES,
             conformance_limit: Duration::from_secs(30),
+            // The other half is for the host itself and for children that compile.
             memory_total_bytes: machine::memory_bytes() / 2,
             resolver: Arc::new(SystemResolver),
         }

@@ -37,6 +37,7 @@ pub enum RevisionState {
 
 impl fmt::Display for RevisionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Spelt as serde spells them: the audit stores these words, and reports show serde's beside them.
         f.write_str(match self {
             Self::Staged => "staged",
             Self::Verified => "verified",

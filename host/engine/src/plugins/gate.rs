@@ -99,6 +99,7 @@ impl Gate {
         };
         let (ticket, granted) = {
             let mut places = self.lock();
+            // Told with each call, because plugins come and go: the parts that are set aside follow at once.
             places.plugins = plugins.max(1);
             // The common case takes no place in the queue and starts no timer.
             if places.fits(&caller) {
@@ -111,6 +112,7 @@ impl Gate {
         let _queued = Queued { gate: self, ticket };
         match tokio::time::timeout(MAX_WAIT, granted).await {
             Ok(Ok(permit)) => Ok(permit),
+            // A permit that was sent in this instant is dropped with its receiver, which gives its place back.
             _ => Err(Fault::Overloaded),
         }
     }
@@ -191,6 +193,7 @@ impl Places {
         left > 0
             // Its first place is only a question of room; each further one leaves as many to others.
             && count(&self.by_caller, caller) < left
+            // Over all plugins: an organization with stores at many marketplaces gets no more than half, either.
             && of_organization < (self.max / 2).max(1)
     }
 
@@ -215,6 +218,7 @@ impl Places {
             in_all += 1;
             of_organization += usize::from(other.organization == caller.organization);
         }
+        // Refused without a wait: overload defers an import, which is asked about again later.
         if in_all >= MAX_WAITING || of_organization >= MAX_WAITING_OF_ORGANIZATION {
             return None;
         }

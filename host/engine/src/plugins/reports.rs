@@ -49,6 +49,7 @@ fn pauses(breakers: &Breakers) -> Pauses {
     Pauses {
         organizations: callers(Watched::Plugin),
         accounts: callers(Watched::Upstream),
+        // At least 1: a pause that is nearly over must not read as none.
         upstream_seconds: everybody.map(|pause| pause.as_secs().max(1)),
     }
 }

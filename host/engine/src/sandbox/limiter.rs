@@ -88,6 +88,7 @@ impl MemoryLimiter {
     }
 
     fn grow(&mut self, by: usize) -> bool {
+        // Its own limit first: a guest that is greedy must not look like a host that is full.
         let wanted = self.used.saturating_add(by);
         if wanted > self.max {
             // Remembered: the abort that follows looks like any other trap.
@@ -142,6 +143,7 @@ impl ResourceLimiter for MemoryLimiter {
         Ok(self.grow(
             desired
                 .saturating_sub(current)
+                // A guest may ask for any number of elements: an overflow would wrap to a small growth.
                 .saturating_mul(TABLE_ELEMENT_BYTES),
         ))
     }

@@ -59,6 +59,7 @@ impl LogRate {
         );
         let bytes = bytes as f64;
         let admitted = state.lines >= 1.0 && state.bytes >= bytes;
+        // Neither is taken where one is short: a long line that is dropped leaves room for short ones.
         if admitted {
             state.lines -= 1.0;
             state.bytes -= bytes;
@@ -74,6 +75,7 @@ impl LogRate {
         state.dropped.lines += lines;
         state.dropped.bytes += bytes;
         drop(state);
+        // One task at a time, however many lines are dropped: a guest must not spawn tasks by logging.
         if is_first {
             let rate = self.clone();
             tokio::spawn(async move {

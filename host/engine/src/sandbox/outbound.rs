@@ -78,6 +78,7 @@ impl WasiHttpHooks for Requests {
         options: Option<RequestOptions>,
         _: Finished,
     ) -> Box<dyn Future<Output = Sent> + Send> {
+        // Also if it is refused below. A call that ran out of time after asking waited for its marketplace.
         self.asked = true;
         // Refused requests count too: they cost the host work.
         let Some(left) = self.left.checked_sub(1) else {
@@ -158,6 +159,7 @@ impl Reply {
             .boxed_unsync();
         response
             .body(body)
+            // The author of a vector may have written a header that HTTP does not allow.
             .map_err(|error| Error::InternalError(Some(error.to_string())))
     }
 }

@@ -65,6 +65,7 @@ impl StdoutStream for Stderr {
 
 #[async_trait]
 impl Pollable for Stderr {
+    // Never waits: what does not fit is dropped, so there is always room.
     async fn ready(&mut self) {}
 }
 
@@ -85,6 +86,7 @@ impl OutputStream for Stderr {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
+        // Not what is left: 0 means "wait", and a guest would wait for ever for room that does not come.
         Ok(CHUNK)
     }
 }

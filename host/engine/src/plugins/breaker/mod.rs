@@ -97,6 +97,7 @@ impl Origin {
     /// `account` tells the callers of one organization apart; empty where the organization is the caller.
     pub(crate) fn new(organization: &str, account: &str, input: &str) -> Self {
         Self {
+            // Hashes, because clients choose the names: what is remembered stays small however long they are.
             organization: hash(organization),
             caller: hash((organization, account)),
             input: hash((organization, account, input)),
@@ -206,6 +207,7 @@ impl Breaker {
         }
         match outcome {
             Outcome::Nothing => {
+                // Frees the place of a probe, or probes that tell nothing would keep the circuit open for ever.
                 self.everybody.end();
                 self.caller(origin, now).circuit.end();
                 None
@@ -304,6 +306,7 @@ impl Breaker {
     fn forget_callers(&mut self) {
         self.callers.retain(|_, caller| caller.circuit.streak() > 0);
         if self.callers.len() > MAX_CALLERS / 2 {
+            // A circuit that is forgotten is closed: the caller's next faults open it again.
             self.callers.clear();
         }
     }
@@ -316,6 +319,7 @@ impl Breaker {
         if self.watched == Watched::Upstream || self.is_known(origin) {
             return;
         }
+        // The oldest goes. If it still meets a fault, that fault counts once more, and it is known again.
         self.known_inputs.truncate(MAX_KNOWN_INPUTS - 1);
         self.known_inputs.push_front(origin.input);
     }

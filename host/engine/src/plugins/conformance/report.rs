@@ -93,6 +93,7 @@ impl fmt::Display for Conformance {
         } in &self.checks
         {
             let mark = match (failures.is_empty(), cases) {
+                // Without a case nothing was proved, and "ok" would say that it was.
                 (true, 0) => "-",
                 (true, _) => "ok",
                 (false, _) => "FAILED",

@@ -87,6 +87,7 @@ pub(crate) enum UpstreamError {
 
 /// The expected answer of a case. Exactly the named parts are compared.
 #[derive(Default, Deserialize)]
+// A misspelt expectation would otherwise expect nothing, and its case would pass.
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Expect {
     pub(crate) accepted: Option<ExpectedOrder>,
