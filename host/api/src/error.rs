@@ -71,7 +71,7 @@ pub(crate) enum ApiError {
     Unready(Unready),
     /// The process is about to stop and wants no new work.
     Stopping,
-    /// What serves this name may still be being loaded.
+    /// The plugin that serves this name may still be being loaded.
     PluginsLoading,
     /// A handler panicked; with its message, for the log.
     Panicked(String),

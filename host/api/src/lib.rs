@@ -136,7 +136,7 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
 }
 
 /// The routes that every process may serve at an address of its own: `/metrics`, `/healthz` and `/readyz`.
-/// When `draining` is cancelled, it is not ready any more.
+/// Once `draining` is cancelled, it is not ready any more.
 pub fn metrics_router(app: App, draining: CancellationToken) -> Router {
     let settings = ApiSettings {
         draining,

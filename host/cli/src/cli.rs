@@ -19,7 +19,7 @@ pub(crate) struct Cli {
     /// Options of the log.
     #[command(flatten)]
     pub(crate) logging: LoggingArgs,
-    /// What it asks of the system.
+    /// Options of the process.
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
     #[command(flatten)]

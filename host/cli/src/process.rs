@@ -1,10 +1,10 @@
-//! What the process asks of the system before anything else: no core dumps, and all the descriptors that it may have.
+//! Demands on the system before anything else: no core dumps, and all the descriptors that the process may have.
 
 use anyhow::Context;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a crash leaves.
+/// The traces that a crash leaves.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct ProcessArgs {
     /// Lets a crash leave a core file and others of the same user look into the process, keys and all: for debugging

@@ -23,7 +23,7 @@ pub(crate) struct Host {
     pub(crate) doorbell: Doorbell,
 }
 
-/// Who brings the schema up to date.
+/// The party that brings the schema up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Schema {
     /// This process.

@@ -1,4 +1,4 @@
-//! What a connection is doing, and how long it may go on so.
+//! The activity of a connection, and how long it may go on so.
 
 use std::{
     collections::BTreeMap,
@@ -15,19 +15,19 @@ const MAX_STALL: Duration = Duration::from_secs(3);
 pub(super) struct Activity(Mutex<State>);
 
 struct State {
-    /// Since when there is no exchange; from the start, if there has been none.
+    /// The time since when there is no exchange; from the start, if there has been none.
     idle_since: Instant,
     has_served: bool,
     is_http2: bool,
-    /// When the first byte came of a head that is not complete.
+    /// The time at which the first byte came of a head that is not complete.
     head_since: Option<Instant>,
-    /// Since when the client has not taken all that is to be written.
+    /// The time since when the client has not taken all that is to be written.
     blocked_since: Option<Instant>,
     exchanges: BTreeMap<u64, Phase>,
     next: u64,
 }
 
-/// Where a request and its answer are.
+/// The stage of a request and its answer.
 #[derive(Clone, Copy)]
 enum Phase {
     /// The body is on its way; its last bytes came then.
@@ -38,7 +38,7 @@ enum Phase {
     Answering(Instant),
 }
 
-/// Why a connection is closed by a limit.
+/// The reason why a limit closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
     /// No complete head came.
@@ -126,8 +126,8 @@ impl Activity {
         }
     }
 
-    /// Whether nothing is lost if the connection is closed in a shutdown: no request is in work and no answer on its
-    /// way, or what there is of requests stands still half sent.
+    /// Returns true if nothing is lost by closing the connection in a shutdown: no request is in work and no answer
+    /// on its way, or what there is of requests stands still half sent.
     pub(super) fn may_close(&self, now: Instant) -> bool {
         let state = self.state();
         let stalled = |phase: &Phase| match phase {
@@ -195,7 +195,7 @@ impl Drop for Exchange {
     }
 }
 
-/// How a request's body arrives.
+/// The arrival of a request's body.
 pub(super) struct Arrival {
     activity: Arc<Activity>,
     id: u64,

@@ -29,10 +29,10 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 128;
 /// A client of HTTP/2 that does not answer a ping, sent so often, for as long is gone.
 const PING: Duration = Duration::from_secs(20);
-/// How often a closing connection is looked at.
+/// Interval at which a closing connection is looked at.
 const CLOSING_TICK: Duration = Duration::from_millis(50);
 
-/// What all connections of a server share.
+/// The parts that all connections of a server share.
 pub(super) struct Connections {
     http: Builder<TokioExecutor>,
     router: Router,
@@ -110,7 +110,7 @@ impl Connections {
         }
     }
 
-    /// What is there for health checks is not there for waiting.
+    /// The bounds of a class: a place for health checks is not there for waiting.
     fn settings_of(&self, class: Class) -> ServerSettings {
         const PROBE: Duration = Duration::from_secs(2);
         let full = self.settings.request_timeout;
@@ -123,7 +123,7 @@ impl Connections {
         }
     }
 
-    /// What happens on the connection wakes nobody here, so it is looked at now and then.
+    /// The time of the next look. Nothing that happens on the connection wakes anybody here.
     fn next_look(&self, deadline: Option<Instant>) -> Instant {
         let look = Instant::now() + self.settings.request_timeout / 4;
         deadline.map_or(look, |deadline| deadline.min(look))

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::error::ApiError;
 
-/// What a connection's requests are handed to.
+/// The receiver of a connection's requests.
 pub(super) struct Exchanges {
     pub(super) router: Router,
     pub(super) activity: Arc<Activity>,
@@ -50,7 +50,7 @@ impl Service<Request<Incoming>> for Exchanges {
     }
 }
 
-/// What must be answered however busy the host is: its supervisor would end it otherwise.
+/// Returns true for what must be answered however busy the host is: its supervisor would end it otherwise.
 fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }

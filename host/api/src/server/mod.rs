@@ -10,7 +10,7 @@
 //! | opens more than [`ServerSettings::max_connections`] | the longest idle ones are closed for the new (`places.rs`) |
 //! | has all of them at work | 32 more are answered 503, but for `/healthz` and `/readyz`; further ones are closed at once |
 //!
-//! When `stop` is cancelled nothing more is accepted, what has no request in work is closed at once, and what has is
+//! Once `stop` is cancelled nothing more is accepted, what has no request in work is closed at once, and what has is
 //! closed behind its answer.
 
 mod activity;
@@ -38,14 +38,14 @@ use self::{
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// How long a client may take to send a request's head, from its first byte or, on a new connection, from the start.
+    /// Time that a client has to send a request's head, from its first byte or, on a new connection, from the start.
     pub request_timeout: Duration,
     /// Connections at a time, without the 32 that are kept for health checks.
     pub max_connections: usize,
 }
 
 impl ServerSettings {
-    /// How long a connection may be without a request, and an answer on its way. With the default of 30 s it is 75 s:
+    /// Time that a connection may be without a request, and an answer on its way. With the default of 30 s it is 75 s:
     /// longer than the 60 s after which load balancers close theirs, so that they never send into a closed one.
     fn idle_timeout(&self) -> Duration {
         self.request_timeout * 5 / 2
@@ -54,7 +54,7 @@ impl ServerSettings {
 
 /// Pause after an `accept` that failed for want of descriptors or memory: without one the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often such a failure is logged at most.
+/// Least time between two lines in the log about such failures.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Serves until `stop` is cancelled and the last request in work is answered. With an [`App`], its metrics tell of the

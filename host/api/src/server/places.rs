@@ -19,7 +19,7 @@ const MAX_PROBES: usize = 32;
 /// This part of the places is made free at a time, so that looking for idle ones costs a flood's victim little.
 const EVICTED_PART: usize = 64;
 
-/// What a connection may ask for.
+/// The rights of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// Everything.
@@ -49,7 +49,7 @@ struct Connection {
     evicted: CancellationToken,
 }
 
-/// What becomes of a new connection.
+/// The fate of a new connection.
 pub(super) enum Admission {
     /// It has a place.
     Admitted(Place),

@@ -8,7 +8,7 @@ use wharf_api::ServerSettings;
 use super::{Deployment, Settings, parse};
 use crate::process;
 
-/// Where the API listens, and for how many.
+/// The address of the API, and its bounds.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "API")]
 pub(crate) struct ListenArgs {
@@ -18,7 +18,7 @@ pub(crate) struct ListenArgs {
     /// The port to listen at; 0 is any free one
     #[arg(long, env = "PORT", value_name = "PORT", default_value = "3000")]
     pub(crate) port: u16,
-    /// How long a client may take to send a request, head and body each; idle connections are closed after 2.5 times that
+    /// Time that a client has to send a request, head and body each; idle connections are closed after 2.5 times that
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "REQUEST_TIMEOUT", default_value = "30s",
           value_parser = parse::duration)]
     pub(crate) request_timeout: Duration,
@@ -26,7 +26,7 @@ pub(crate) struct ListenArgs {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "MAX_CONNECTIONS",
           value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_connections: Option<u32>,
-    /// How long the API serves on after a signal to stop, while /readyz says 503 [default: 0s; with PostgreSQL 5s]
+    /// Time that the API serves on after a signal to stop, while /readyz says 503 [default: 0s; with PostgreSQL 5s]
     #[arg(long, env = "SHUTDOWN_DELAY", value_name = "SHUTDOWN_DELAY", value_parser = parse::delay)]
     shutdown_delay: Option<Duration>,
 }
@@ -74,7 +74,7 @@ fn own_descriptors(settings: &Settings) -> u64 {
     OTHERS + database + webhooks + plugins
 }
 
-/// What is left for clients; a quarter where it is too little for both.
+/// The rest that is left for clients; a quarter where it is too little for both.
 fn connections_within(descriptors: u64, own: u64) -> u64 {
     let left = descriptors.saturating_sub(own).max(descriptors / 4);
     left.clamp(1, MAX_CONNECTIONS)

@@ -168,7 +168,7 @@ pub(crate) struct CompileArgs {
     #[arg(long, env = "PLUGIN_COMPILE_MEMORY", value_name = "PLUGIN_COMPILE_MEMORY", default_value = "768MiB",
           value_parser = parse::bytes)]
     pub(crate) plugin_compile_memory: u64,
-    /// How long all contract checks and vectors of one plugin may take together
+    /// Time limit of all contract checks and vectors of one plugin together
     #[arg(long, env = "PLUGIN_CONFORMANCE_LIMIT", value_name = "PLUGIN_CONFORMANCE_LIMIT", default_value = "30s",
           value_parser = parse::duration)]
     pub(crate) plugin_conformance_limit: Duration,

@@ -29,7 +29,7 @@ pub(super) struct PluginPath {
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "it describes the header; `Target` reads it")]
 pub(super) struct ActorHeader {
-    /// Who acts, for the audit
+    /// The actor, for the audit
     #[param(rename = "X-Wharf-Actor")]
     actor: Option<String>,
 }

@@ -21,7 +21,7 @@ Examples:
 pub(super) struct NewArgs {
     /// The plugin's name and the name that it serves: a-z, 0-9 and `-`
     name: String,
-    /// What it is
+    /// The kind of plugin
     #[arg(long, default_value = "adapter")]
     kind: Kind,
     /// The folder to make [default: the name]

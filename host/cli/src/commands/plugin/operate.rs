@@ -60,7 +60,7 @@ pub(super) struct QuarantineArgs {
 
 #[derive(Args)]
 struct ReasonArgs {
-    /// Why, for the audit
+    /// The reason, for the audit
     #[arg(long)]
     reason: Option<String>,
 }

@@ -14,7 +14,7 @@ pub(super) const DEFAULT_URL: &str = "http://localhost:3000";
 /// A host, and the token for its admin API.
 #[derive(Args)]
 pub(super) struct HostArgs {
-    /// Where the host is [default: http://localhost:3000]
+    /// The host's URL [default: http://localhost:3000]
     #[arg(long, env = "BASE_URL", value_name = "BASE_URL")]
     pub(super) url: Option<String>,
     #[command(flatten)]
