@@ -50,6 +50,7 @@ impl MockCredentials {
             .ok_or(ApiError::CredentialsNotConfigured)?;
         let given: [u8; 32] =
             Sha256::digest(basic_credentials(headers).ok_or(ApiError::Unauthorized)?).into();
+        // Not `==`, which stops at the first difference and so tells how much of a guess is right.
         if bool::from(given.ct_eq(expected)) {
             Ok(())
         } else {
@@ -62,12 +63,14 @@ impl MockCredentials {
 /// colon, so comparing the whole is comparing both parts, with the password being everything after the first colon.
 fn basic_credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    // Of two headers a proxy in front may have checked the other one.
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
     };
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("basic")
+        // What is no base64 is answered as a wrong password is.
         .then(|| BASE64.decode(encoded.trim()).ok())
         .flatten()
 }

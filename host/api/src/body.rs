@@ -32,7 +32,9 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
         let most = request
             .extensions()
             .get::<RequestTimeout>()
+            // Only the address for metrics has no such layer, and no route there reads a body.
             .map_or(Duration::MAX, |timeout| timeout.0);
+        // Over the whole body, so that a byte now and then does not keep a handler waiting for ever.
         let read = tokio::time::timeout(most, read(request)).await;
         let fields = parse(&read.map_err(|_| ApiError::RequestTimedOut)??)?;
         T::from_fields(fields).map(Self)
@@ -41,6 +43,7 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
 
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
+    // Judged before the body is read: what would be refused anyway costs no memory.
     let (is_json, is_empty) = (is_json(&parts.headers), body.is_end_stream());
     if is_json || is_empty {
         collect(body.into_data_stream()).await
@@ -50,9 +53,11 @@ async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
 }
 
 async fn collect(mut chunks: BodyDataStream) -> Result<Vec<u8>, ApiError> {
+    // Not sized by `content-length`: memory is given for what came, not for what was announced.
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| ApiError::Malformed("the body ended early"))?;
+        // Counted as it comes: a stated length may be missing or a lie.
         if bytes.len() + chunk.len() > MAX_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
@@ -89,6 +94,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn parse(bytes: &[u8]) -> Result<Fields, ApiError> {
     if bytes.is_empty() {
+        // Routes whose fields are all optional can be called without a body.
         return Ok(Fields::default());
     }
     match serde_json::from_slice(bytes) {

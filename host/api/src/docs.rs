@@ -14,6 +14,7 @@ use utoipa_swagger_ui::Config;
 use crate::error::ApiError;
 
 /// The page asks this host and nobody else, whatever it is told.
+// `unsafe-inline` for styles alone: Swagger UI sets them on its elements.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -25,6 +26,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: String) -> Rout
     let page = Arc::new(
         Config::from("/openapi.json")
             .use_base_layout()
+            // By default the page sends the document's address to a validator on the internet.
             .validator_url("none")
             .display_request_duration(true)
             .try_it_out_enabled(true)
@@ -40,6 +42,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: String) -> Rout
             "/openapi.json",
             get(async move || (JSON, document.to_string())),
         )
+        // The page names its files relatively: without the slash they would be looked for one level up.
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(move || index(String::new())))
         .route(
@@ -55,6 +58,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: String) -> Rout
 
 fn file(path: &str, page: Arc<Config<'static>>) -> Result<Response, ApiError> {
     let found = utoipa_swagger_ui::serve(path, page)
+        // The files are part of the program: an error here is a defect, and is logged as one.
         .map_err(|error| ApiError::Panicked(error.to_string()))?;
     let file = found.ok_or(ApiError::NotFound)?;
     let headers = [
@@ -64,6 +68,7 @@ fn file(path: &str, page: Arc<Config<'static>>) -> Result<Response, ApiError> {
         (header::REFERRER_POLICY, "no-referrer".to_owned()),
     ];
     let mut response = (headers, file.bytes.into_owned()).into_response();
+    // The field is spelled so. Files are stored packed and sent as they are.
     if file.gzpipped {
         response.headers_mut().insert(
             header::CONTENT_ENCODING,

@@ -14,6 +14,7 @@ use futures::{StreamExt, stream};
 use crate::body::RequestTimeout;
 
 /// Limit of the bytes of an unread body that are read and thrown away.
+// Sixteen times what a JSON body may hold: honest mistakes see their 413, endless senders are cut off.
 const DRAINED: usize = 16 * 1024 * 1024;
 
 /// Reads what a refusal left of the body. A client that is still writing when the connection closes would see a broken
@@ -24,9 +25,11 @@ pub(crate) async fn drain(
     next: Next,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    // To read a body that waits to be asked for would be to ask for it.
     if body.is_end_stream() || waits_to_be_asked(&parts.headers) {
         return next.run(Request::from_parts(parts, body)).await;
     }
+    // Shared, because the handler drops its half wherever it stops, and the rest has to be read here.
     let unread = Arc::new(Mutex::new(body.into_data_stream()));
     let read = {
         let unread = unread.clone();
@@ -43,9 +46,11 @@ pub(crate) async fn drain(
     if response.status() != StatusCode::REQUEST_TIMEOUT {
         let mut drained = 0;
         let rest = stream::poll_fn(read).take_while(|chunk| {
+            // An error counts as all of it: nothing more will come.
             drained += chunk.as_ref().map_or(DRAINED, |bytes| bytes.len());
             std::future::ready(drained < DRAINED)
         });
+        // Drained, broken off or out of time: the refusal is sent in any case.
         let _ = tokio::time::timeout(most.0, rest.for_each(|_| std::future::ready(()))).await;
     }
     response

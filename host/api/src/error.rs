@@ -148,8 +148,11 @@ fn app_answer(error: &AppError) -> Answer {
             "Too many requests",
             Some("the organization asked for this too often"),
         ),
+        // To a client it is one more wrong field, though the rule needs the operator's networks to be judged.
         AppError::TargetForbidden(_) => (Status::BAD_REQUEST, INVALID, None),
+        // True of every operation: what may have been committed before the failure is found by the repeat.
         AppError::Unavailable(_) => unavailable("it is safe to repeat the request"),
+        // The cause is for the log: it may name tables and files.
         AppError::Internal(_) => internal("Internal error"),
     }
 }
@@ -206,6 +209,7 @@ impl ApiError {
             Self::NotMultipart => unsupported("use multipart/form-data"),
             Self::RateLimited(_) => (Status::TOO_MANY_REQUESTS, "rate_limited", None),
             Self::CredentialsNotConfigured => internal("Marketplace credentials not configured"),
+            // Never the message of the panic: it may hold what the handler worked on.
             Self::Panicked(_) => internal("Internal error"),
             Self::MarketplaceUnavailable => {
                 (Status::SERVICE_UNAVAILABLE, "marketplace_unavailable", None)
@@ -240,6 +244,7 @@ impl ApiError {
                 path: "reason",
                 message: reason,
             }],
+            // The engine's own words. Only the admin API has such errors, and its clients are operators.
             Self::Plugin(OperationError::Refused(refusal)) => {
                 let stage = refusal.stage.to_string();
                 let told = [
@@ -327,6 +332,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
         let (status, error, message) = self.answer();
+        // Status and header before the details, which consume the error.
         let header = self.header();
         let details = self.details();
         let mut response = (

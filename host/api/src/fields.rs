@@ -32,6 +32,7 @@ pub(crate) struct Fields {
 impl Fields {
     /// The fields of a JSON object. `null` counts as absent.
     pub(crate) fn from_object(object: Map<String, Value>) -> Self {
+        // Of two members of one name serde_json has kept the last.
         let given = object.into_iter().filter(|(_, value)| !value.is_null());
         Self {
             given: given
@@ -47,6 +48,7 @@ impl Fields {
         let value = value.map_or_else(Given::Wrong, Given::Text);
         self.given
             .entry(name)
+            // A proxy and this host might else read different ones of the two.
             .and_modify(|first| *first = Given::Wrong("must be given once"))
             .or_insert(value);
     }
@@ -63,6 +65,7 @@ impl Fields {
             Some(given) => read(given),
         };
         value
+            // Noted and not returned: the caller goes on, and the client learns of all mistakes at once.
             .map_err(|Invalid(message)| self.details.push(Detail { path, message }))
             .ok()
     }

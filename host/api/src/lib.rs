@@ -121,6 +121,7 @@ impl FromRef<ApiState> for Draining {
 pub fn router(app: App, settings: ApiSettings) -> Router {
     let state = ApiState::new(app.clone(), &settings);
     let admin =
+        // `route_layer`: the token is asked for at these routes alone, not where no route matches.
         routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin));
     let metrics = if settings.metrics {
         routes::metrics()
@@ -128,9 +129,11 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
         OpenApiRouter::new()
     };
     let (routes, openapi) = routes::all().merge(admin).merge(metrics).split_for_parts();
+    // Once: it does not change while the process runs.
     let document = openapi::text(&openapi::complete(openapi));
     let routes = guarded(routes.merge(docs::routes(document)), &settings);
     routes
+        // Outermost, so that what the layers below refuse is counted as well.
         .layer(middleware::from_fn_with_state(app, measure::measure))
         .with_state(state)
 }
@@ -143,6 +146,7 @@ pub fn metrics_router(app: App, draining: CancellationToken) -> Router {
         ..ApiSettings::default()
     };
     let routes = routes::health().merge(routes::metrics());
+    // Not `guarded`: a scrape every few seconds would fill the log.
     limited(routes.into(), &settings).with_state(ApiState::new(app, &settings))
 }
 
@@ -160,6 +164,7 @@ fn guarded<S: Clone + Send + Sync + 'static>(
     settings: &ApiSettings,
 ) -> Router<S> {
     limited(routes, settings)
+        // Inside of `drain`: the latency in the log is the answer's, not that of a client that still sends.
         .layer(middleware::from_fn(observe::observe))
         .layer(middleware::from_fn_with_state(
             body::RequestTimeout(settings.request_timeout),
@@ -176,13 +181,16 @@ fn limited<S: Clone + Send + Sync + 'static>(
     settings: &ApiSettings,
 ) -> Router<S> {
     routes
+        // First: a layer of axum wraps only what is there when it is added.
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(
             settings.answer_timeout,
+            // Inside of the layer for panics: one that comes while the time runs is answered too.
             in_time,
         ))
         .layer(CatchPanicLayer::custom(panicked))
+        // Outermost of these: nothing at all is done for a webhook.
         .layer(middleware::from_fn(loops::refuse_webhooks))
 }
 
@@ -196,6 +204,7 @@ async fn other_method(method: Method) -> Response {
 }
 
 async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> Response {
+    // The handler is dropped where it waits. What it committed stays, and a repeat of the request finds it.
     match tokio::time::timeout(most, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::AnswerTimedOut.into_response(),
@@ -203,6 +212,7 @@ async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> 
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    // `panic!` with arguments carries a `String`, without any a `&str`.
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message
         .or_else(|| panic.downcast_ref::<&str>().copied())

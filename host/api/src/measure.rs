@@ -13,6 +13,7 @@ use wharf_app::App;
 pub(crate) async fn measure(State(app): State<App>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
+    // Taken before `run`, which consumes the request. Unknown routes have none.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map(MatchedPath::as_str);

@@ -31,11 +31,13 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         .instrument(span.clone())
         .await;
     traced.record("http.response.status_code", response.status().as_u16());
+    // By OpenTelemetry's conventions a client's mistake is no error of the server.
     if response.status().is_server_error() {
         traced.record("otel.status_code", "ERROR");
     }
     let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::info!(status = response.status().as_u16(), latency_us, "answered"));
+    // Replaces what a handler may have set: the log and the client must name the same request.
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
@@ -43,6 +45,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
 /// The request's span in the traces: by the template of its route, and in the client's own trace if it brings one.
 fn traced(request: &Request) -> Span {
     let method = request.method().as_str();
+    // The template, never the path, which a client may fill with anything.
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -56,6 +59,7 @@ fn traced(request: &Request) -> Span {
         request
             .headers()
             .get(TRACEPARENT)
+            // A header that is no trace's begins a trace of its own; it is no reason to refuse.
             .and_then(|value| value.to_str().ok()),
     );
     span
@@ -63,9 +67,11 @@ fn traced(request: &Request) -> Span {
 
 /// The client's own id if it is harmless in a log, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
+    // Every line of the log about this request repeats it.
     const MAX: usize = 128;
     let harmless = |id: &&HeaderValue| {
         (1..=MAX).contains(&id.len())
+            // No blank, quote or escape: a client must not be able to forge lines of the log.
             && id
                 .as_bytes()
                 .iter()

@@ -135,6 +135,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     let schemas = components.schemas.clone();
     for (path, item) in &mut api.paths.paths {
         for operation in operations(item) {
+            // The token is checked by a middleware, of which utoipa sees nothing.
             refuse(operation, path.starts_with("/admin/"));
             if let Some(RefOr::T(body)) = &mut operation.request_body {
                 body.required = Some(if is_optional(body, &schemas) {
@@ -234,6 +235,7 @@ fn refuse(operation: &mut Operation, is_admin: bool) {
                 .responses
                 .responses
                 .entry(status.to_owned())
+                // What an operation says of a status itself is more exact, and stays.
                 .or_insert_with(shared);
         }
     }

@@ -18,6 +18,7 @@ impl<S: Sync, T: FromFields> FromRequestParts<S> for Query<T> {
 
 fn parse(query: &str) -> Fields {
     let mut fields = Fields::default();
+    // An empty query makes one field without a name, for which nobody asks.
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         // No field of ours has a name that is not UTF-8, and unknown fields are ignored.
@@ -29,6 +30,7 @@ fn parse(query: &str) -> Fields {
 }
 
 fn decode(text: &str) -> Result<String, &'static str> {
+    // Before decoding: afterwards an encoded plus could not be told from a blank.
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced)
         .decode_utf8()

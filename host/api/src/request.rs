@@ -134,6 +134,7 @@ macro_rules! request {
             fn from_fields(mut fields: $crate::fields::Fields) -> Result<Self, $crate::error::ApiError> {
                 $(let $field = <$kind as $crate::request::Field>::take(&mut fields, $path);)*
                 match ($($field,)*) {
+                    // Each field was taken before any was looked at, so that the refusal names all that are wrong.
                     ($(Some($field),)*) => Ok(Self { $($field,)* }),
                     _ => Err(fields.refusal()),
                 }
@@ -160,6 +161,7 @@ macro_rules! request {
 
         impl utoipa::IntoParams for $name {
             fn into_params(
+                // Ignored: as parameters these fields stand in the query alone.
                 _: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>,
             ) -> Vec<utoipa::openapi::path::Parameter> {
                 $crate::request::query(Self::members())

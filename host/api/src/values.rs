@@ -30,6 +30,7 @@ fn bounded(most: usize) -> ObjectBuilder {
     string()
         .min_length(Some(1))
         .max_length(Some(most))
+        // PostgreSQL's text cannot hold NUL.
         .pattern(Some("^[^\\u0000]*$"))
 }
 
@@ -88,6 +89,7 @@ impl Field for TargetUrl {
 
 /// A UUID in its usual form with hyphens (RFC 9562).
 pub(crate) fn hyphenated(text: &str) -> Result<Uuid, Invalid> {
+    // `parse` takes UUIDs without hyphens, in braces and as URNs too; they would be several names of one record.
     const HYPHENATED: usize = 36;
     match text.parse() {
         Ok(uuid) if text.len() == HYPHENATED => Ok(uuid),
@@ -120,6 +122,7 @@ impl Field for Time {
     fn read(given: &Given) -> Result<Self, Invalid> {
         let time = Self::parse(text(given)?)
             .ok_or_else(|| Invalid("must be a time as RFC 3339 has it".into()))?;
+        // Microseconds before 1970 would be negative, which cursors do not hold.
         Ok(time.max(Self::from_micros(0)))
     }
 
@@ -188,6 +191,7 @@ impl Field for bool {
     fn read(given: &Given) -> Result<Self, Invalid> {
         match given {
             Given::Json(Value::Bool(flag)) => Ok(*flag),
+            // Neither `1` nor `yes`: JSON Schema's boolean, as it is described, has two values.
             Given::Text(text) if text == "true" => Ok(true),
             Given::Text(text) if text == "false" => Ok(false),
             _ => Err(Invalid("must be true or false".into())),
@@ -206,7 +210,9 @@ pub(crate) struct Number<const LEAST: i64, const MAX: i64>(pub(crate) i64);
 impl<const LEAST: i64, const MAX: i64> Field for Number<LEAST, MAX> {
     fn read(given: &Given) -> Result<Self, Invalid> {
         let number = match given {
+            // Floats last: a large whole number would lose digits on the way through one.
             Given::Json(value) => value.as_i64().or_else(|| value.as_f64().and_then(whole)),
+            // `parse` takes a leading plus, which a number of JSON does not have.
             Given::Text(text) if !text.starts_with('+') => text.parse().ok(),
             Given::Text(_) | Given::Wrong(_) => None,
         };
@@ -227,6 +233,7 @@ impl<const LEAST: i64, const MAX: i64> Field for Number<LEAST, MAX> {
 
 /// `60.0` is a whole number to JSON Schema.
 fn whole(number: f64) -> Option<i64> {
+    // 2^53: up to there every whole number is a float of its own.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     // Within these bounds nothing is lost.
     #[allow(clippy::cast_possible_truncation)]
@@ -258,6 +265,7 @@ impl Field for RecoveryCursor {
             .min_length(Some(1))
             .max_length(Some(100))
             .pattern(Some(
+                // Microseconds: sixteen digits reach to the year 2286.
                 "^(0|[1-9][0-9]{0,15})\\.(0|[1-9][0-9]{0,15}|letters)\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
             ))
             .examples(["1769817600000000.letters.0190a5e4-7b1c-7def-8abc-0123456789ab"])

@@ -33,6 +33,7 @@ pub(super) async fn ready(
     State(app): State<App>,
     State(Draining(draining)): State<Draining>,
 ) -> Result<Json<Health>, ApiError> {
+    // The database need not be asked: load balancers are to leave, whatever its state.
     if draining.is_cancelled() {
         return Err(ApiError::Stopping);
     }

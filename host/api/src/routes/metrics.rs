@@ -13,6 +13,7 @@ use wharf_app::App;
 #[utoipa::path(get, path = "/metrics", tag = "Health", operation_id = "metrics",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn scrape(State(app): State<App>) -> Response {
+    // The version is the format's, by which scrapers choose their parser.
     const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], app.scrape().await).into_response()
 }

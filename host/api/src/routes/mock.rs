@@ -29,6 +29,7 @@ impl FromRequestParts<ApiState> for Marketplace {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(name) = path.map_err(|_| ApiError::InvalidMarketplace)?;
+        // Before the credentials, so that a name that nobody serves is not answered as a setting that is missing.
         if !state.app.serves(&name) {
             // One of those that are still being loaded may serve it.
             return Err(match state.app.is_loading() {
@@ -36,6 +37,7 @@ impl FromRequestParts<ApiState> for Marketplace {
                 false => ApiError::InvalidMarketplace,
             });
         }
+        // Before the body: an adapter's call costs, and strangers must not cause any.
         state.mock_credentials.check(&name, &parts.headers)?;
         Ok(Self(name))
     }
@@ -132,6 +134,7 @@ pub(super) async fn validate(
 }
 
 fn question(fields: Fields) -> Result<(Receipt, Currency), ApiError> {
+    // A documented error of its own, which goes before the list of wrong fields.
     if !fields.has_text("receipt") {
         return Err(ApiError::ReceiptRequired);
     }

@@ -66,5 +66,6 @@ pub(crate) fn admin() -> OpenApiRouter<ApiState> {
         .routes(routes!(plugins::enable))
         .routes(routes!(plugins::quarantine))
         .routes(routes!(plugins::release))
+        // axum's default of 2 MB is too little for a component. JSON bodies keep `body.rs`' own limit.
         .layer(DefaultBodyLimit::max(MAX_UPLOAD))
 }

@@ -90,6 +90,7 @@ pub(super) async fn import(
         match app.import(request.sync_token, request.receipt).await? {
             ImportResult::Imported(order) => ImportAnswer::Imported(order.into()),
             ImportResult::InvalidReceipt => trouble(ImportTrouble::InvalidReceipt),
+            // Still a 200: the log is stored, and the sync engine asks again by itself.
             ImportResult::RateLimited => trouble(ImportTrouble::RateLimited),
             ImportResult::Unavailable => trouble(ImportTrouble::MarketplaceUnavailable),
         },
@@ -113,6 +114,7 @@ pub(super) fn exact_number<S: Serializer>(
     amount: &Amount,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
+    // serde_json passes it through as it stands; other serializers would not.
     RawValue::from_string(amount.to_string())
         .map_err(serde::ser::Error::custom)?
         .serialize(serializer)

@@ -104,6 +104,7 @@ impl Target {
         self.app
             .change_plugin(&self.plugin, change, &self.actor)
             .await?;
+        // Read after the change, so it may show what another operator did in between.
         Ok(Json(self.now()))
     }
 

@@ -126,6 +126,7 @@ pub(super) async fn sync_status(
     State(app): State<App>,
     Query(request): Query<StoreByToken>,
 ) -> Result<Json<StoreStatus>, ApiError> {
+    // The token stands in the query, which is why `observe` logs no query.
     let report = app.sync_status(request.sync_token).await?;
     Ok(Json(StoreStatus {
         last_sync_at: report.last_sync_at.map(|at| at.to_string()),

@@ -9,6 +9,7 @@ use std::{
 use super::ServerSettings;
 
 /// In a shutdown, how long a request's body may pause before its connection is closed.
+// Well below SHUTDOWN_GRACE (25 s by default), so that half requests never use it up.
 const MAX_STALL: Duration = Duration::from_secs(3);
 
 /// Kept by a connection's socket and exchanges, read by its keeper and by whoever needs its place.
@@ -23,6 +24,7 @@ struct State {
     head_since: Option<Instant>,
     /// The time since when the client has not taken all that is to be written.
     blocked_since: Option<Instant>,
+    // More than one with HTTP/2 alone, where up to `MAX_STREAMS` requests share a connection.
     exchanges: BTreeMap<u64, Phase>,
     next: u64,
 }
@@ -63,6 +65,7 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
+        // Times and flags are right after every assignment: a panic elsewhere makes none of them wrong.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,6 +85,7 @@ impl Activity {
         if everything {
             state.blocked_since = None;
         } else {
+            // The first time counts: a client that takes a byte now and then must not win time by it.
             state.blocked_since.get_or_insert_with(Instant::now);
         }
     }
@@ -91,6 +95,7 @@ impl Activity {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;
+        // Only a connection's first bytes can be HTTP/2's preface; a later body may begin with the same letters.
         state.has_served = true;
         state.head_since = None;
         let phase = if has_body {
@@ -131,6 +136,7 @@ impl Activity {
     pub(super) fn may_close(&self, now: Instant) -> bool {
         let state = self.state();
         let stalled = |phase: &Phase| match phase {
+            // By the last byte, not the first: a slow upload that goes on may finish.
             Phase::Receiving(last) => now.saturating_duration_since(*last) >= MAX_STALL,
             Phase::Handling | Phase::Answering(_) => false,
         };
@@ -141,10 +147,13 @@ impl Activity {
 impl State {
     fn limits(&self, settings: &ServerSettings) -> Vec<(Instant, Overdue)> {
         let idle = settings.idle_timeout();
+        // A body that comes too slowly is answered 408 by `body.rs`, a slow handler 503 by the router: both are
+        // better than a connection that breaks off, so neither has a limit here.
         let answering = self.exchanges.values().filter_map(|phase| match phase {
             Phase::Answering(since) => Some(*since),
             Phase::Receiving(_) | Phase::Handling => None,
         });
+        // `blocked_since` is counted beside the answers: pings and refusals of HTTP/2 belong to no exchange.
         let slowest = answering.chain(self.blocked_since).min();
         let mut limits: Vec<_> = slowest
             .map(|since| (since + idle, Overdue::Slow))
@@ -154,6 +163,7 @@ impl State {
             limits.push(if self.has_served {
                 (self.idle_since + idle, Overdue::Idle)
             } else {
+                // A new connection has to say something soon: only who has asked once may keep one for the next time.
                 (self.idle_since + settings.request_timeout, Overdue::Silent)
             });
             let head = self.head_since;
@@ -188,6 +198,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let mut state = self.activity.state();
+        // Also when the client has left: hyper drops the answer then, wherever it is.
         state.exchanges.remove(&self.id);
         if state.exchanges.is_empty() {
             state.idle_since = Instant::now();
@@ -207,6 +218,7 @@ impl Arrival {
         self.activity.set(self.id, |phase| match phase {
             Phase::Receiving(_) if is_end => Phase::Handling,
             Phase::Receiving(_) => Phase::Receiving(Instant::now()),
+            // An answer may be on its way before its request is read to the end; it is not set back.
             later => later,
         });
     }
@@ -214,6 +226,7 @@ impl Arrival {
 
 impl Activity {
     fn set(&self, id: u64, change: impl FnOnce(Phase) -> Phase) {
+        // A request's body may outlive its exchange, which ended with the answer.
         if let Some(phase) = self.state().exchanges.get_mut(&id) {
             *phase = change(*phase);
         }

@@ -39,6 +39,7 @@ impl Service<Request<Incoming>> for Exchanges {
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // Before the class is looked at: a client that does not take its 503 has to be noticed too.
         let exchange = self.activity.begin(!request.body().is_end_stream());
         if self.class == Class::Probes && !is_probe(request.uri().path()) {
             return Box::pin(async move { Ok(overloaded().map(|body| leaving(body, exchange))) });
@@ -58,6 +59,7 @@ fn is_probe(path: &str) -> bool {
 fn overloaded() -> Response<Body> {
     let mut response = ApiError::TooManyConnections.into_response();
     let headers = response.headers_mut();
+    // Kept open it would hold one of the few places that are for health checks.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -66,6 +68,7 @@ fn leaving(body: Body, exchange: Exchange) -> Leaving {
     exchange.answering();
     Leaving {
         body,
+        // Held for its drop alone: the exchange lasts until the last byte is handed over or the client is gone.
         _exchange: exchange,
     }
 }
@@ -85,6 +88,7 @@ impl HttpBody for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        // Whoever knows the length stops there and never asks for the `None` behind the last frame.
         let is_end = frame.is_none() || self.body.is_end_stream();
         self.arrival.came(is_end);
         Poll::Ready(frame)
@@ -121,6 +125,7 @@ impl HttpBody for Leaving {
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Without the hint hyper would send chunks instead of a `content-length`.
         self.body.size_hint()
     }
 }

@@ -72,6 +72,7 @@ pub async fn serve(
     let mut warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
+            // The stop first: in a flood of clients `accept` is always ready.
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
@@ -83,6 +84,7 @@ pub async fn serve(
             // The client was quicker to leave than we to look.
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
+                // Before the pause: the descriptors that idle clients hold are free when it is over.
                 places.evict_some();
                 if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
                     tracing::warn!(%error, "no connection can be accepted; trying again");
@@ -95,6 +97,7 @@ pub async fn serve(
     // New clients are refused by the system from here on, and go elsewhere.
     drop(listener);
     tasks.close();
+    // Without a limit of its own: a host's SHUTDOWN_GRACE ends it.
     tasks.wait().await;
 }
 

@@ -31,6 +31,7 @@ pub(super) enum Class {
 /// All places of a server.
 pub(super) struct Places {
     max: usize,
+    // `None` where nobody counts: the address for metrics alone, and the mock receiver.
     app: Option<App>,
     taken: Mutex<Taken>,
 }
@@ -69,6 +70,7 @@ pub(super) struct Place {
 impl Places {
     pub(super) fn new(max: usize, app: Option<App>) -> Arc<Self> {
         Arc::new(Self {
+            // With none there would be nobody to evict, and only health checks would ever be answered.
             max: max.max(1),
             app,
             taken: Mutex::default(),
@@ -76,18 +78,21 @@ impl Places {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
+        // The map is whole between any two statements, so a panic while it was held harms nothing.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a new connection a place, if need be an idle one's.
     pub(super) fn admit(self: &Arc<Self>) -> Admission {
         let mut taken = self.taken();
+        // All under one lock: two that come at once must not both count the place that one eviction made.
         let Some(class) = taken.free(self.max).or_else(|| {
             let evicted = taken.evict(self.max.div_ceil(EVICTED_PART));
             self.tell(ConnectionClosed::Evicted, evicted);
             taken.free(self.max)
         }) else {
             self.tell(ConnectionClosed::Refused, 1);
+            // The socket is dropped without an answer: to write one would need the place that is not there.
             return Admission::Refused;
         };
         let connection = Connection {
@@ -104,6 +109,7 @@ impl Places {
         };
         taken.next += 1;
         taken.connections.insert(place.id, connection);
+        // Under the lock, here and in `drop`, so that an older number never overwrites a newer one.
         self.tell_open(&taken);
         Admission::Admitted(place)
     }
@@ -132,6 +138,7 @@ impl Taken {
     fn free(&self, max: usize) -> Option<Class> {
         // Those that were evicted are about to leave.
         let count = |class| {
+            // They go as soon as their tasks run, so that for a moment there are more sockets than places.
             let stays = |one: &&Connection| one.class == class && !one.evicted.is_cancelled();
             self.connections.values().filter(stays).count()
         };
@@ -149,10 +156,12 @@ impl Taken {
             let of_class = self
                 .connections
                 .values()
+                // To evict somebody twice frees nothing: the newcomer would find no place after all.
                 .filter(move |one| one.class == class && !one.evicted.is_cancelled());
             let idle = of_class.filter_map(|one| Some((one.activity.idle_since()?, one)));
             idle.collect::<Vec<_>>()
         };
+        // Health checks are spared as long as anybody else is idle: without one a supervisor ends the host.
         let mut idle = Some(idle(Class::Full))
             .filter(|idle| !idle.is_empty())
             .unwrap_or_else(|| idle(Class::Probes));

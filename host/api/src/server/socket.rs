@@ -27,6 +27,7 @@ impl Socket {
     fn tell_of_write(&self, written: &Poll<io::Result<usize>>, of: usize) {
         match written {
             Poll::Ready(Ok(written)) => self.activity.wrote(*written == of),
+            // hyper gets the same error and ends the connection.
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.activity.wrote(false),
         }
@@ -42,6 +43,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = &buf.filled()[before..];
+        // Nothing read is the end of the stream, and no head begins with it.
         if !read.is_empty() {
             self.activity.heard(read);
         }
@@ -71,6 +73,7 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
+        // hyper asks: with a no it copies head and body into one buffer before each write.
         self.stream.is_write_vectored()
     }
 

@@ -139,9 +139,11 @@ pub(in crate::routes) async fn redrive(
     JsonBody(request): JsonBody<RedriveDeadLetters>,
 ) -> Result<Json<Redriven>, ApiError> {
     let dry_run = request.dry_run.unwrap_or(false);
+    // All dead letters: what retention has purged is gone anyway.
     let since = request.since.unwrap_or(Time::from_micros(0));
     let redrive = redrive_of(since, request.per_minute, request.cursor, dry_run);
     let webhook = request.webhook_id.map(EndpointId);
+    // Safe to repeat: each page is a transaction, and what is on its way again is no dead letter any more.
     let redriven = app
         .redrive(&request.organization_id, webhook, redrive)
         .await?;

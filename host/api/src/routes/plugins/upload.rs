@@ -30,6 +30,7 @@ impl Upload {
     /// Reads the form. The router bounds its size.
     pub(super) async fn read(mut form: Multipart) -> Result<Self, ApiError> {
         let (mut component, mut grants) = (None, UploadedGrants::AsBefore);
+        // Kept in memory as a whole, which only somebody with the admin token can cause.
         while let Some(part) = form.next_field().await.map_err(refused)? {
             match part.name() {
                 Some("component") => component = Some(part.bytes().await.map_err(refused)?.into()),

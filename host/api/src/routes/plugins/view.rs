@@ -18,6 +18,7 @@ macro_rules! names {
 
         impl From<engine::$name> for $name {
             fn from(name: engine::$name) -> Self {
+                // Without a `_`: a name that the engine adds does not compile until it stands here.
                 match name { $(engine::$name::$variant => Self::$variant),* }
             }
         }

@@ -71,5 +71,6 @@ fn link(organization: &OrganizationId, next: &ListCursor, limit: usize) -> Strin
     let after = format!("{} {}", next.event, next.target_url);
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (organization, after) = (encode(organization.as_str()), encode(&after));
+    // With the limit, so that whoever follows it gets pages of one size.
     format!("</webhooks?organizationId={organization}&limit={limit}&after={after}>; rel=\"next\"")
 }

@@ -86,6 +86,7 @@ impl From<Endpoint> for Webhook {
             },
             created_at: endpoint.created_at.to_string(),
             updated_at: endpoint.updated_at.to_string(),
+            // Whoever may read the endpoint later is not shown it by the way; `/secret` is asked for on purpose.
             secret: None,
         }
     }
