@@ -14,6 +14,7 @@ use crate::{
     settings::{DataArgs, Deployment, SettingError},
 };
 
+// As many bits as the digest has by which the API compares it.
 const TOKEN_BYTES: usize = 32;
 const SHORTEST: usize = 16;
 
@@ -35,6 +36,7 @@ impl AdminTokenArgs {
     /// Refuses a token that can be guessed or not be sent in a header.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         let is_fit = |token: &str| {
+            // A header carries visible ASCII alone, and a blank would end the token.
             token.len() >= SHORTEST && token.bytes().all(|byte| byte.is_ascii_graphic())
         };
         match &self.admin_token {
@@ -58,6 +60,7 @@ impl AdminTokenArgs {
     ) -> anyhow::Result<Option<SecretString>> {
         match (&self.admin_token, deployment) {
             (Some(token), _) => Ok(Some(token.clone())),
+            // None is made: each process would make another one, and a client could not tell which of them answers.
             (None, Deployment::Shared) => {
                 tracing::warn!("the admin API is off: WHARF_ADMIN_TOKEN is not set");
                 Ok(None)
@@ -83,6 +86,7 @@ impl AdminTokenArgs {
             let path = path.display();
             format!("no admin token: set WHARF_ADMIN_TOKEN, or name the host's data folder by --data-dir; {path} cannot be read")
         })?;
+        // The file is a line, and its end is no part of the token.
         Ok(text.trim().into())
     }
 }
@@ -99,6 +103,7 @@ fn from_file(path: &Path, style: Style) -> anyhow::Result<SecretString> {
     .with_context(|| format!("the admin token's file {}", path.display()))?;
     if origin == Origin::Made {
         tracing::info!(path = %path.display(), "the admin token was made");
+        // Where programs read the output it is collected: then only the file has the token.
         if style == Style::People {
             output::line(&format!(
                 "the admin API's token, also in {}: {token}",

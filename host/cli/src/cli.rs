@@ -49,6 +49,7 @@ Every setting is a flag or an environment variable; an empty variable counts as 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run the service: all roles in one process, or the named ones.
+    // Boxed, as others below: the many settings would make every command as large.
     Serve(Box<serve::ServeArgs>),
     /// Run one kind of worker.
     Worker(Box<worker::WorkerArgs>),
@@ -76,6 +77,7 @@ pub(crate) enum Command {
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
     /// Compile one component, as a host's child.
+    // Hidden: it reads a component and writes machine code, which is of use to its parent alone.
     #[command(hide = true)]
     CompilePlugin(compile_plugin::CompilePluginArgs),
 }
@@ -107,6 +109,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| {
             if is_empty(&arg) {
+                // The argument forgets its variable, so that the default counts.
                 arg.env(clap::builder::Resettable::Reset)
             } else {
                 arg

@@ -57,6 +57,7 @@ impl KeyArgs {
         let file = data.data_dir.join("key");
         match self.of_setting() {
             Some(keys) => Ok(Some(keys)),
+            // Looked for, never made: whoever only asks for the state must not leave a key behind.
             None if file.exists() => from_file(&file).map(Some),
             None => Ok(None),
         }
@@ -80,9 +81,11 @@ impl KeyArgs {
     /// If the key file is lost, or the keys are not the database's; the message says what to do.
     pub(crate) async fn open(&self, data: &DataArgs, ledger: &Ledger) -> anyhow::Result<KeyRing> {
         if self.encryption_key.is_none() {
+            // Before `given_or_made`: a key file made anew would hide that the old one is lost.
             refuse_lost_file(&data.data_dir.join("key"), ledger).await?;
         }
         let keys = self.given_or_made(data)?;
+        // Before anything starts: a process with a wrong key would seal what no other can read.
         wharf_app::check_keys(ledger, &keys, SystemClock.now()).await?;
         Ok(keys)
     }
@@ -114,6 +117,7 @@ fn parse(text: &str) -> Option<KeyRing> {
     let keys = text
         .split(',')
         .map(|key| parse_one(key).map(EncryptionKey::new));
+    // One wrong key refuses all: left out in silence, what it sealed would be unreadable.
     let mut keys = keys.collect::<Option<Vec<_>>>()?.into_iter();
     if keys.len() > MAX_KEYS {
         return None;
@@ -125,6 +129,7 @@ fn parse(text: &str) -> Option<KeyRing> {
 fn parse_one(text: &str) -> Option<[u8; KEY_BYTES]> {
     let text = text.trim();
     let bytes =
+        // Hexadecimal first: 64 such digits are base64 too, of 48 bytes.
         if text.len() == 2 * KEY_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             let pairs = (0..KEY_BYTES).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16));
             pairs.collect::<Result<Vec<_>, _>>().ok()?

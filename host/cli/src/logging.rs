@@ -69,6 +69,7 @@ impl LoggingArgs {
 }
 
 fn directives(text: &str) -> Result<String, String> {
+    // The library's own message says where its parser stopped, not what is expected.
     let hint = "must be error, warn, info, debug, trace or directives such as info,sqlx=debug";
     EnvFilter::try_new(text)
         .map(|_| text.to_owned())
@@ -85,6 +86,7 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
     let from_environment = || {
         std::env::var("RUST_LOG")
             .ok()
+            // RUST_LOG is often set for other programs: what cannot be read there stops nobody.
             .and_then(|text| directives(&text).ok())
     };
     let directives = args
@@ -110,6 +112,7 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
 
 /// The filter of the log. It switches the spans of traces off, so that they are made only when they are collected.
 fn filter(directives: &str) -> EnvFilter {
+    // Added last, so that it replaces a directive of the operator's for the same target.
     let no_traces = format!("{}=off", wharf_app::TRACES)
         .parse()
         .expect("a target and a level");
@@ -120,10 +123,12 @@ fn lines<S>(style: Style) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    // Stdout carries results, which programs read.
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match style {
         Style::People => {
             let colour = std::io::stderr().is_terminal()
+                // The convention of no-color.org: set and not empty.
                 && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             lines.compact().with_ansi(colour).with_target(false).boxed()
         }

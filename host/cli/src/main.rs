@@ -52,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         .install_default()
         .ok()
         .context("a TLS provider was installed already")?;
+    // After the TLS provider, which the exporter's client needs, and before the log, of which they are a layer.
     let traces = if cli.command.is_service() {
         Traces::from_environment()?
     } else {

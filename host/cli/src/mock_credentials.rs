@@ -12,6 +12,7 @@ use crate::settings::SettingError;
 /// # Errors
 /// A user with a colon: HTTP could not tell where the password begins.
 pub(crate) fn from_environment() -> Result<HashMap<String, (String, SecretString)>, SettingError> {
+    // `vars` would panic at any variable that is not UTF-8, whoever it is meant for.
     let variables = std::env::vars_os();
     from_variables(
         variables.filter_map(|(name, value)| {
@@ -34,10 +35,12 @@ fn from_variables(
         else {
             continue;
         };
+        // Refused at the start, even without a password: later each of its requests would only look wrong.
         if user.contains(':') {
             return Err(SettingError::new(name, "must not contain a colon"));
         }
         if let Some(password) = set.get(&format!("MOCK_{marketplace}_PASS")) {
+            // The name of a variable cannot hold the dash that a marketplace may have.
             let marketplace = marketplace.to_ascii_lowercase().replace('_', "-");
             credentials.insert(marketplace, (user.clone(), password.as_str().into()));
         }

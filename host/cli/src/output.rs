@@ -50,6 +50,7 @@ pub(crate) fn text(value: &Value) -> String {
         Value::Null => "-".into(),
         Value::String(text) => text
             .chars()
+            // Answers of receivers are strangers' text: their escape sequences must not drive the operator's terminal.
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect(),
         other => other.to_string(),

@@ -32,6 +32,7 @@ pub(crate) fn prepare(args: ProcessArgs) -> anyhow::Result<()> {
 fn forbid_core_dumps() -> anyhow::Result<()> {
     let none = Rlimit {
         current: Some(0),
+        // The hard limit as well: neither this process nor a child can raise it again.
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none).context("core files cannot be switched off")?;
@@ -55,11 +56,13 @@ fn raise_descriptors() -> anyhow::Result<()> {
         current: limit.maximum,
         ..limit
     };
+    // Each client, delivery and database connection takes one; at the common default they run out first.
     setrlimit(Resource::Nofile, raised).context("the limit on descriptors cannot be raised")
 }
 
 /// The descriptors that this process may have open.
 pub(crate) fn descriptors() -> u64 {
+    // `None` means that there is no limit.
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct RemoteArgs {
 }
 
 /// Characters that are escaped in a query's value.
+// All but the unreserved characters of RFC 3986.
 pub(crate) const IN_A_QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -66,12 +67,14 @@ impl Remote {
 
     /// Asks for something to be done. `null` members are left out by the host.
     pub(crate) async fn post(&self, path: &str, mut body: Value) -> anyhow::Result<Value> {
+        // Every caller hands in an object: to index anything else would panic.
         body["organizationId"] = self.args.org.clone().into();
         self.ask(Method::POST, path, Some(body)).await
     }
 
     /// Asks for something to be done that may take several requests, and adds up the numbers of their answers.
     pub(crate) async fn post_all(&self, path: &str, mut body: Value) -> anyhow::Result<Value> {
+        // Each answer's page is committed. If a later request fails only the sum is lost, and a repeat does no harm.
         let mut sum = self.post(path, body.clone()).await?;
         while let Some(cursor) = sum["nextCursor"].as_str() {
             body["cursor"] = cursor.into();
@@ -82,6 +85,7 @@ impl Remote {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        // `http://host/` and `http://host` are the same to people; paths begin with a slash.
         let base = self.args.url.trim_end_matches('/');
         let mut request = self.client.request(method, format!("{base}{path}"));
         if let Some(body) = body {
@@ -92,6 +96,7 @@ impl Remote {
             .with_context(|| format!("{base} does not answer; is `wharf serve` running there?"))?;
         let status = response.status();
         let text = response.text().await?;
+        // A proxy's error page is no JSON: then the status has to say enough.
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         if !status.is_success() {
             bail!(

@@ -30,6 +30,7 @@ pub(crate) fn read_or_make(
     make: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<(String, Origin)> {
     let mut origin = Origin::Found;
+    // Two processes may both find nothing. `keep` lets one win, and both read the winner's below.
     if !path.exists() && keep(path, &make()?)? {
         origin = Origin::Made;
     }
@@ -39,11 +40,14 @@ pub(crate) fn read_or_make(
 /// Written beside, readable for its owner alone, and put in place whole and only where there is none: of two processes
 /// that start together, both read the same secret. Returns whether it is ours.
 fn keep(path: &Path, line: &str) -> anyhow::Result<bool> {
+    // In the same folder: a rename does not lead from one file system to another.
     let mut file = tempfile::NamedTempFile::new_in(path.parent().context("it has no folder")?)?;
     writeln!(file, "{line}")?;
+    // Before it has its name: after a power cut the file is whole or absent, never a key that is empty.
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(true),
+        // Somebody was quicker. Theirs counts, and ours is deleted with the temporary file.
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(refused) => Err(refused.error.into()),
     }

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The code that shells report for a program that was interrupted.
+// 128 and the number of SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// The two steps of a stop.
@@ -23,6 +24,7 @@ pub(crate) struct Shutdown {
 /// # Errors
 /// If the system does not hand over its signals.
 pub(crate) fn on_signal(delay: Duration) -> anyhow::Result<Shutdown> {
+    // Listened for before the task begins: a signal in between would end the process the hard way.
     let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
     let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
     let shutdown = Shutdown::default();
@@ -38,6 +40,7 @@ async fn follow(
 ) {
     next(&mut terminate, &mut interrupt).await;
     draining.cancel();
+    // In a task of its own, so that a second signal is heard during the delay.
     tokio::spawn(async move {
         if !delay.is_zero() {
             tracing::info!(?delay, "draining: not ready any more, and serving on");
@@ -48,11 +51,13 @@ async fn follow(
     });
     next(&mut terminate, &mut interrupt).await;
     tracing::warn!("stopped at once by a second signal");
+    // Nothing is given back: the leases of what was in flight run out, and others take it over.
     std::process::exit(INTERRUPTED);
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
+        // Supervisors send the one, terminals the other; both mean the same here.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -28,6 +28,7 @@ impl Traces {
     /// # Errors
     /// If a variable asks for something that is not supported.
     pub(crate) fn from_environment() -> Result<Self, SettingError> {
+        // As for settings: an empty variable counts as unset.
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = [
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -47,6 +48,7 @@ impl Traces {
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
             "OTEL_EXPORTER_OTLP_PROTOCOL",
         ] {
+            // Refused rather than ignored: a collector for gRPC would get nothing, and nobody would know why.
             if set(name).is_some_and(|value| value != "http/protobuf") {
                 return Err(SettingError::new(
                     name,
@@ -55,6 +57,7 @@ impl Traces {
             }
         }
         let exporter = SpanExporter::builder().with_http().build();
+        // Without the cause: it may repeat the URL, and with it a password.
         let exporter = exporter.map_err(|_| {
             SettingError::new(
                 endpoint,
@@ -76,6 +79,7 @@ impl Traces {
         let tracer = self.0.as_ref()?.tracer("wharf");
         let layer = tracing_opentelemetry::layer().with_tracer(tracer);
         let layer = layer
+            // Each would be further attributes on every span, and none helps to follow a request.
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false);
@@ -103,6 +107,7 @@ fn resource() -> Resource {
         env!("CARGO_PKG_VERSION"),
     ));
     match name {
+        // So the SDK calls a service that nobody named.
         Some(name) if !name.starts_with("unknown_service") => builder.build(),
         _ => builder.with_service_name("wharf").build(),
     }

@@ -38,15 +38,18 @@ pub(crate) enum Schema {
 /// # Errors
 /// If the database cannot be opened, was sealed with other keys, or the data folder cannot be written to.
 pub(crate) async fn open(settings: &Settings, schema: Schema) -> anyhow::Result<Host> {
+    // With PostgreSQL too: compiled plugins lie in it.
     make_folder(&settings.data.data_dir)?;
     let ledger = open_ledger(&settings.data, &settings.database).await?;
     if schema == Schema::Ours {
+        // Before the keys, which are held against rows of a table.
         let migrated = ledger.migrate().await;
         migrated.context("the schema cannot be brought up to date")?;
     }
     let keys = settings.keys.open(&settings.data, &ledger).await?;
     let doorbell = doorbell(settings)?;
     let engine = Engine::start(engine_settings(&settings.data, &settings.plugins))?;
+    // Not awaited: the host listens first, and a plugin that is not there yet only defers its calls.
     tokio::spawn(tell_when_loaded(engine.clone()));
     // The database's clock: leases are compared between processes on different machines.
     let clock = ledger
@@ -78,6 +81,7 @@ impl Host {
     /// Closes what is open; waits a little for statements that run.
     pub(crate) async fn close(self) {
         const MAX: Duration = Duration::from_secs(2);
+        // SHUTDOWN_GRACE is over by now, and supervisors kill what takes long.
         if tokio::time::timeout(MAX, self.ledger.close())
             .await
             .is_err()
@@ -95,6 +99,7 @@ pub(crate) async fn open_ledger(
     data: &DataArgs,
     database: &DatabaseArgs,
 ) -> anyhow::Result<Ledger> {
+    // Commands on a shared database leave nothing on the machine that they are run on.
     if database.deployment() == Deployment::Embedded {
         make_folder(&data.data_dir)?;
     }
@@ -114,6 +119,7 @@ pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineS
     let defaults = EngineSettings::new(&plugins.plugins_dir, data.data_dir.join("engine"));
     let total = plugins
         .plugin_memory_total
+        // More than the machine can address is no limit at all.
         .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     EngineSettings {
         max_in_flight: plugins.plugin_max_in_flight,
@@ -140,6 +146,7 @@ fn own_program() -> PathBuf {
     if cfg!(target_os = "linux") {
         return "/proc/self/exe".into();
     }
+    // Without the path to itself it tries the name, which leads to it if it is installed.
     std::env::current_exe().unwrap_or_else(|_| "wharf".into())
 }
 
@@ -192,6 +199,7 @@ fn worker_name() -> String {
 
 fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {
     match &settings.redis_url {
+        // It need not answer yet: lost news costs a second, after which everybody looks anyway.
         Some(url) => Doorbell::connect(url.expose_secret(), wharf_queue::Settings::default())
             .context("REDIS_URL"),
         None => Ok(Doorbell::in_process()),
@@ -200,6 +208,7 @@ fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {
 
 /// Made for its owner alone: the key lies in it.
 fn make_folder(path: &Path) -> anyhow::Result<()> {
+    // A folder that is there keeps its mode, which somebody chose.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("WHARF_DATA_DIR: {} cannot be made", path.display()))
 }

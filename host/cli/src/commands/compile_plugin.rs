@@ -25,6 +25,7 @@ pub(crate) fn run(args: &CompilePluginArgs) -> anyhow::Result<()> {
         memory_bytes: args.memory_bytes,
         processor_seconds: args.processor_seconds,
     };
+    // Pipes from and to the host: nothing else may be printed on stdout.
     let (component, code) = (io::stdin().lock(), io::stdout().lock());
     Ok(wharf_engine::compile_plugin(
         limits, args.fuel, component, code,

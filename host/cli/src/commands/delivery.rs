@@ -93,6 +93,7 @@ pub(crate) async fn run(args: DeliveryArgs, format: Format) -> anyhow::Result<()
         DeliveryCommand::List(args) => {
             let path = match (&args.of.webhook, &args.of.event) {
                 (Some(webhook), _) => format!("/webhooks/{webhook}/deliveries"),
+                // clap has seen to it that exactly one of the two is given.
                 (None, event) => format!(
                     "/events/{}/deliveries",
                     event.as_deref().unwrap_or_default()

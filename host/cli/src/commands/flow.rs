@@ -117,6 +117,7 @@ pub(crate) async fn run(args: FlowArgs, format: Format) -> anyhow::Result<()> {
         steps: Vec::new(),
     };
     let result = flow.walk(&args).await;
+    // Also after an error: the steps up to it are what somebody wants to see.
     if format == Format::Json {
         let error = result.as_ref().err().map(ToString::to_string);
         output::json(&json!({"ok": result.is_ok(), "error": error, "steps": flow.steps}))?;
@@ -135,6 +136,7 @@ impl Flow {
                 )
                 .await?;
             ensure!(
+                // A refusal of the marketplace is an answer too; only a host that says neither is broken.
                 answer["success"].is_boolean(),
                 "the import of {receipt} says nothing of success"
             );
@@ -220,6 +222,7 @@ impl Flow {
         let response = request.send().await.with_context(unreachable)?;
         let status = response.status();
         let text = response.text().await?;
+        // What is no JSON is shown as it came, and fails at the next look into it.
         let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let step = Step {
             method: method.to_string(),
@@ -234,6 +237,7 @@ impl Flow {
             ));
         }
         let answer = step.answer.clone();
+        // Before its status is judged, so that the step that failed is listed.
         self.steps.push(step);
         ensure!(
             status == StatusCode::OK,

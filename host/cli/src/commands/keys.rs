@@ -102,6 +102,7 @@ impl Place {
 
 async fn status(place: &Place, format: Format) -> anyhow::Result<()> {
     let ledger = place.open().await?;
+    // `given` and not `open`: it has to work with a wrong key, and must not make one.
     let given = place.keys.given(&place.data)?;
     let counts = reseal::counts(&mut ledger.read().await?).await?;
     let needed = canary::needed(&mut ledger.read().await?).await?;
@@ -139,6 +140,7 @@ struct Line {
 impl Line {
     /// The first key, the others that are given, and those that are not.
     fn of(counts: &[SealedCount], given: Option<&KeyRing>, needed: &[KeyId]) -> Vec<Self> {
+        // In the order of the setting: the first seals.
         let ring: Vec<KeyId> = given.iter().flat_map(|keys| keys.ids()).collect();
         let in_use = counts.iter().map(|count| count.key);
         let in_use = in_use.chain(needed.iter().copied().map(Some));
@@ -201,9 +203,11 @@ impl Line {
 
 async fn reseal(place: &Place, format: Format) -> anyhow::Result<()> {
     let ledger = place.open().await?;
+    // Held against the database first: with a wrong key every row would count as unreadable.
     let keys = place.keys.open(&place.data, &ledger).await?;
     let shown = std::io::stderr().is_terminal();
     let done = wharf_app::reseal(&ledger, &keys, |at| {
+        // A log that is no terminal would keep every step of the line.
         if shown {
             show(at);
         }
@@ -212,6 +216,7 @@ async fn reseal(place: &Place, format: Format) -> anyhow::Result<()> {
     if shown {
         output::complain("");
     }
+    // After the line of progress is ended, or the error would stand behind it.
     let done = done?;
     ledger.close().await;
     report(&done, &keys, format)?;
@@ -226,8 +231,10 @@ async fn reseal(place: &Place, format: Format) -> anyhow::Result<()> {
 
 /// One line on a terminal, written over and over.
 fn show(ResealProgress { rows, of }: ResealProgress) {
+    // Rows that are added meanwhile were not counted: it stops at 100.
     let percent = (rows * 100).checked_div(of).unwrap_or(100).min(100);
     let mut stderr = std::io::stderr().lock();
+    // Progress is a courtesy: a terminal that has gone away ends no reseal.
     let _ = write!(stderr, "\r{rows} of {of} rows ({percent} %)");
     let _ = stderr.flush();
 }
@@ -263,11 +270,14 @@ fn report(done: &Resealed, keys: &KeyRing, format: Format) -> anyhow::Result<()>
 
 async fn abandon(args: &Abandon, format: Format) -> anyhow::Result<()> {
     let place = &args.place;
+    // Before the database is opened: a typing error must not touch anything.
     let lost = KeyId::parse(&args.key_id)
         .ok_or_else(|| UsageError::new("KEY_ID must be the 16 hexadecimal digits of a key's id"))?;
     let ledger = place.open().await?;
+    // Not `open`, which refuses exactly this: a key file that is missing. The new one is made here.
     let keys = place.keys.given_or_made(&place.data)?;
     ensure!(
+        // To give up a key that is at hand would throw away what can still be read.
         !keys.holds(lost),
         "key {lost} is given, so it is not lost: run `wharf keys reseal` instead"
     );

@@ -62,6 +62,7 @@ struct Mock {
 }
 
 /// Limit of a webhook's body, in bytes.
+// Far more than the 1 MiB that a shaper may put out by default: no delivery fails for its size here.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// As a host's own API is served.
@@ -101,11 +102,13 @@ async fn receive(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Response {
+    // For showing alone: signatures are over the bytes as they came.
     let body =
         serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
     let verdict = mock.verdict(&headers, &bytes, SystemClock.now());
     let (status, answer) = match &verdict {
         Some(Err(why)) => (StatusCode::UNAUTHORIZED, json!({"error": why})),
+        // After the signature: who tries retries wants to see first that it fits.
         _ if is_to_fail(&headers, &body) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             json!({"error": "failed as asked"}),
@@ -144,6 +147,7 @@ fn check_standard(
     body: &[u8],
     now: Time,
 ) -> Result<(), &'static str> {
+    // As the specification's own libraries have it: what was overheard is of no use later.
     const TOLERANCE: Duration = Duration::from_secs(5 * 60);
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let id = header("webhook-id")
@@ -160,6 +164,7 @@ fn check_standard(
     let given = header("webhook-signature").ok_or("webhook-signature is missing")?;
     let fits = |secret: &EndpointSecret| {
         let expected = standard_signature(secret, id, sent_at, body);
+        // Several while a secret is being rotated. Not in constant time: a tool for trying things out.
         given.split(' ').any(|given| given == expected)
     };
     if secrets.iter().any(fits) {
@@ -214,6 +219,7 @@ fn show(
                 .map(|verdict| format!(", signature: {verdict}"))
                 .unwrap_or_default(),
         )),
+        // On stdout, unlike the log: what is received is this command's result.
         Style::Programs => output::line(
             &json!({
                 "timestamp": SystemClock.now().to_string(),

@@ -65,6 +65,7 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
             let Swept { due, .. } = CallbackScheduler::new(&host.app).step().await?;
             Scheduled {
                 scanned: due,
+                // One ring wakes the workers, however many are due.
                 enqueued: u64::from(due > 0),
             }
         }

@@ -74,6 +74,7 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
         // Nobody is sent to it, so nobody has to be told.
         false => Duration::ZERO,
     };
+    // Before anything is opened, which may take long: a signal meanwhile is obeyed afterwards.
     let shutdown = shutdown::on_signal(delay)?;
     let stop = shutdown.stop.clone();
     let host = wiring::open(&args.settings, Schema::Ours).await?;
@@ -82,6 +83,7 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
     if roles.contains(&Role::Api) {
         let api = ApiSettings {
             mock_credentials,
+            // After `open`, which made the folder for the token's file.
             admin_token: args
                 .admin_token
                 .of_host(deployment, &args.settings.data, style)?,
@@ -90,6 +92,7 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
             metrics: args.settings.metrics_addr.is_none(),
             ..ApiSettings::default()
         };
+        // Before the roles start: a port that is taken ends the process while it has claimed nothing.
         let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
         announce(&listener, style, "wharf")?;
         let server = wharf_api::serve(
@@ -161,11 +164,13 @@ fn spawn(running: &mut Running, server: impl Future<Output = ()> + Send + 'stati
 fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Running) {
     for role in Role::value_variants()
         .iter()
+        // In this order, so that a role that was named twice runs once.
         .filter(|role| roles.contains(role))
     {
         let (app, stop) = (host.app.clone(), stop.clone());
         running.spawn(async move {
             match role {
+                // It is served already. A part that ends early stops the process, so this one waits.
                 Role::Api => stop.cancelled().await,
                 Role::SyncWorker => SyncWorker::new(&app).run(stop).await,
                 Role::SyncScheduler => SyncScheduler::new(&app).run(stop).await,
@@ -177,6 +182,7 @@ fn start(roles: &[Role], host: &Host, stop: &CancellationToken, running: &mut Ru
     }
     let (app, stop) = (host.app.clone(), stop.clone());
     running.spawn(async move {
+        // In every role: each process loads plugins of its own, and tells what became of them.
         PluginAudit::new(&app).run(stop).await;
         Ok(())
     });
@@ -191,6 +197,7 @@ async fn until_stopped(
     grace: Duration,
 ) -> anyhow::Result<()> {
     let result = tokio::select! {
+        // The signal first: parts that end because of it are no failure.
         biased;
         () = stop.cancelled() => Ok(()),
         Some(ended) = running.join_next() => Err(match ended {
@@ -199,6 +206,7 @@ async fn until_stopped(
             Err(panic) => anyhow!(panic).context("a part of the service failed"),
         }),
     };
+    // Where a part ended by itself the others do not know yet.
     stop.cancel();
     let drained = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, drained).await.is_err() {

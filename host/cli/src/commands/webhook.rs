@@ -167,6 +167,7 @@ async fn every(remote: &Remote) -> anyhow::Result<Value> {
         let Value::Array(page) = page else {
             bail!("the host answered no list");
         };
+        // Up to the empty page: the client does not see the header with the link to the next one.
         let Some(last) = page.last() else {
             return Ok(webhooks.into());
         };

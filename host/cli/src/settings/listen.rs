@@ -39,6 +39,7 @@ impl ListenArgs {
     pub(crate) fn server(&self, settings: &Settings) -> ServerSettings {
         let free = connections_within(process::descriptors(), own_descriptors(settings));
         let max_connections = self.max_connections.map_or(free, u64::from);
+        // Only told: what is too much shows when descriptors run out, and idle connections make room then.
         if max_connections > free.max(MAX_CONNECTIONS) {
             tracing::warn!(
                 max_connections,
@@ -76,6 +77,7 @@ fn own_descriptors(settings: &Settings) -> u64 {
 
 /// The rest that is left for clients; a quarter where it is too little for both.
 fn connections_within(descriptors: u64, own: u64) -> u64 {
+    // With few descriptors a host that is slow at its work is better than one that cannot be asked.
     let left = descriptors.saturating_sub(own).max(descriptors / 4);
     left.clamp(1, MAX_CONNECTIONS)
 }

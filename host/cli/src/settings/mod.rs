@@ -94,6 +94,7 @@ pub(crate) enum Deployment {
 impl DatabaseArgs {
     /// Returns the kind of database.
     pub(crate) fn deployment(&self) -> Deployment {
+        // Both schemes are libpq's; sqlx takes both.
         let is_postgres = |url: &SecretString| {
             let url = url.expose_secret();
             url.starts_with("postgres:") || url.starts_with("postgresql:")
@@ -306,8 +307,11 @@ impl Settings {
             &self.webhooks.webhook_allow_networks,
             self.database.deployment(),
         ) {
+            // Also an empty list, `none`: it closes even the loopback of the embedded default.
             (Some(policy), _) => policy.clone(),
+            // For the receiver on the same machine that every first try begins with.
             (None, Deployment::Embedded) => AddressPolicy::with_loopback(),
+            // Endpoints are strangers' choice here: they must not reach neighbours or a cloud's metadata service.
             (None, Deployment::Shared) => AddressPolicy::default(),
         }
     }

@@ -55,6 +55,7 @@ pub(super) fn retention(text: &str) -> Result<Retention, String> {
         text.trim().strip_suffix('d').map(str::parse::<u32>),
     ) {
         ("off", _) => Ok(Retention(None)),
+        // `0d` is not taken here and refused below: it would purge whatever is finished.
         (_, Some(Ok(days @ 1..))) => {
             Ok(Retention(Some(Duration::from_secs(u64::from(days) * DAY))))
         }
@@ -71,6 +72,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let size = sizes.into_iter().find_map(|(unit, size)| {
         let number = text.trim().strip_suffix(unit)?.trim_end();
         number
+            // A `u32`, so that not even GiB overflow.
             .parse::<u32>()
             .ok()
             .map(|number| u64::from(number) * size)
@@ -89,6 +91,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 /// A number of things done at a time.
 pub(super) fn concurrency(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
+        // 0 would stand still in silence.
         Ok(number @ 1..=10_000) => Ok(number),
         _ => Err("must be a number from 1 to 10000".into()),
     }
@@ -112,6 +115,7 @@ pub(super) fn retry_schedule(text: &str) -> Result<RetrySchedule, String> {
 
 /// A list of networks such as `10.0.0.0/8,::1/128`, or `none`.
 pub(super) fn networks(text: &str) -> Result<AddressPolicy, String> {
+    // A word of its own: an empty variable counts as unset, and then the default holds.
     if text.trim() == "none" {
         return Ok(AddressPolicy::default());
     }

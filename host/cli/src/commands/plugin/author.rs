@@ -41,6 +41,7 @@ impl GrantsArgs {
         let beside = component.with_extension("toml");
         match &self.grants {
             Some(file) => read_text(file).map(Some),
+            // As a host does: the grants lie beside the component, under its name.
             None if beside.is_file() => read_text(&beside).map(Some),
             None => Ok(None),
         }
@@ -85,6 +86,7 @@ pub(super) async fn check(args: CheckArgs, format: Format) -> anyhow::Result<()>
     let (mut reports, mut failed) = (Vec::new(), Vec::new());
     for file in &args.files {
         let (component, grants) = (read(file)?, args.grants.read(file)?);
+        // One that fails does not end it: a CI wants to see all at once.
         let report = engine.check(component, grants.as_deref()).await;
         if !report.passed() {
             failed.push(file.display().to_string());
@@ -259,6 +261,7 @@ fn write_beside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .file_name()
         .with_context(|| format!("{} is no file", path.display()))?
         .to_string_lossy();
+    // It ends in `.new` and not in `.wasm`, so the watching host passes it by.
     let beside = path.with_file_name(format!(".{name}.new"));
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     written.with_context(|| format!("{} cannot be written", path.display()))

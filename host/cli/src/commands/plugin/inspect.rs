@@ -38,6 +38,7 @@ pub(super) struct InspectArgs {
 
 /// Shows everything that is known about a plugin.
 pub(super) async fn run(args: InspectArgs, format: Format) -> anyhow::Result<()> {
+    // A plugin's name holds no dot, so the two cannot be mixed up.
     let plugin = if args.plugin.ends_with(".wasm") {
         of_file(&args).await?
     } else {
@@ -91,6 +92,7 @@ fn show(plugin: &Value) {
         &counters.as_object().map_or(Value::Null, |counters| {
             counters
                 .iter()
+                // They have a table of their own below.
                 .filter(|(name, _)| *name != "last_faults")
                 .map(|(name, n)| (name.clone(), n.clone()))
                 .collect()

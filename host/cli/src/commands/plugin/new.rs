@@ -67,6 +67,7 @@ const WORKSPACE_MANIFEST: &str = include_str!("../../../../../Cargo.toml");
 pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     let name = checked_name(&args.name)?;
     let dir = args.path.clone().unwrap_or_else(|| name.into());
+    // Never written over: it may be somebody's work.
     if dir.exists() {
         return Err(UsageError::new(format!("{} is there already", dir.display())).into());
     }
@@ -124,12 +125,14 @@ fn files(name: &str, kind: Kind) -> anyhow::Result<Vec<(String, String)>> {
     let filled = |template: &str| {
         template
             .replace("{{name}}", name)
+            // Cargo names its artefacts so.
             .replace("{{file}}", &name.replace('-', "_"))
             .replace("{{type}}", &words.concat())
             .replace("{{display}}", &words.join(" "))
             .replace("{{what}}", what)
     };
     let mut files: Vec<(String, String)> = [
+        // The templates end in `.txt`: cargo would take a manifest below `src/` for a package of its own.
         ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
         (
             ".cargo/config.toml",
@@ -172,6 +175,7 @@ fn capitalized(word: &str) -> String {
 /// Returns a member's manifest with everything that it inherits from its workspace written out.
 fn standalone(member: &str, workspace: &str) -> anyhow::Result<String> {
     let (mut member, workspace): (Table, Table) = (member.parse()?, workspace.parse()?);
+    // The lints are the workspace's, and those of this repository; an author has others.
     member.remove("lints");
     for part in ["package", "dependencies"] {
         let shared = workspace["workspace"][part]

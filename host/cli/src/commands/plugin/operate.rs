@@ -150,6 +150,7 @@ impl RevisionArgs {
         let digest = if self.digest.len() == 64 {
             self.digest.clone()
         } else {
+            // Made whole here: the host changes exactly the revision that was looked up.
             full_digest(&remote.inspect(&self.plugin.name).await?, &self.digest)?
         };
         let plugin = remote
@@ -168,6 +169,7 @@ fn full_digest(plugin: &Value, digits: &str) -> anyhow::Result<String> {
     if digits.len() < MIN_DIGITS {
         bail!("give at least {MIN_DIGITS} digits of the digest");
     }
+    // The host tells digests in lower case; people paste them from anywhere.
     let digits = digits.to_ascii_lowercase();
     let revisions = plugin["revisions"].as_array().into_iter().flatten();
     let mut found: Vec<&str> = revisions

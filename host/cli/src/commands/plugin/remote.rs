@@ -87,8 +87,10 @@ impl Remote {
         let request = self
             .client
             .request(method, format!("{}/admin/plugins{path}", self.base_url));
+        // Whoever runs the command may say anything here: the audit has it as a claim.
         let user = std::env::var("USER").unwrap_or_default();
         let request = request.bearer_auth(self.token.expose_secret());
+        // A header takes nothing else; without it the audit says `admin`.
         if user.is_ascii() && !user.is_empty() {
             request.header("x-wharf-actor", user)
         } else {
@@ -119,6 +121,7 @@ impl Remote {
 }
 
 fn path(plugin: &str) -> String {
+    // Whatever was typed stays a part of the path, slashes and question marks too.
     format!("/{}", utf8_percent_encode(plugin, NON_ALPHANUMERIC))
 }
 
