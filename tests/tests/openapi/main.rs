@@ -40,15 +40,20 @@ fn the_checked_in_document_is_the_programs() {
 
 /// Returns true if an answer refuses this field and no other.
 fn refuses(answer: &Answer, field: &str) -> bool {
-    let details = answer.get("details");
+    // A success may be a list, which has no members.
+    let body = answer.json();
+    let details = body.get("details").unwrap_or(&Value::Null);
     let paths: Vec<_> = details
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|detail| detail["path"].as_str())
         .collect();
-    let is_alone =
-        paths == [field] || (answer.get("error") == "receipt is required" && field == "receipt");
+    let is_alone = paths == [field]
+        || (body
+            .get("error")
+            .is_some_and(|error| error == "receipt is required")
+            && field == "receipt");
     answer.status == 400 && is_alone
 }
 
