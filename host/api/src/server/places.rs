@@ -86,11 +86,9 @@ impl Places {
     pub(super) fn admit(self: &Arc<Self>) -> Admission {
         let mut taken = self.taken();
         // All under one lock: two that come at once must not both count the place that one eviction made.
-        let Some(class) = taken.free(self.max).or_else(|| {
-            let evicted = taken.evict(self.max.div_ceil(EVICTED_PART));
-            self.tell(ConnectionClosed::Evicted, evicted);
-            taken.free(self.max)
-        }) else {
+        let (class, evicted) = taken.class_of_next(self.max);
+        self.tell(ConnectionClosed::Evicted, evicted);
+        let Some(class) = class else {
             self.tell(ConnectionClosed::Refused, 1);
             // The socket is dropped without an answer: to write one would need the place that is not there.
             return Admission::Refused;
@@ -116,7 +114,12 @@ impl Places {
 
     /// Makes descriptors free, if idle connections have any.
     pub(super) fn evict_some(&self) {
-        let evicted = self.taken().evict(self.max.div_ceil(EVICTED_PART));
+        let (mut taken, most) = (self.taken(), self.max.div_ceil(EVICTED_PART));
+        // Health checks are spared as long as anybody else is idle: without one a supervisor ends the host.
+        let evicted = match taken.evict(Class::Full, most) {
+            0 => taken.evict(Class::Probes, most),
+            evicted => evicted,
+        };
         self.tell(ConnectionClosed::Evicted, evicted);
     }
 
@@ -134,37 +137,44 @@ impl Places {
 }
 
 impl Taken {
-    /// The class of which a place is free.
-    fn free(&self, max: usize) -> Option<Class> {
-        // Those that were evicted are about to leave.
-        let count = |class| {
-            // They go as soon as their tasks run, so that for a moment there are more sockets than places.
-            let stays = |one: &&Connection| one.class == class && !one.evicted.is_cancelled();
-            self.connections.values().filter(stays).count()
-        };
-        if self.connections.len() < max || count(Class::Full) < max {
-            Some(Class::Full)
-        } else {
-            (count(Class::Probes) < MAX_PROBES).then_some(Class::Probes)
+    /// Returns the class of the next connection, if it may come, and how many idle ones were evicted for it.
+    fn class_of_next(&mut self, max: usize) -> (Option<Class>, usize) {
+        if self.has_place(max) {
+            return (Some(Class::Full), 0);
         }
+        // Before its rights are cut: whoever says nothing must not push others into the places for health checks.
+        let mut evicted = self.evict(Class::Full, max.div_ceil(EVICTED_PART));
+        if self.has_place(max) {
+            return (Some(Class::Full), evicted);
+        }
+        if self.staying(Class::Probes) >= MAX_PROBES {
+            evicted += self.evict(Class::Probes, 1);
+        }
+        let has_probe = self.staying(Class::Probes) < MAX_PROBES;
+        (has_probe.then_some(Class::Probes), evicted)
     }
 
-    /// Evicts up to so many of the longest idle connections; those with all rights, if any of them is idle. Returns how
-    /// many there were.
-    fn evict(&self, most: usize) -> usize {
-        let idle = |class| {
-            let of_class = self
-                .connections
-                .values()
-                // To evict somebody twice frees nothing: the newcomer would find no place after all.
-                .filter(move |one| one.class == class && !one.evicted.is_cancelled());
-            let idle = of_class.filter_map(|one| Some((one.activity.idle_since()?, one)));
-            idle.collect::<Vec<_>>()
-        };
-        // Health checks are spared as long as anybody else is idle: without one a supervisor ends the host.
-        let mut idle = Some(idle(Class::Full))
-            .filter(|idle| !idle.is_empty())
-            .unwrap_or_else(|| idle(Class::Probes));
+    /// Returns true if a connection with all rights may come. Those that were evicted go as soon as their tasks run, so
+    /// that for a moment there are more sockets than places.
+    fn has_place(&self, max: usize) -> bool {
+        self.connections.len() < max || self.staying(Class::Full) < max
+    }
+
+    fn staying(&self, class: Class) -> usize {
+        let stays = |one: &&Connection| one.class == class && !one.evicted.is_cancelled();
+        self.connections.values().filter(stays).count()
+    }
+
+    /// Evicts up to so many of the longest idle connections of a class. Returns how many there were.
+    fn evict(&mut self, class: Class, most: usize) -> usize {
+        let of_class = self
+            .connections
+            .values()
+            // To evict somebody twice frees nothing: the newcomer would find no place after all.
+            .filter(|one| one.class == class && !one.evicted.is_cancelled());
+        let mut idle: Vec<_> = of_class
+            .filter_map(|one| Some((one.activity.idle_since()?, one)))
+            .collect();
         idle.sort_by_key(|(since, _)| *since);
         idle.truncate(most);
         for (_, one) in &idle {
@@ -186,5 +196,33 @@ impl Drop for Place {
         let mut taken = self.places.taken();
         taken.connections.remove(&self.id);
         self.places.tell_open(&taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(places: &Arc<Places>) -> Place {
+        match places.admit() {
+            Admission::Admitted(place) => place,
+            Admission::Refused => panic!("there is room"),
+        }
+    }
+
+    #[test]
+    fn idle_connections_make_room_before_a_newcomer_s_rights_are_cut() {
+        let places = Places::new(2, None);
+        let held: Vec<_> = (0..5).map(|_| admitted(&places)).collect();
+        assert!(held.iter().all(|place| place.class == Class::Full));
+        let evicted: Vec<_> = held
+            .iter()
+            .map(|place| place.evicted.is_cancelled())
+            .collect();
+        assert_eq!(
+            evicted,
+            [true, true, true, false, false],
+            "the longest idle first"
+        );
     }
 }
