@@ -8,7 +8,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
 
-use crate::traces::Traces;
+use crate::{
+    log_buffer::{FlushAtEnd, LogBuffer},
+    traces::Traces,
+};
 
 /// Options of the log.
 #[derive(Args, Clone, Debug)]
@@ -77,8 +80,15 @@ fn directives(text: &str) -> Result<String, String> {
 }
 
 /// Starts logging to stderr, and collecting traces if there are to be any. LOG_LEVEL goes before RUST_LOG, and that
-/// before the command's own level.
-pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
+/// before the command's own level. Keep what is returned until the process ends.
+///
+/// # Errors
+/// If the system gives no thread for the log.
+pub(crate) fn start(
+    args: &LoggingArgs,
+    default: Level,
+    traces: &Traces,
+) -> std::io::Result<FlushAtEnd> {
     let fallback = match default {
         Level::Info => "info",
         Level::Warn => "warn",
@@ -95,19 +105,21 @@ pub(crate) fn start(args: &LoggingArgs, default: Level, traces: &Traces) {
         .or_else(from_environment)
         .unwrap_or_else(|| fallback.into());
     let (style, filter) = (args.style(), filter(&directives));
+    let buffer = LogBuffer::start(std::io::stderr())?;
     match traces.layer() {
         // The filter is the whole log's here. As one layer's alone it would lose lines: sqlx asks before every statement
         // whether to log it, and what says yes to everything else goes by that answer then. Beside a second filter, which
         // says no to all that is no trace, it is asked each time.
         None => tracing_subscriber::registry()
             .with(filter)
-            .with(lines(style))
+            .with(lines(style, &buffer))
             .init(),
         Some(layer) => tracing_subscriber::registry()
-            .with(lines(style).with_filter(filter))
+            .with(lines(style, &buffer).with_filter(filter))
             .with(layer)
             .init(),
     }
+    Ok(FlushAtEnd(buffer))
 }
 
 /// The filter of the log. It switches the spans of traces off, so that they are made only when they are collected.
@@ -119,20 +131,23 @@ fn filter(directives: &str) -> EnvFilter {
     EnvFilter::new(directives).add_directive(no_traces)
 }
 
-fn lines<S>(style: Style) -> Box<dyn Layer<S> + Send + Sync>
+fn lines<S>(style: Style, buffer: &LogBuffer) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    // Stdout carries results, which programs read.
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Stderr, for stdout carries results, which programs read.
+    let lines = tracing_subscriber::fmt::layer();
     match style {
         Style::People => {
             let colour = std::io::stderr().is_terminal()
                 // The convention of no-color.org: set and not empty.
                 && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            // At once: somebody looks at it.
+            let lines = lines.with_writer(std::io::stderr);
             lines.compact().with_ansi(colour).with_target(false).boxed()
         }
         Style::Programs => lines
+            .with_writer(buffer.clone())
             .json()
             .flatten_event(true)
             .with_span_list(false)
@@ -148,7 +163,10 @@ mod tests {
     fn spans_of_traces_are_not_made_for_the_log() {
         let log = tracing_subscriber::registry()
             .with(filter("trace"))
-            .with(lines(Style::Programs));
+            .with(lines(
+                Style::Programs,
+                &LogBuffer::start(std::io::sink()).expect("a thread"),
+            ));
         tracing::subscriber::with_default(log, || {
             assert!(tracing::info_span!("of the log").id().is_some());
             assert!(tracing::info_span!(target: wharf_app::TRACES, "of a trace").is_disabled());

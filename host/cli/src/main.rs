@@ -8,6 +8,7 @@ mod admin_token;
 mod cli;
 mod commands;
 mod key;
+mod log_buffer;
 mod logging;
 mod mock_credentials;
 mod output;
@@ -58,7 +59,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     } else {
         Traces::off()
     };
-    logging::start(&cli.logging, cli.command.default_level(), &traces);
+    // Dropped last: what the end itself says is written, too.
+    let _log = logging::start(&cli.logging, cli.command.default_level(), &traces)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
