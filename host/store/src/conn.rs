@@ -1,67 +1,120 @@
 //! A connection to either database, in or out of a transaction.
 
-use sqlx::{
-    Connection, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction, pool::PoolConnection,
+use sqlx::{Connection, Executor, PgConnection, Postgres, Sqlite, SqliteConnection};
+
+use crate::{
+    Backend, StoreError,
+    pool::{Pooled, Unfinished, recover},
 };
 
-use crate::{Backend, StoreError};
-
 /// A connection, in or out of a transaction.
-pub struct Conn(pub(crate) Link);
-
-pub(crate) enum Link {
-    Postgres(PoolConnection<Postgres>),
-    PostgresTx(Transaction<'static, Postgres>),
-    Sqlite(PoolConnection<Sqlite>),
-    SqliteTx(Transaction<'static, Sqlite>),
+pub struct Conn {
+    /// `None` only while it is dropped.
+    link: Option<Link>,
+    unfinished: Unfinished,
 }
 
-/// The driver's connection, whatever holds it.
+pub(crate) enum Link {
+    Postgres(Pooled<Postgres>),
+    Sqlite(Pooled<Sqlite>),
+}
+
+/// The driver's connection.
 pub(crate) enum Raw<'c> {
     Postgres(&'c mut PgConnection),
     Sqlite(&'c mut SqliteConnection),
 }
 
 impl Conn {
-    pub(crate) fn raw(&mut self) -> Raw<'_> {
-        match &mut self.0 {
-            Link::Postgres(conn) => Raw::Postgres(conn),
-            Link::PostgresTx(tx) => Raw::Postgres(tx),
-            Link::Sqlite(conn) => Raw::Sqlite(conn),
-            Link::SqliteTx(tx) => Raw::Sqlite(tx),
+    pub(crate) fn new(link: Link) -> Self {
+        Self {
+            link: Some(link),
+            unfinished: Unfinished::Nothing,
         }
+    }
+
+    /// The driver's connection, for one statement. Hand its result to [`answered`](Self::answered).
+    pub(crate) fn ask(&mut self) -> Raw<'_> {
+        // Set first: the statement's future may be dropped at any point.
+        if self.unfinished == Unfinished::Nothing {
+            self.unfinished = Unfinished::Statement;
+        }
+        match self.link.as_mut().expect("it is not being dropped") {
+            Link::Postgres(conn) => Raw::Postgres(conn),
+            Link::Sqlite(conn) => Raw::Sqlite(conn),
+        }
+    }
+
+    /// A statement ended so.
+    pub(crate) fn answered<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        // After any other error it is not known what the server has still to say.
+        let is_whole = matches!(result, Ok(_) | Err(sqlx::Error::Database(_)));
+        if is_whole && self.unfinished == Unfinished::Statement {
+            self.unfinished = Unfinished::Nothing;
+        }
+        Ok(result?)
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let result = match self.ask() {
+            Raw::Postgres(conn) => conn.execute(sql).await.map(|_| ()),
+            Raw::Sqlite(conn) => conn.execute(sql).await.map(|_| ()),
+        };
+        self.answered(result)
     }
 
     /// The database that this is a connection to.
     pub fn backend(&self) -> Backend {
-        match &self.0 {
-            Link::Postgres(_) | Link::PostgresTx(_) => Backend::Postgres,
-            Link::Sqlite(_) | Link::SqliteTx(_) => Backend::Sqlite,
+        match self.link.as_ref().expect("it is not being dropped") {
+            Link::Postgres(_) => Backend::Postgres,
+            Link::Sqlite(_) => Backend::Sqlite,
         }
     }
 
     /// Asks the database for a sign of life.
     pub async fn ping(&mut self) -> Result<(), StoreError> {
-        match self.raw() {
-            Raw::Postgres(conn) => conn.ping().await?,
-            Raw::Sqlite(conn) => conn.ping().await?,
+        let result = match self.ask() {
+            Raw::Postgres(conn) => conn.ping().await,
+            Raw::Sqlite(conn) => conn.ping().await,
+        };
+        self.answered(result)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // Dropping the link itself gives it back.
+        if self.unfinished == Unfinished::Nothing {
+            return;
         }
-        Ok(())
+        match self.link.take() {
+            Some(Link::Postgres(conn)) => recover(conn, self.unfinished),
+            Some(Link::Sqlite(conn)) => recover(conn, self.unfinished),
+            None => {}
+        }
     }
 }
 
 /// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
-pub struct Tx(pub(crate) Conn);
+pub struct Tx(Conn);
 
 impl Tx {
+    /// Begins a transaction that writes. SQLite's takes the write lock at once: a deferred one fails when two meet.
+    pub(crate) async fn begin(mut conn: Conn) -> Result<Self, StoreError> {
+        let begin = match conn.backend() {
+            Backend::Postgres => "begin",
+            Backend::Sqlite => "begin immediate",
+        };
+        // Before it is asked for: a begin that is broken off may have begun.
+        conn.unfinished = Unfinished::Transaction;
+        conn.execute(begin).await?;
+        Ok(Self(conn))
+    }
+
     /// Makes everything durable, or nothing.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        match self.0.0 {
-            Link::PostgresTx(tx) => tx.commit().await?,
-            Link::SqliteTx(tx) => tx.commit().await?,
-            // `Ledger::begin` makes the only `Tx`, over a transaction.
-            Link::Postgres(_) | Link::Sqlite(_) => {}
-        }
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.0.execute("commit").await?;
+        self.0.unfinished = Unfinished::Nothing;
         Ok(())
     }
 }

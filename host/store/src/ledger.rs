@@ -3,14 +3,18 @@
 use std::{path::PathBuf, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, Database, PgPool, SqlitePool,
-    pool::PoolOptions,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions, Database, Postgres, Sqlite,
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tracing::log::LevelFilter;
 
-use crate::{Conn, StoreError, Tx, conn::Link, migrations};
+use crate::{
+    Conn, StoreError, Tx,
+    conn::Link,
+    migrations,
+    pool::{Bounds, Lifetime, Pool},
+};
 
 /// Our transactions wait for nothing but the database. One that is idle for longer belongs to a process that is paused
 /// or cut off, and holds rows that others need: the server ends it, and the process learns of it at its next statement.
@@ -48,6 +52,14 @@ impl LedgerSettings {
             statement_timeout: Duration::from_secs(30),
         }
     }
+
+    fn bounds(&self, size: u32) -> Bounds {
+        Bounds {
+            size: size as usize,
+            acquire_timeout: self.acquire_timeout,
+            lifetime: Lifetime::Limited,
+        }
+    }
 }
 
 /// The database. Cheap to clone.
@@ -56,11 +68,11 @@ pub struct Ledger(Pools);
 
 #[derive(Clone)]
 enum Pools {
-    Postgres(PgPool),
+    Postgres(Pool<Postgres>),
     /// SQLite has one writer at a time anyway: a pool of one makes writers queue here, in order, not in its busy loop.
     Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
+        writer: Pool<Sqlite>,
+        readers: Pool<Sqlite>,
     },
 }
 
@@ -89,12 +101,8 @@ impl Ledger {
             // No statement of ours should take a second: one that does is missing an index.
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
-        let pool = whole(PgPoolOptions::new())
-            .max_connections(settings.pool_size)
-            .acquire_timeout(settings.acquire_timeout)
-            .connect_with(options)
-            .await?;
-        Ok(Self(Pools::Postgres(pool)))
+        let bounds = settings.bounds(settings.pool_size);
+        Ok(Self(Pools::Postgres(Pool::open(options, bounds).await?)))
     }
 
     async fn open_sqlite(settings: &LedgerSettings) -> Result<Self, StoreError> {
@@ -108,24 +116,20 @@ impl Ledger {
         // A command of another process may be writing: it is waited for as for a connection.
         let options = sqlite_file(path).busy_timeout(settings.acquire_timeout);
         // The writer first: it makes the file, which readers must find.
-        let writer = whole(sqlite_pool(settings, 1))
-            .connect_with(options.clone())
-            .await?;
-        let readers = sqlite_pool(settings, settings.pool_size)
-            .connect_with(options.read_only(true))
-            .await?;
+        let writer = Pool::open(options.clone(), settings.bounds(1)).await?;
+        let readers =
+            Pool::open(options.read_only(true), settings.bounds(settings.pool_size)).await?;
         Ok(Self(Pools::Sqlite { writer, readers }))
     }
 
     /// An in-memory database lives and dies with its only connection.
     async fn open_in_memory(settings: &LedgerSettings) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new().in_memory(true);
-        let writer = sqlite_pool(settings, 1)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.foreign_keys(true))
-            .await?;
+        let bounds = Bounds {
+            lifetime: Lifetime::Forever,
+            ..settings.bounds(1)
+        };
+        let writer = Pool::open(options.foreign_keys(true), bounds).await?;
         let readers = writer.clone();
         Ok(Self(Pools::Sqlite { writer, readers }))
     }
@@ -133,9 +137,17 @@ impl Ledger {
     /// Brings the schema up to date. Safe to run from many processes at once.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Pools::Postgres(pool) => migrations::migrator(Backend::Postgres).run(pool).await?,
+            Pools::Postgres(pool) => {
+                let mut conn = pool.get().await?;
+                migrations::migrator(Backend::Postgres)
+                    .run(&mut *conn)
+                    .await?;
+            }
             Pools::Sqlite { writer, .. } => {
-                migrations::migrator(Backend::Sqlite).run(writer).await?
+                let mut conn = writer.get().await?;
+                migrations::migrator(Backend::Sqlite)
+                    .run(&mut *conn)
+                    .await?;
             }
         }
         Ok(())
@@ -156,28 +168,23 @@ impl Ledger {
 
     /// A connection for reading.
     pub async fn read(&self) -> Result<Conn, StoreError> {
-        Ok(match &self.0 {
-            Pools::Postgres(pool) => Conn(Link::Postgres(pool.acquire().await?)),
-            Pools::Sqlite { readers, .. } => Conn(Link::Sqlite(readers.acquire().await?)),
-        })
+        Ok(Conn::new(match &self.0 {
+            Pools::Postgres(pool) => Link::Postgres(pool.get().await?),
+            Pools::Sqlite { readers, .. } => Link::Sqlite(readers.get().await?),
+        }))
     }
 
-    /// Begins a writing transaction. SQLite's takes the write lock at once: a deferred one fails when two meet.
+    /// Begins a writing transaction.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx(match &self.0 {
-            Pools::Postgres(pool) => Conn(Link::PostgresTx(pool.begin().await?)),
-            Pools::Sqlite { writer, .. } => {
-                Conn(Link::SqliteTx(writer.begin_with("begin immediate").await?))
-            }
-        }))
+        Tx::begin(self.write().await?).await
     }
 
     /// A connection for writing single statements, each a transaction of its own.
     pub async fn write(&self) -> Result<Conn, StoreError> {
-        Ok(match &self.0 {
-            Pools::Postgres(pool) => Conn(Link::Postgres(pool.acquire().await?)),
-            Pools::Sqlite { writer, .. } => Conn(Link::Sqlite(writer.acquire().await?)),
-        })
+        Ok(Conn::new(match &self.0 {
+            Pools::Postgres(pool) => Link::Postgres(pool.get().await?),
+            Pools::Sqlite { writer, .. } => Link::Sqlite(writer.get().await?),
+        }))
     }
 
     /// The connections in use at this moment, by pool: `shared` of PostgreSQL, `writer` and `readers` of SQLite.
@@ -203,19 +210,6 @@ impl Ledger {
     }
 }
 
-/// Gives connections up that a failed commit or rollback left in a transaction: SQLite ends the transaction by itself
-/// when the disk is full, the driver does not learn of it, and every later `begin` would be refused.
-fn whole<DB: Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
-    // Asked when it is taken: the pool has seen the rollback through by then.
-    options.before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
-}
-
-fn sqlite_pool(settings: &LedgerSettings, connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .acquire_timeout(settings.acquire_timeout)
-        .max_connections(connections)
-}
-
 fn sqlite_file(path: &str) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
@@ -229,13 +223,14 @@ fn sqlite_file(path: &str) -> SqliteConnectOptions {
         .log_statements(LevelFilter::Trace)
 }
 
-fn figures<DB: sqlx::Database>(pool: &'static str, of: &sqlx::Pool<DB>) -> PoolFigures {
-    let (open, idle) = (of.size(), u32::try_from(of.num_idle()).unwrap_or(u32::MAX));
+fn figures<DB: Database>(pool: &'static str, of: &Pool<DB>) -> PoolFigures {
+    let (open, idle) = of.open_and_free();
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     PoolFigures {
         pool,
-        used: open.saturating_sub(idle),
-        idle,
-        most: of.options().get_max_connections(),
+        used: number(open.saturating_sub(idle)),
+        idle: number(idle),
+        most: number(of.size()),
     }
 }
 

@@ -19,6 +19,7 @@ mod key_ring;
 mod ledger;
 mod migrations;
 mod pieces;
+mod pool;
 mod query;
 mod readiness;
 mod rows;

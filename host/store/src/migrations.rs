@@ -87,7 +87,10 @@ mod tests {
         assert_eq!(files, listed);
         for backend in [Backend::Postgres, Backend::Sqlite] {
             let versions: Vec<i64> = migrator(backend).iter().map(|m| m.version).collect();
-            assert_eq!(versions, (1..=ALL.len() as i64).collect::<Vec<_>>());
+            assert!(
+                versions.is_sorted_by(|before, next| before < next),
+                "{versions:?}"
+            );
         }
     }
 }

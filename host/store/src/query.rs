@@ -73,28 +73,28 @@ impl<'c> Query<'c> {
         self.bind(text)
     }
 
-    fn ready(self) -> Result<(Raw<'c>, Sql, Args), StoreError> {
+    fn ready(self) -> Result<(&'c mut Conn, Sql, Args), StoreError> {
         match self.failed {
             Some(error) => Err(StoreError::Defect(sqlx::Error::Encode(error))),
-            None => Ok((self.conn.raw(), self.sql, self.args)),
+            None => Ok((self.conn, self.sql, self.args)),
         }
     }
 
     /// Every row.
     pub(crate) async fn all<T: Row>(self) -> Result<Vec<T>, StoreError> {
-        Ok(match self.ready()? {
-            (Raw::Postgres(conn), sql, Args::Postgres(args)) => {
+        let (conn, sql, args) = self.ready()?;
+        let result = match (conn.ask(), args) {
+            (Raw::Postgres(conn), Args::Postgres(args)) => {
                 sqlx::query_as_with(sql.postgres, args)
                     .fetch_all(conn)
-                    .await?
+                    .await
             }
-            (Raw::Sqlite(conn), sql, Args::Sqlite(args)) => {
-                sqlx::query_as_with(sql.sqlite, args)
-                    .fetch_all(conn)
-                    .await?
+            (Raw::Sqlite(conn), Args::Sqlite(args)) => {
+                sqlx::query_as_with(sql.sqlite, args).fetch_all(conn).await
             }
             _ => unreachable!("arguments are made for the connection's backend"),
-        })
+        };
+        conn.answered(result)
     }
 
     /// The only row, if there is one.
@@ -123,18 +123,18 @@ impl<'c> Query<'c> {
 
     /// Runs it and returns how many rows it touched.
     pub(crate) async fn run(self) -> Result<u64, StoreError> {
-        Ok(match self.ready()? {
-            (Raw::Postgres(conn), sql, Args::Postgres(args)) => {
-                sqlx::query_with(sql.postgres, args)
-                    .execute(conn)
-                    .await?
-                    .rows_affected()
-            }
-            (Raw::Sqlite(conn), sql, Args::Sqlite(args)) => sqlx::query_with(sql.sqlite, args)
+        let (conn, sql, args) = self.ready()?;
+        let result = match (conn.ask(), args) {
+            (Raw::Postgres(conn), Args::Postgres(args)) => sqlx::query_with(sql.postgres, args)
                 .execute(conn)
-                .await?
-                .rows_affected(),
+                .await
+                .map(|done| done.rows_affected()),
+            (Raw::Sqlite(conn), Args::Sqlite(args)) => sqlx::query_with(sql.sqlite, args)
+                .execute(conn)
+                .await
+                .map(|done| done.rows_affected()),
             _ => unreachable!("arguments are made for the connection's backend"),
-        })
+        };
+        conn.answered(result)
     }
 }
