@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod callbacks;
+mod connections;
 mod endpoints;
 mod fixture;
 mod front_door;
