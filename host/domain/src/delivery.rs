@@ -50,8 +50,8 @@ pub enum SendOutcome {
     Hopeless,
 }
 
-/// The reason why the host itself could not send a delivery. The receiver was never asked: this is no attempt, and the
-/// delivery is given back as if it had not been claimed.
+/// The reason why the host itself could not send a delivery, or not hear the answer. This is no attempt, and the delivery
+/// is given back as if it had not been claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotSent {
     /// The process or the machine has no file descriptor left.
@@ -62,15 +62,18 @@ pub enum NotSent {
     NoAddress,
     /// The endpoint's secret cannot be read with this host's key.
     UnreadableSecret,
+    /// The host's own threads were too busy to hear the answer in time.
+    Starved,
 }
 
 impl NotSent {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::NoDescriptors,
         Self::NoMemory,
         Self::NoAddress,
         Self::UnreadableSecret,
+        Self::Starved,
     ];
 
     /// The name in logs and metrics.
@@ -80,6 +83,7 @@ impl NotSent {
             Self::NoMemory => "no_memory",
             Self::NoAddress => "no_address",
             Self::UnreadableSecret => "unreadable_secret",
+            Self::Starved => "starved",
         }
     }
 }

@@ -8,9 +8,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
+    vec,
 };
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::{BoxError, Service};
 
 use crate::Guard;
 
@@ -40,23 +42,26 @@ impl Resolver for SystemResolver {
 }
 
 /// Resolves names and refuses those that lead to a forbidden address.
-pub(crate) struct GuardedResolver {
-    pub(crate) guard: Guard,
-    pub(crate) inner: Arc<dyn Resolver>,
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (guard, found) = (
-            self.guard.clone(),
-            self.inner.resolve(name.as_str().to_owned()),
-        );
-        Box::pin(async move {
+pub(crate) fn guarded_resolver(
+    guard: Guard,
+    inner: Arc<dyn Resolver>,
+) -> impl Service<
+    Name,
+    Response = vec::IntoIter<SocketAddr>,
+    Error = BoxError,
+    Future: Send + 'static,
+> + Clone
++ Send
++ Sync
++ 'static {
+    tower::service_fn(move |name: Name| {
+        let (guard, found) = (guard.clone(), inner.resolve(name.as_str().to_owned()));
+        async move {
             let found = found.await?;
             guard.check_resolved(name.as_str(), &found)?;
-            // Port 0 means the URL's own.
+            // Port 0: the connector sets the URL's own.
             let addresses = found.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(addresses) as Addrs)
-        })
-    }
+            Ok(addresses.collect::<Vec<_>>().into_iter())
+        }
+    })
 }

@@ -115,9 +115,16 @@ pub async fn all(
         answering("silent", timeout(), "", Then::Nothing).await?,
         answering(
             "continues-for-ever",
-            timeout(),
+            retry(None, "bytes came before the answer"),
             "",
             Then::Repeat("HTTP/1.1 100 Continue\r\n\r\n"),
+        )
+        .await?,
+        answering(
+            "a-head-of-one-line",
+            retry(None, "message head"),
+            "HTTP/1.1 200 OK\r\nx: ",
+            Then::Repeat("yyyyyyyy"),
         )
         .await?,
         answering(

@@ -1,10 +1,10 @@
 //! The receiver's answer, and its meaning for the delivery.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wharf_domain::{SendOutcome, Time};
 use wharf_egress::{
-    Response, StatusCode,
+    Answer, AnswerBody, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
 
@@ -42,7 +42,7 @@ impl Sent {
 }
 
 /// Judges an answer by its status line: a body that breaks off or never ends changes nothing any more.
-pub(super) async fn judge(response: Response, now: Time, deadline: Instant) -> Sent {
+pub(super) async fn judge(response: Answer, now: Time) -> Sent {
     failpoint::pass("response.before");
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
@@ -62,18 +62,17 @@ pub(super) async fn judge(response: Response, now: Time, deadline: Instant) -> S
         outcome,
         status: Some(status),
         error,
-        response: first_bytes(response, deadline).await,
+        response: first_bytes(response.into_body()).await,
     };
     failpoint::pass("response.after");
     sent
 }
 
-async fn first_bytes(mut response: Response, deadline: Instant) -> Option<String> {
+async fn first_bytes(mut body: AnswerBody) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
     // Ends at the deadline, at an error and at the end of the body alike: the body decides nothing.
-    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline.into(), response.chunk()).await
-    {
+    while let Ok(Some(chunk)) = body.chunk().await {
         read += chunk.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(MAX_KEPT - kept.len())]);
         if read >= MAX_READ {

@@ -9,6 +9,7 @@ use wharf_store::{
     deliveries::{self, Claimed, Fence},
 };
 
+use super::host_fault::given_back;
 use crate::App;
 
 /// Time between two warnings: what keeps one delivery from being sent keeps thousands.
@@ -48,9 +49,7 @@ impl GiveBack {
 }
 
 async fn write(app: &App, not_sent: &[(Claimed, NotSent)], now: Time) -> Result<(), StoreError> {
-    // Every claim raises the fence, and every attempt its number: what is between them was in vain.
-    let claims = |claimed: &Claimed| claimed.fence.number - claimed.attempts_before;
-    let due_at = |claimed: &Claimed| now + Backoff::NOT_SENT.after(claims(claimed));
+    let due_at = |claimed: &Claimed| now + Backoff::NOT_SENT.after(1 + given_back(claimed));
     let given: Vec<(Fence, Time)> = not_sent
         .iter()
         .map(|(claimed, _)| (claimed.fence, due_at(claimed)))

@@ -4,13 +4,29 @@ use std::{error::Error, io, net::UdpSocket};
 
 use rustix::io::Errno;
 use wharf_domain::NotSent;
+use wharf_store::deliveries::Claimed;
+
+/// Times that a delivery is given back for want of a local address. Ports come free within minutes; a host without an
+/// address of the receiver's family (IPv6, mostly) never gets one, and then it is for the receiver to change.
+const MAX_NO_ADDRESS: i64 = 10;
 
 /// The host's own trouble that made a request fail, if it was one.
-pub(super) fn host_fault(error: &wharf_egress::Error) -> Option<NotSent> {
-    among_causes(error).or_else(|| {
+pub(super) fn host_fault(error: &wharf_egress::Error, given_back: i64) -> Option<NotSent> {
+    let fault = among_causes(error).or_else(|| {
         // A resolver without descriptors says "temporary failure in name resolution", as it says of a broken zone.
         error.is_connect().then(try_a_socket).flatten()
-    })
+    });
+    fault.filter(|fault| is_ours(*fault, given_back))
+}
+
+/// The times that a delivery was claimed without an attempt, this time apart: every claim raises the fence, and every
+/// attempt its number.
+pub(super) const fn given_back(claimed: &Claimed) -> i64 {
+    claimed.fence.number - claimed.attempts_before - 1
+}
+
+fn is_ours(fault: NotSent, given_back: i64) -> bool {
+    fault != NotSent::NoAddress || given_back < MAX_NO_ADDRESS
 }
 
 fn among_causes(error: &(dyn Error + 'static)) -> Option<NotSent> {
@@ -24,7 +40,7 @@ fn of_io(error: &io::Error) -> Option<NotSent> {
         // The process's own limit, and the machine's.
         Errno::MFILE | Errno::NFILE => Some(NotSent::NoDescriptors),
         Errno::NOMEM | Errno::NOBUFS => Some(NotSent::NoMemory),
-        // Every local port towards this receiver is taken.
+        // Every local port towards this receiver is taken, or there is no address of its family.
         Errno::ADDRNOTAVAIL => Some(NotSent::NoAddress),
         // All else, such as a refused connection, tells of the receiver and counts against it.
         _ => None,
@@ -62,6 +78,9 @@ mod tests {
         ] {
             assert_eq!(told(theirs), None, "{theirs}");
         }
+        assert!(is_ours(NotSent::NoAddress, MAX_NO_ADDRESS - 1));
+        assert!(!is_ours(NotSent::NoAddress, MAX_NO_ADDRESS), "not for ever");
+        assert!(is_ours(NotSent::NoDescriptors, MAX_NO_ADDRESS));
         assert_eq!(among_causes(&Outer(io::Error::other("no errno"))), None);
         assert_eq!(try_a_socket(), None, "a test has descriptors");
     }

@@ -10,7 +10,8 @@
 //!    which the worker renews (`in_flight.rs`). The status line decides (`answer.rs`).
 //! 5. **Settle** (`settle.rs`): what has gathered is written in one transaction behind the fence: attempts, new states,
 //!    the events' sums. A write that names an old fence touches no row.
-//!    What the host itself could not send (`host_fault.rs`) is given back instead (`give_back.rs`): it is no attempt.
+//!    What the host itself could not send (`host_fault.rs`), or could not hear an answer to because its threads were busy
+//!    (`lateness.rs`), is given back instead (`give_back.rs`): it is no attempt.
 //! 6. **Health** (`health.rs`), in the same transaction: endpoints that only fail are paused, then disabled.
 //!
 //! [`CallbackWorker`] does all of it and never waits for a receiver. [`CallbackScheduler`] rings for what is due and
@@ -25,6 +26,7 @@ mod give_back;
 mod health;
 mod host_fault;
 mod in_flight;
+mod lateness;
 mod retention;
 mod scheduler;
 mod send;

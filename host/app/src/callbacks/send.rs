@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use secrecy::{ExposeSecret, SecretString};
 use wharf_domain::{NotSent, SendOutcome, TargetUrl, Time, seed_signature};
 use wharf_egress::{
-    Client, Guard, Url,
+    Error, Guard, GuardedClient, Method, Request,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use wharf_store::{
@@ -15,7 +15,7 @@ use wharf_store::{
 
 use super::{
     answer::{Sent, judge},
-    host_fault::host_fault,
+    host_fault::{given_back, host_fault},
     threads::Threads,
 };
 use crate::{AppError, CallbackSettings, failpoint, trace};
@@ -25,18 +25,11 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 
 /// The sender of webhooks.
 pub(crate) struct Sender {
-    client: Client,
+    client: GuardedClient,
     guard: Guard,
     webhook_secret: Option<SecretString>,
     timeout: Duration,
     threads: Threads,
-}
-
-/// A request that is ready to be posted.
-struct Post {
-    url: Url,
-    headers: HeaderMap,
-    body: Vec<u8>,
 }
 
 /// The reason why nothing can be posted.
@@ -78,8 +71,8 @@ impl Sender {
     ) -> Result<(SendOutcome, Attempt), NotSent> {
         let began = Instant::now();
         // The limit counts from here, so that preparing is part of it.
-        let sent = match self.prepare(claimed, key, now) {
-            Ok(post) => self.exchange(post, now, began + self.timeout).await?,
+        let sent = match self.prepare(claimed, key, now, began + self.timeout) {
+            Ok(request) => self.exchange(request, now, given_back(claimed)).await?,
             Err(Unprepared::Hopeless(why)) => Sent::hopeless(why),
             Err(Unprepared::NotSent(why)) => return Err(why),
         };
@@ -93,7 +86,13 @@ impl Sender {
         Ok((sent.outcome, attempt))
     }
 
-    fn prepare(&self, claimed: &Claimed, key: &KeyRing, now: Time) -> Result<Post, Unprepared> {
+    fn prepare(
+        &self,
+        claimed: &Claimed,
+        key: &KeyRing,
+        now: Time,
+        deadline: Instant,
+    ) -> Result<Request, Unprepared> {
         if !claimed.endpoint_is_active {
             return Err("the endpoint is disabled".to_owned().into());
         }
@@ -105,40 +104,45 @@ impl Sender {
             .check_literal(url.url())
             .map_err(|forbidden| forbidden.to_string())?;
         let headers = self.headers(claimed, key, now)?;
-        Ok(Post {
+        Ok(Request {
+            method: Method::POST,
             url: url.url().clone(),
             headers,
-            body: claimed.body.clone(),
+            body: claimed.body.clone().into(),
+            deadline,
         })
     }
 
     /// Posts and judges the answer, on the sending threads.
     async fn exchange(
         &self,
-        Post { url, headers, body }: Post,
+        request: Request,
         now: Time,
-        deadline: Instant,
+        given_back: i64,
     ) -> Result<Sent, NotSent> {
-        let request = self.client.post(url).headers(headers).body(body);
-        let unanswered = format!("no answer within {:?}", self.timeout);
-        let late = Sent::failed(unanswered.clone());
-        // On threads of their own: a hostile receiver can keep the task that reads from it busy.
+        let (client, timeout, deadline) = (self.client.clone(), self.timeout, request.deadline);
+        let lateness = self.threads.lateness();
+        let late_before = lateness.sum(Instant::now());
+        // On threads of their own: what strangers answer must cost nobody else a thread.
         let exchange = self.threads.spawn(async move {
             failpoint::pass("send.before");
-            match tokio::time::timeout_at(deadline.into(), request.send()).await {
-                Ok(Ok(response)) => Ok(judge(response, now, deadline).await),
-                Ok(Err(error)) => match host_fault(&error) {
+            match client.send(request).await {
+                Ok(answer) => Ok(judge(answer, now).await),
+                Err(Error::TimedOut) => {
+                    let late = lateness.sum(Instant::now()) - late_before;
+                    unanswered(timeout, late)
+                }
+                Err(error) => match host_fault(&error, given_back) {
                     Some(fault) => Err(fault),
                     None => Ok(Sent::failed(causes(&error))),
                 },
-                Err(_) => Ok(Sent::failed(unanswered)),
             }
         });
         // The limit inside needs a free sending thread to act; this one does not.
         match tokio::time::timeout_at((deadline + BACKSTOP).into(), exchange).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(ended)) => Ok(Sent::failed(ended.to_string())),
-            Err(_) => Ok(late),
+            Err(_) => Err(NotSent::Starved),
         }
     }
 
@@ -191,8 +195,17 @@ fn set_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), St
     Ok(())
 }
 
+/// A time-out, with the time that the host's own threads were late meanwhile. Where they were late for half of it, the
+/// answer may have been there and nobody heard it.
+fn unanswered(timeout: Duration, late: Duration) -> Result<Sent, NotSent> {
+    if late >= timeout / 2 {
+        return Err(NotSent::Starved);
+    }
+    Ok(Sent::failed(format!("no answer within {timeout:?}")))
+}
+
 /// The causes of a failed send. The outermost error is left out: it says only that it failed, and names the URL.
-fn causes(error: &wharf_egress::Error) -> String {
+fn causes(error: &Error) -> String {
     let Some(first) = std::error::Error::source(error) else {
         return error.to_string();
     };
@@ -203,4 +216,18 @@ fn causes(error: &wharf_egress::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_out_that_nobody_could_hear_is_not_the_receivers() {
+        let timeout = Duration::from_secs(4);
+        let sent = unanswered(timeout, Duration::from_millis(1_999)).expect("it counts");
+        assert_eq!(sent.error.as_deref(), Some("no answer within 4s"));
+        let starved = unanswered(timeout, Duration::from_secs(2));
+        assert_eq!(starved.err(), Some(NotSent::Starved));
+    }
 }

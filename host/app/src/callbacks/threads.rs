@@ -1,9 +1,8 @@
 //! The threads that webhooks are sent on.
 //!
-//! Receivers are strangers. One that says `100 Continue` without end keeps its connection's task busy for as long as
-//! the HTTP library finds something to read, and with it a thread: better one of these than one that answers the API.
+//! Receivers are strangers: what reading their answers costs is paid by these threads, not by those that answer the API.
 
-use std::{io, num::NonZero};
+use std::{io, num::NonZero, sync::Arc, time::Instant};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -11,8 +10,13 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use super::lateness::{Lateness, PERIOD};
+
 /// A runtime of its own. Dropping it ends its tasks without waiting, wherever it is dropped.
-pub(super) struct Threads(Option<Runtime>);
+pub(super) struct Threads {
+    runtime: Option<Runtime>,
+    lateness: Arc<Lateness>,
+}
 
 impl Threads {
     /// One thread per processor, and never one alone, so that one busy task does not hold up all the others.
@@ -24,7 +28,17 @@ impl Threads {
             .thread_name("wharf-send")
             .enable_all()
             .build()?;
-        Ok(Self(Some(runtime)))
+        let lateness = Arc::new(Lateness::new(Instant::now()));
+        runtime.spawn(tick(lateness.clone()));
+        Ok(Self {
+            runtime: Some(runtime),
+            lateness,
+        })
+    }
+
+    /// The lateness of these threads.
+    pub(super) fn lateness(&self) -> Arc<Lateness> {
+        self.lateness.clone()
     }
 
     /// Runs a future there. It ends early if the task is dropped.
@@ -33,16 +47,23 @@ impl Threads {
         work: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, JoinError>> {
         let runtime = self
-            .0
+            .runtime
             .as_ref()
             .expect("the runtime is there until it is dropped");
         AbortOnDropHandle::new(runtime.spawn(work))
     }
 }
 
+async fn tick(lateness: Arc<Lateness>) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        lateness.tick(Instant::now());
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // A plain drop would wait for the tasks, and panics inside a runtime.
             runtime.shutdown_background();
         }

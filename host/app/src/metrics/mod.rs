@@ -78,6 +78,7 @@ const NOT_SENT: &[&str] = &[
     NotSent::ALL[1].as_str(),
     NotSent::ALL[2].as_str(),
     NotSent::ALL[3].as_str(),
+    NotSent::ALL[4].as_str(),
 ];
 const ATTEMPTS: &[&str] = &["accepted", "rejected", "gone", "no_answer", "not_sent"];
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
@@ -31,7 +31,7 @@ pub(crate) struct Network {
     limits: HttpLimits,
     resolver: Arc<dyn Resolver>,
     /// One pool of connections per revision, made when the first request is.
-    client: OnceLock<Result<wharf_egress::Client, String>>,
+    client: OnceLock<Result<wharf_egress::GuardedClient, String>>,
 }
 
 impl Network {
@@ -82,13 +82,13 @@ impl Network {
         headers.remove(HOST);
         headers.remove(CONTENT_LENGTH);
         self.add_credentials(&url, &mut headers, access_token.as_ref())?;
-        let sent = self
-            .client()?
-            .request(parts.method, url)
-            .headers(headers)
-            .body(body)
-            .timeout(self.limits.timeout)
-            .send();
+        let sent = self.client()?.send(wharf_egress::Request {
+            method: parts.method,
+            url,
+            headers,
+            body,
+            deadline: Instant::now() + self.limits.timeout,
+        });
         // The guest may wait less than the limit, never more.
         let first_byte = first_byte
             .unwrap_or(self.limits.timeout)
@@ -96,10 +96,8 @@ impl Network {
         let answer = tokio::time::timeout(first_byte, sent)
             .await
             .map_err(|_| Error::ConnectionReadTimeout)?;
-        Ok(
-            http::Response::from(answer.map_err(|error| reason(&error))?)
-                .map(|body| self.bounded(body)),
-        )
+        let answer = answer.map_err(|error| reason(&error))?;
+        Ok(answer.map(|body| self.bounded(body)))
     }
 
     async fn collect(&self, body: WasiBody) -> Result<bytes::Bytes, Error> {
@@ -113,7 +111,7 @@ impl Network {
         Ok(collected.to_bytes())
     }
 
-    fn bounded(&self, body: wharf_egress::Body) -> WasiBody {
+    fn bounded(&self, body: wharf_egress::AnswerBody) -> WasiBody {
         let max = self.limits.body_bytes;
         let reason = move |error: Box<dyn StdError + Send + Sync>| {
             if error.is::<LengthLimitError>() {
@@ -166,7 +164,7 @@ impl Network {
         Ok(())
     }
 
-    fn client(&self) -> Result<&wharf_egress::Client, Error> {
+    fn client(&self) -> Result<&wharf_egress::GuardedClient, Error> {
         let made = self.client.get_or_init(|| {
             wharf_egress::plugin_client(self.guard.clone(), self.resolver.clone())
                 .map_err(|error| error.to_string())
@@ -233,7 +231,7 @@ fn reason(error: &wharf_egress::Error) -> Error {
         }
         source = cause.source();
     }
-    if error.is_timeout() {
+    if matches!(error, wharf_egress::Error::TimedOut) {
         Error::HttpResponseTimeout
     } else if error.is_connect() {
         Error::DestinationUnavailable
