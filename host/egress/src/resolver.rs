@@ -45,12 +45,8 @@ impl Resolver for SystemResolver {
 pub(crate) fn guarded_resolver(
     guard: Guard,
     inner: Arc<dyn Resolver>,
-) -> impl Service<
-    Name,
-    Response = vec::IntoIter<SocketAddr>,
-    Error = BoxError,
-    Future: Send + 'static,
-> + Clone
+) -> impl Service<Name, Response = vec::IntoIter<SocketAddr>, Error = BoxError, Future: Send + 'static>
++ Clone
 + Send
 + Sync
 + 'static {
