@@ -1,16 +1,17 @@
-//! The guide docs/plugins/ten-minutes.md, followed to the letter: its own commands, run one after the other by a shell, on
-//! a host that is not restarted. And the other scaffold, from `wharf plugin new` to `check`.
+//! The guides docs/plugins/ten-minutes.md and http.md, followed to the letter: their own commands, run one after the other
+//! by a shell, on a host that is not restarted. And the other scaffold, from `wharf plugin new` to `check`.
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::fs::symlink,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use wharf_tests::{Backend, Host, repository, wharf_binary};
+use wharf_tests::{Backend, Host, PATIENCE, eventually, repository, wharf_binary};
 
 /// The shell blocks of a page, in their order.
 fn commands(page: &str) -> Result<Vec<String>> {
@@ -104,6 +105,108 @@ fn a_marketplace_in_ten_minutes() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// A port that nobody listens at now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// docs/plugins/http.md, to the letter but for the port of its marketplace; and then `wharf plugin dev`, as it says.
+#[test]
+fn a_marketplace_over_http() -> Result<()> {
+    wharf_tests::run(async {
+        let host = Host::start(Backend::Embedded).await?;
+        let dir = host.site().dir().to_owned();
+        symlink(host.site().data_dir(), dir.join(".wharf"))?;
+        fs::write(dir.join(".wharf/admin-token"), wharf_tests::ADMIN_TOKEN)?;
+        let port = free_port()?.to_string();
+        let blocks = commands("docs/plugins/http.md")?;
+        ensure!(blocks.len() >= 5, "the guide has its commands");
+        let guide = blocks
+            .join("\n")
+            .replace("http://localhost:3000", host.base_url())
+            .replace("4100", &port)
+            .replace(
+                "cd corner\n",
+                &format!("cd corner\nsed -i s/4100/{port}/ corner.toml\n"),
+            );
+        let script = format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{guide}");
+        let there = dir.clone();
+        let output = tokio::task::spawn_blocking(move || shell(&script, &there)).await??;
+        let (printed, traced) = (
+            String::from_utf8(output.stdout)?,
+            String::from_utf8(output.stderr)?,
+        );
+        for line in [
+            "(7 cases, 7 asked)",
+            "accepted: order o-1, 12.5 EUR",
+            "conformance/a-1250.json: one vector, 1 exchanges",
+            "corner: active, serves corner with revision",
+            r#"{"success":true,"orderId":"o-1","amount":12.5,"currency":"EUR""#,
+            r#"{"success":false,"error":"invalid_receipt"}"#,
+        ] {
+            ensure!(
+                printed.contains(line),
+                "{line} is not in\n{printed}\n{traced}"
+            );
+        }
+        for line in [
+            &format!("> GET http://127.0.0.1:{port}/orders/A-1250"),
+            "> (the credential marketplace, which the host adds)",
+            r#"< {"id": "o-1", "total": 1.25e1, "currency": "EUR"}"#,
+        ] {
+            ensure!(traced.contains(line), "{line} is not in\n{traced}");
+        }
+        let recorded = fs::read_to_string(dir.join("corner/conformance/a-1250.json"))?;
+        for secret in ["a-token-of-the-marketplace", "authorization"] {
+            ensure!(
+                !recorded.contains(secret) && !traced.contains(secret),
+                "{secret}: {recorded}{traced}"
+            );
+        }
+        what_is_changed_serves(&host, &dir.join("corner")).await
+    })
+}
+
+/// `wharf plugin dev` takes each change to the host, and what is wrong with one hurts nothing.
+async fn what_is_changed_serves(host: &Host, corner: &Path) -> Result<()> {
+    let mut dev = tokio::process::Command::new(wharf_binary())
+        .args(["plugin", "dev"])
+        .current_dir(corner)
+        .env("BASE_URL", host.base_url())
+        .env("WHARF_ADMIN_TOKEN", wharf_tests::ADMIN_TOKEN)
+        .env("CARGO_NET_OFFLINE", "true")
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let manifest = corner.join("Cargo.toml");
+    let write_version = |version: &str| -> Result<()> {
+        let text = fs::read_to_string(&manifest)?;
+        let old = text
+            .lines()
+            .find(|line| line.starts_with("version = "))
+            .context("a version")?;
+        let new = text.replacen(old, &format!("version = \"{version}\""), 1);
+        Ok(fs::write(&manifest, new)?)
+    };
+    let serves = |version: &'static str| async move {
+        let plugin = host.admin().plugin("corner").await.ok()?;
+        (plugin["version"] == version && plugin["state"] == "active").then_some(())
+    };
+    write_version("0.2.0")?;
+    eventually("the change serves", 20 * PATIENCE, || serves("0.2.0")).await?;
+    let code = corner.join("src/lib.rs");
+    let good = fs::read_to_string(&code)?;
+    fs::write(&code, good.replace("fn validate", "fn falidate"))?;
+    write_version("0.3.0")?;
+    fs::write(&code, good)?;
+    eventually("the mended one serves", 20 * PATIENCE, || serves("0.3.0")).await?;
+    ensure!(dev.try_wait()?.is_none(), "it goes on");
+    Ok(dev.kill().await?)
 }
 
 #[test]

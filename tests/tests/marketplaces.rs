@@ -23,7 +23,11 @@ fn host(site: &Arc<Site>) -> HostBuilder {
             host.env(&name("USER"), "remote-user")
                 .env(&name("PASS"), PASSWORD)
         });
-    named.env("WRONG_PASSWORD", "wrong")
+    // What grants may name is apart from the host's own settings.
+    named
+        .env("WHARF_PLUGIN_USER", "remote-user")
+        .env("WHARF_PLUGIN_PASS", PASSWORD)
+        .env("WHARF_PLUGIN_WRONG", "wrong")
 }
 
 /// The grants of `plugins/http-marketplace/example.toml`, for the host at this address.
@@ -31,7 +35,7 @@ fn grants(origin: &str, marketplace: &str, serve_as: &str, password: &str, limit
     format!(
         "origins = ['{origin}']\nprivate_networks = ['127.0.0.0/8']\n\
          [config]\nbase_url = '{origin}'\nmarketplace = '{marketplace}'\nserve_as = '{serve_as}'\n\
-         [credentials.marketplace]\nscheme = 'basic'\nuser = {{ env = 'MOCK_ETSY_USER' }}\n\
+         [credentials.marketplace]\nscheme = 'basic'\nuser = {{ env = 'WHARF_PLUGIN_USER' }}\n\
          password = {{ env = '{password}' }}\norigins = ['{origin}']\n[limits]\n{limits}\n"
     )
 }
@@ -69,7 +73,13 @@ async fn what_the_mock_says_is_the_right_answer(backend: Backend) -> Result<()> 
     let shop = remote(
         &host,
         "remote-etsy",
-        &grants(host.base_url(), "etsy", "remote-etsy", "MOCK_ETSY_PASS", ""),
+        &grants(
+            host.base_url(),
+            "etsy",
+            "remote-etsy",
+            "WHARF_PLUGIN_PASS",
+            "",
+        ),
     )
     .await?;
     let etsy = Shop::open(&host, "org-1", "etsy").await?;
@@ -107,7 +117,7 @@ async fn what_goes_wrong_is_the_right_fault(backend: Backend) -> Result<()> {
         &origin,
         "hostile",
         "remote-hostile",
-        "MOCK_ETSY_PASS",
+        "WHARF_PLUGIN_PASS",
         "http_timeout_ms = 1500",
     );
     let shop = remote(&host, "remote-hostile", &hostile).await?;
@@ -144,7 +154,7 @@ async fn what_goes_wrong_is_the_right_fault(backend: Backend) -> Result<()> {
         );
     }
 
-    let wrong = grants(&origin, "etsy", "remote-wrong", "WRONG_PASSWORD", "");
+    let wrong = grants(&origin, "etsy", "remote-wrong", "WHARF_PLUGIN_WRONG", "");
     let shop = remote(&host, "remote-wrong", &wrong).await?;
     assert_eq!(shop.import(&host, "order-101").await?, unavailable);
     let log = log_of(&ledger, "order-101").await?;
@@ -171,7 +181,7 @@ async fn credentials_are_the_hosts_alone(backend: Backend) -> Result<()> {
     let shop = remote(
         &host,
         "remote",
-        &grants(origin, "etsy", "remote", "MOCK_ETSY_PASS", ""),
+        &grants(origin, "etsy", "remote", "WHARF_PLUGIN_PASS", ""),
     )
     .await?;
     assert_eq!(
@@ -187,7 +197,7 @@ async fn credentials_are_the_hosts_alone(backend: Backend) -> Result<()> {
     let hostile = Shop::open(&host, "org-1", "hostile").await?;
     for receipt in [
         "look-around",
-        "config:MOCK_ETSY_PASS",
+        "config:WHARF_PLUGIN_PASS",
         "config:marketplace",
         "config:password",
         "config:base_url",
@@ -255,12 +265,18 @@ async fn a_revision_waits_for_its_grants(backend: Backend) -> Result<()> {
     let shop = remote(
         &host,
         "remote",
-        &grants(host.base_url(), "etsy", "remote", "MOCK_ETSY_PASS", ""),
+        &grants(host.base_url(), "etsy", "remote", "WHARF_PLUGIN_PASS", ""),
     )
     .await?;
     assert_eq!(shop.import(&host, "order-101").await?["success"], true);
     // Asking for more than is granted by now: the old revision serves on.
-    let asks_for_more = grants("http://127.0.0.2:1", "etsy", "remote", "MOCK_ETSY_PASS", "");
+    let asks_for_more = grants(
+        "http://127.0.0.2:1",
+        "etsy",
+        "remote",
+        "WHARF_PLUGIN_PASS",
+        "",
+    );
     let asks_for_more =
         asks_for_more.replacen("origins = ['http://127.0.0.2:1']", "origins = []", 1);
     fs::write(site.plugins_dir().join("remote.toml"), asks_for_more)?;
@@ -274,9 +290,51 @@ async fn a_revision_waits_for_its_grants(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// Whoever may push plugins grants to them what they may use, and must not read the host's own secrets by that.
+async fn grants_reach_no_secret_of_the_host(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = host(&site).start().await?;
+    let component = fs::read(built_plugin("http-marketplace"))?;
+    let key = site.data_dir().join("admin-token");
+    fs::write(&key, wharf_tests::ADMIN_TOKEN)?;
+    for (place, why) in [
+        (
+            "env = 'WHARF_ENCRYPTION_KEY'".to_owned(),
+            "begin with WHARF_PLUGIN_",
+        ),
+        ("env = 'PATH'".to_owned(), "begin with WHARF_PLUGIN_"),
+        (
+            format!("file = '{}'", key.display()),
+            "in the folder of secrets",
+        ),
+        (
+            "file = '/proc/self/environ'".to_owned(),
+            "in the folder of secrets",
+        ),
+    ] {
+        let grants = format!("[credentials.marketplace]\nscheme = 'bearer'\ntoken = {{ {place} }}");
+        let answer = host
+            .admin()
+            .push("remote", &component, Some(&grants))
+            .await?;
+        assert_eq!(answer.status, 422, "{place}: {}", answer.text);
+        assert!(answer.text.contains(why), "{place}: {}", answer.text);
+    }
+    // What lies in the folder may be granted, by its name.
+    let secrets = site.dir().join("plugin-secrets");
+    fs::create_dir_all(&secrets)?;
+    fs::write(secrets.join("password"), PASSWORD)?;
+    let granted = grants(host.base_url(), "etsy", "remote", "WHARF_PLUGIN_PASS", "")
+        .replace("env = 'WHARF_PLUGIN_PASS'", "file = 'password'");
+    let shop = remote(&host, "remote", &granted).await?;
+    assert_eq!(shop.import(&host, "order-101").await?["success"], true);
+    Ok(())
+}
+
 on_every_backend!(
     what_the_mock_says_is_the_right_answer,
     what_goes_wrong_is_the_right_fault,
     credentials_are_the_hosts_alone,
     a_revision_waits_for_its_grants,
+    grants_reach_no_secret_of_the_host,
 );

@@ -216,8 +216,10 @@ async fn an_author_works_on_files(backend: Backend) -> Result<()> {
     );
     for command in [
         "new",
+        "dev",
         "check",
         "run",
+        "record",
         "bench",
         "inspect",
         "pack",

@@ -102,6 +102,7 @@ pub(super) fn request(receipt: &str) -> Result<ValidateRequest> {
         external_store_id: ExternalStoreId::parse("store-1")?,
         now: SystemClock.now(),
         access_token: None,
+        store_id: None,
     })
 }
 

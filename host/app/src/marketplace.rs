@@ -92,6 +92,7 @@ impl App {
             external_store_id: ExternalStoreId::from_stored("mock".into()),
             now: self.0.clock.now(),
             access_token: None,
+            store_id: None,
         };
         // Not a name that a client can take: the mock shares places with nobody's stores.
         let organization = OrganizationId::from_stored(String::new());
@@ -124,6 +125,7 @@ impl App {
             external_store_id: store.external_store_id.clone(),
             now,
             access_token: self.access_token_of(store),
+            store_id: Some(store.id),
         };
         failpoint::pass("plugin.call.before");
         let (marketplace, organization) = (store.marketplace.as_str(), &store.organization_id);

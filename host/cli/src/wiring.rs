@@ -122,6 +122,7 @@ pub(crate) fn engine_settings(data: &DataArgs, plugins: &PluginsArgs) -> EngineS
         // More than the machine can address is no limit at all.
         .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     EngineSettings {
+        secrets_dir: Some(plugins.secrets.plugin_secrets_dir.clone()),
         max_in_flight: plugins.plugin_max_in_flight,
         guest_threads: plugins.plugin_threads.unwrap_or(defaults.guest_threads),
         memory_total_bytes: total.unwrap_or(defaults.memory_total_bytes),

@@ -9,7 +9,7 @@ use wharf_domain::{Answer, Event};
 use wharf_pack::PackFacts;
 
 use crate::contract::{
-    convert::{Message, ValidateRequest},
+    convert::{self, Message, ValidateRequest},
     digest::Digest,
     fault::Fault,
     inspect::{Inspection, Kind, inspect},
@@ -21,10 +21,16 @@ use crate::contract::{
 use crate::engine::Engine;
 use crate::plugins::{
     conformance::{self, Conformance, Depth},
+    load::Secrets,
     revision::Revision,
     store::Stored,
 };
-use crate::sandbox::runtime::Metering;
+use crate::sandbox::{
+    callable::Callable,
+    outbound::Outbound,
+    recording::{RecordedExchange, Recording},
+    runtime::Metering,
+};
 
 /// Calls that are measured: each input some three times.
 const CALLS: usize = 200;
@@ -129,7 +135,11 @@ impl Engine {
                 refusal: None,
                 conformance: Conformance::default(),
             };
-            match registry.loader.load("check", &stored).await {
+            match registry
+                .loader
+                .load("check", &stored, Secrets::Unread)
+                .await
+            {
                 Err(refusal) => report.refusal = Some(refusal),
                 Ok(revision) => {
                     let run = conformance::run(&revision, &stored.bytes, Depth::Everything);
@@ -175,7 +185,8 @@ impl Engine {
         })
     }
 
-    /// Asks an adapter once, without contract checks and without letting it serve.
+    /// Asks an adapter once, without contract checks and without letting it serve, and keeps what it exchanges with its
+    /// marketplace.
     ///
     /// # Errors
     /// If it cannot be loaded.
@@ -184,11 +195,11 @@ impl Engine {
         bytes: impl Into<Arc<[u8]>>,
         grants: Option<&str>,
         request: ValidateRequest,
-    ) -> Result<Result<Answer, Fault>, Refusal> {
+    ) -> Result<AskedOnce, Refusal> {
         let stored = Stored::new(bytes, grants);
         self.on_registry(async move |registry| {
-            let revision = registry.loader.load("run", &stored).await?;
-            Ok(revision.callable.validate(&request).await)
+            let loaded = registry.loader.load("run", &stored, Secrets::Readable);
+            Ok(ask_once(loaded.await?.callable, &request).await)
         })
         .await
     }
@@ -205,7 +216,10 @@ impl Engine {
     ) -> Result<Result<Message, Fault>, Refusal> {
         let stored = Stored::new(bytes, grants);
         self.on_registry(async move |registry| {
-            let revision = registry.loader.load("run", &stored).await?;
+            let revision = registry
+                .loader
+                .load("run", &stored, Secrets::Readable)
+                .await?;
             Ok(revision.callable.shape(&event).await)
         })
         .await
@@ -213,10 +227,58 @@ impl Engine {
 
     async fn measure(&self, stored: Stored) -> Result<Measured, Refusal> {
         self.on_registry(async move |registry| {
-            let revision = registry.loader.load("bench", &stored).await?;
+            let revision = registry
+                .loader
+                .load("bench", &stored, Secrets::Unread)
+                .await?;
             measure(&revision).await
         })
         .await
+    }
+}
+
+/// One question to an adapter, with its way to the answer.
+#[derive(Clone, Debug)]
+pub struct AskedOnce {
+    /// The answer or the fault.
+    pub answer: Result<Answer, Fault>,
+    /// The exchanges with its marketplace, in their order and without credentials.
+    pub exchanges: Vec<RecordedExchange>,
+    /// A file of vectors with this call, or the reason why none can be written.
+    pub vectors: Result<String, String>,
+}
+
+async fn ask_once(callable: Callable, request: &ValidateRequest) -> AskedOnce {
+    let recording = match &callable.outbound {
+        Outbound::Live(network) => Some(Arc::new(Recording::new(network.clone()))),
+        _ => None,
+    };
+    let callable = Callable {
+        outbound: recording
+            .clone()
+            .map_or(Outbound::Closed, Outbound::Recorded),
+        ..callable
+    };
+    let judged = callable.judge(request).await;
+    let exchanges = recording
+        .as_ref()
+        .map_or_else(Vec::new, |recording| recording.exchanges());
+    let vectors = match &judged {
+        Ok(judged) => {
+            let (config, exchanges) = (&callable.config, exchanges.clone());
+            conformance::recorded_case(request, config, exchanges, judged)
+        }
+        Err(fault) => Err(fault.to_string()),
+    };
+    // The answer may repeat a secret that its marketplace repeated.
+    let hide = |vectors: String| match &recording {
+        Some(recording) => recording.hide(&vectors, request.access_token.as_ref()),
+        None => vectors,
+    };
+    AskedOnce {
+        vectors: vectors.map(hide),
+        answer: judged.and_then(convert::answer),
+        exchanges,
     }
 }
 
@@ -228,7 +290,11 @@ struct Measured {
 }
 
 async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
-    let callable = &revision.callable;
+    // Its calls are measured, not its marketplace, and two hundred of them are nobody's wish there.
+    let callable = Callable {
+        outbound: Outbound::Closed,
+        ..revision.callable.clone()
+    };
     let mut measured = Measured {
         micros: vec![],
         fuel: vec![],

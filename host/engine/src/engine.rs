@@ -23,7 +23,6 @@ use crate::plugins::{
     cache::Cache,
     gate::Gates,
     load::Loader,
-    record::Source,
     registry::Registry,
     snapshot::{Serving, Snapshot},
     store::{RevisionStore, Stored, records_dir},
@@ -169,12 +168,8 @@ impl Engine {
     ) -> Result<Digest, OperationError> {
         let stored = Stored::new(bytes, grants);
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
-        self.on_registry(async move |registry| {
-            registry
-                .offer(&plugin, stored, Source::Upload, &actor)
-                .await
-        })
-        .await
+        self.on_registry(async move |registry| registry.offer(&plugin, stored, &actor).await)
+            .await
     }
 
     /// Goes back to the revision that served before, within 50 ms; calls that run end on the one that they began with.

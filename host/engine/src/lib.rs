@@ -20,7 +20,7 @@ mod engine;
 mod plugins;
 mod sandbox;
 
-pub use author::{BenchReport, CheckReport, Spread, pack};
+pub use author::{AskedOnce, BenchReport, CheckReport, Spread, pack};
 pub use contract::convert::{Message, ValidateRequest};
 pub use contract::digest::Digest;
 pub use contract::fault::{Blame, Called, EngineError, Fault, OperationError};
@@ -38,5 +38,6 @@ pub use contract::state::{RevisionState, Transition};
 pub use engine::Engine;
 pub use plugins::compile::{CompileError, CompileLimits, compile_plugin};
 pub use plugins::conformance::{Conformance, ContractCheck, ContractCheckReport, Failure};
+pub use sandbox::recording::{RecordedAnswer, RecordedExchange};
 pub use wharf_egress::{Resolver, SystemResolver};
 pub use wharf_pack::{PackFacts, vectors};

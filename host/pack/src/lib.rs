@@ -4,6 +4,8 @@
 //! is a crate of its own, so that `xtask` packs plugins as `wharf plugin pack` does without building the sandbox. It
 //! does not check that the component is a plugin and that its vectors make sense: the engine does.
 
+mod inline;
+
 use std::{fs, io, path::Path};
 
 use wasm_encoder::{CustomSection, Section};
@@ -51,7 +53,8 @@ pub fn pack(component: &[u8], facts: &PackFacts) -> Vec<u8> {
     packed
 }
 
-/// Reads a folder's files of vectors, `*.json`, in the order of their names.
+/// Reads a folder's files of vectors, `*.json`, in the order of their names. A response that names a `file`, such as
+/// `responses/order.json`, gets that file of the folder as its body.
 ///
 /// # Errors
 /// If the folder or a file cannot be read; the error names it.
@@ -76,7 +79,10 @@ pub fn vectors(dir: &Path) -> io::Result<Vec<String>> {
     files.sort_unstable();
     files
         .iter()
-        .map(|file| fs::read_to_string(file).map_err(|error| named(file, error)))
+        .map(|file| {
+            let text = fs::read_to_string(file).map_err(|error| named(file, error))?;
+            inline::files(text, dir).map_err(|error| named(file, error))
+        })
         .collect()
 }
 
@@ -106,5 +112,34 @@ mod tests {
         assert_eq!(vectors(dir.path()).expect("vectors"), ["1", "2"]);
         let error = vectors(&dir.path().join("nowhere")).expect_err("no folder");
         assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+
+    #[test]
+    fn files_of_responses_become_bodies() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("responses")).expect("made");
+        let order = "{\"amount\": 10.10}\n";
+        fs::write(dir.path().join("responses/order.json"), order).expect("written");
+        let cases = |file: &str| {
+            format!(
+                r#"{{"cases":[{{"name":"a","exchanges":[{{"request":{{"url":"u"}},"response":{{"status":200,"file":"{file}"}}}}],
+                "n":10.10}},{{"name":"b"}}]}}"#
+            )
+        };
+        fs::write(dir.path().join("a.json"), cases("responses/order.json")).expect("written");
+        let packed = vectors(dir.path()).expect("vectors").concat();
+        assert!(
+            packed.contains(r#""body":"{\"amount\": 10.10}\n""#),
+            "{packed}"
+        );
+        assert!(
+            packed.contains(r#""n":10.10"#) && !packed.contains("file"),
+            "{packed}"
+        );
+        for elsewhere in ["responses/none.json", "../order.json", "/etc/hostname"] {
+            fs::write(dir.path().join("a.json"), cases(elsewhere)).expect("written");
+            let error = vectors(dir.path()).expect_err(elsewhere).to_string();
+            assert!(error.contains(elsewhere), "{error}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wharf_plugin_sdk::{
     adapter::{Adapter, Fault, Manifest, Order, Request, Verdict},
-    config, http, log,
+    config, decimal, http, log,
 };
 
 struct HttpMarketplace;
@@ -78,9 +78,10 @@ impl Answer<'_> {
         else {
             return Err(nonsense("a part of the order is missing"));
         };
+        let amount = decimal::plain(amount.get()).ok_or_else(|| nonsense("the amount"))?;
         Ok(Order {
             id,
-            amount: amount.get().into(),
+            amount,
             currency,
             imported_at,
         })

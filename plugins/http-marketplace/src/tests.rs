@@ -44,6 +44,13 @@ fn amounts_stay_as_they_are_written() {
     };
     assert_eq!(order.amount, "10.10");
     assert_eq!(order.id, "o-1");
+    // Any JSON number may come, and is the same amount.
+    for (written, amount) in [("1.0E7", "10000000"), ("12.5000000", "12.5")] {
+        let Ok(Verdict::Accepted(order)) = answered(200, &ORDER.replace("10.10", written)) else {
+            panic!("accepted: {written}")
+        };
+        assert_eq!(order.amount, amount);
+    }
 }
 
 #[test]
@@ -58,7 +65,12 @@ fn the_marketplaces_answers_become_verdicts_and_faults() {
     ));
     assert!(matches!(answered(401, "{}"), Err(Fault::Unauthorized(_))));
     assert!(matches!(answered(400, "{}"), Err(Fault::Misconfigured(_))));
-    assert!(matches!(answered(503, ORDER), Err(Fault::Unavailable(_))));
+    for status in [404, 503] {
+        assert!(
+            matches!(answered(status, ORDER), Err(Fault::Unavailable(_))),
+            "{status}"
+        );
+    }
 }
 
 #[test]
@@ -71,7 +83,7 @@ fn nonsense_is_unavailable() {
         r#"{"status":"true"}"#.into(),
         r#"{"status":true}"#.into(),
         changed("10.10", "\"10.10\""),
-        changed("10.10", "1e3"),
+        changed("10.10", "1e-7"),
         changed("10.10", "-1"),
         changed("10.10", "null"),
         changed("EUR", "eur"),

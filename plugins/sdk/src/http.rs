@@ -7,7 +7,8 @@
 //! use wharf_plugin_sdk::{adapter::Fault, http};
 //!
 //! fn order(receipt: &str) -> Result<Vec<u8>, Fault> {
-//!     let request = http::Request::get(format!("https://api.example.com/orders/{receipt}"));
+//!     let url = format!("https://api.example.com/orders/{}", http::encode(receipt));
+//!     let request = http::Request::get(url);
 //!     Ok(request.send()?.or_fault()?.body)
 //! }
 //! ```
@@ -16,14 +17,14 @@ use std::{fmt, time::Duration};
 
 use crate::adapter::Fault;
 
+mod encode;
 #[cfg(target_arch = "wasm32")]
 mod wasi;
 
+pub use encode::encode;
+
 /// The longest that a connection, an answer's first byte or a pause in it may take, unless a request says less.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest body of an answer that is read.
-pub const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,25 @@ impl Request {
     /// Sends JSON to a URL.
     pub fn post_json(url: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
         Self::new(Method::Post, url.into(), body.into()).header("content-type", "application/json")
+    }
+
+    /// Sends a form (`application/x-www-form-urlencoded`) to a URL, as token endpoints of OAuth 2 take it.
+    pub fn post_form<'a>(
+        url: impl Into<String>,
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        Self::new(Method::Post, url.into(), encode::form(pairs).into_bytes())
+            .header("content-type", "application/x-www-form-urlencoded")
+    }
+
+    /// Adds a pair to the URL's query, encoded.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        let separator = if self.url.contains('?') { '&' } else { '?' };
+        self.url.push(separator);
+        self.url
+            .push_str(&format!("{}={}", encode(name), encode(value)));
+        self
     }
 
     fn new(method: Method, url: String, body: Vec<u8>) -> Self {
@@ -104,7 +124,7 @@ pub struct Response {
     pub status: u16,
     /// Headers in their order; a value that is no UTF-8 is left out.
     pub headers: Vec<(String, String)>,
-    /// The body, at most [`MAX_BODY_BYTES`].
+    /// The body, at most as large as the operator granted: 8 MiB by default.
     pub body: Vec<u8>,
 }
 
@@ -120,15 +140,16 @@ impl Response {
     /// The answer itself if its status is a success.
     ///
     /// # Errors
-    /// The fault that the status stands for: 429 rate-limited with its Retry-After, 401 and 403 unauthorized, 400, 404
-    /// and 405 misconfigured (we ask wrongly), anything else unavailable.
+    /// The fault that the status stands for: 429 rate-limited with its Retry-After, 401 and 403 unauthorized, 400 and 405
+    /// misconfigured (we ask wrongly), anything else unavailable. Where each receipt has a URL, look at a 404 before: it
+    /// says that there is none.
     pub fn or_fault(self) -> Result<Self, Fault> {
         let said = || format!("the marketplace answered {}", self.status);
         match self.status {
             200..=299 => Ok(self),
             429 => Err(Fault::RateLimited(self.retry_after())),
             401 | 403 => Err(Fault::Unauthorized(said())),
-            400 | 404 | 405 => Err(Fault::Misconfigured(said())),
+            400 | 405 => Err(Fault::Misconfigured(said())),
             _ => Err(Fault::Unavailable(said())),
         }
     }
@@ -154,8 +175,10 @@ pub enum Error {
     Denied,
     /// It took too long.
     TimedOut,
-    /// The body of the answer is larger than [`MAX_BODY_BYTES`].
+    /// The body of the answer is larger than the operator granted.
     TooLarge,
+    /// The host has no value for a credential of the request.
+    NoCredential,
     /// No connection, or it broke.
     Failed(String),
 }
@@ -166,7 +189,11 @@ impl fmt::Display for Error {
             Self::Invalid(why) => write!(f, "the request is not valid: {why}"),
             Self::Denied => f.write_str("the host denied the request: is the origin granted?"),
             Self::TimedOut => f.write_str("the marketplace took too long"),
-            Self::TooLarge => write!(f, "the answer is larger than {MAX_BODY_BYTES} bytes"),
+            Self::TooLarge => f.write_str("the answer is larger than `http_body_bytes` allows"),
+            Self::NoCredential => f.write_str(
+                "the host has no value for a credential of the request; if it is the store's access token, the store has \
+                 none",
+            ),
             Self::Failed(why) => write!(f, "the marketplace cannot be reached: {why}"),
         }
     }
@@ -178,7 +205,9 @@ impl std::error::Error for Error {}
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid(_) | Error::Denied => Self::Misconfigured(error.to_string()),
+            Error::Invalid(_) | Error::Denied | Error::NoCredential => {
+                Self::Misconfigured(error.to_string())
+            }
             Error::TimedOut | Error::TooLarge | Error::Failed(_) => {
                 Self::Unavailable(error.to_string())
             }
@@ -207,6 +236,23 @@ fn split(url: &str) -> Result<(String, &str, &str), Error> {
 mod tests {
     use super::*;
     use crate::testing;
+
+    #[test]
+    fn requests_encode_what_they_carry() {
+        let request =
+            Request::post_form("https://a/token", [("scope", "orders read")]).query("q", "a&b");
+        assert_eq!(request.url, "https://a/token?q=a%26b");
+        assert_eq!(request.body, b"scope=orders+read");
+        let form = (
+            "content-type".into(),
+            "application/x-www-form-urlencoded".into(),
+        );
+        assert_eq!(request.headers, [form]);
+        assert_eq!(
+            Request::get("https://a/?b=1").query("c", "ü").url,
+            "https://a/?b=1&c=%C3%BC"
+        );
+    }
 
     #[test]
     fn urls_are_split() {
@@ -267,8 +313,8 @@ mod tests {
         };
         assert!(matches!(fault(429), Fault::RateLimited(Some(3))));
         assert!(matches!(fault(401), Fault::Unauthorized(_)));
-        assert!(matches!(fault(404), Fault::Misconfigured(_)));
-        for status in [302, 408, 500, 503] {
+        assert!(matches!(fault(400), Fault::Misconfigured(_)));
+        for status in [302, 404, 408, 410, 500, 503] {
             assert!(matches!(fault(status), Fault::Unavailable(_)), "{status}");
         }
         assert!(response(204, &[]).or_fault().is_ok());

@@ -33,6 +33,7 @@ pub mod __bindings;
 pub mod adapter;
 mod check;
 pub mod config;
+pub mod decimal;
 pub mod http;
 pub mod log;
 pub mod shaper;

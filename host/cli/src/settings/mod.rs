@@ -155,7 +155,22 @@ pub(crate) struct PluginsArgs {
     #[arg(long, env = "PLUGIN_MEMORY_TOTAL", value_name = "PLUGIN_MEMORY_TOTAL", value_parser = parse::bytes)]
     pub(crate) plugin_memory_total: Option<u64>,
     #[command(flatten)]
+    pub(crate) secrets: PluginSecretsArgs,
+    #[command(flatten)]
     pub(crate) compiling: CompileArgs,
+}
+
+/// The secrets that grants may name.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PluginSecretsArgs {
+    /// The folder of the secret files that grants may name. Variables that they may name begin with WHARF_PLUGIN_
+    #[arg(
+        long,
+        env = "PLUGIN_SECRETS_DIR",
+        value_name = "PLUGIN_SECRETS_DIR",
+        default_value = "plugin-secrets"
+    )]
+    pub(crate) plugin_secrets_dir: PathBuf,
 }
 
 /// Compiling and trying plugins.

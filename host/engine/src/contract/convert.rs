@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use wharf_domain::{
-    AccessToken, Amount, Answer, Currency, Event, ExternalStoreId, Order, Receipt, Time,
+    AccessToken, Amount, Answer, Currency, Event, ExternalStoreId, Order, Receipt, StoreId, Time,
 };
 
 use super::{
@@ -52,6 +52,8 @@ pub struct ValidateRequest {
     pub now: Time,
     /// The store's access token, if the grants may want it. The host adds it to requests; no guest ever sees it.
     pub access_token: Option<AccessToken>,
+    /// The store that it is for, for the log lines of the guest; `None` if it is for none.
+    pub store_id: Option<StoreId>,
 }
 
 /// A shaped webhook, without what the host adds.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
@@ -104,12 +105,17 @@ impl Grants {
     }
 
     /// Refuses credentials whose secrets cannot be read now. That may pass by itself: a mounted secret can come later.
-    pub(crate) fn check_secrets(&self, credentials: &[String]) -> Result<(), Refusal> {
+    pub(crate) fn check_secrets(
+        &self,
+        credentials: &[String],
+        dir: Option<&Path>,
+    ) -> Result<(), Refusal> {
         let granted = credentials
             .iter()
             .filter_map(|name| self.credentials.get(name));
         for secret in granted.flat_map(Credential::secrets) {
-            secret.check().map_err(|cause| refuse(cause).passing())?;
+            let readable = secret.check(dir);
+            readable.map_err(|cause| refuse(cause).passing())?;
         }
         Ok(())
     }
@@ -173,6 +179,15 @@ impl GrantedLimits {
     }
 }
 
+/// Returns the text of a grants file. TOML is UTF-8, and a byte that was replaced would grant something else.
+pub(crate) fn utf8(bytes: Vec<u8>) -> Result<String, Refusal> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
+        refuse(format!("line {line}: it is not UTF-8"))
+    })
+}
+
 /// Names the line and does not show it: a secret may stand there.
 fn mistake(text: &str, error: &toml::de::Error) -> String {
     let line = error
@@ -204,8 +219,8 @@ mod tests {
             base_url = "http://127.0.0.1:3000"
             [credentials.marketplace]
             scheme = "basic"
-            user = { env = "MOCK_ETSY_USER" }
-            password = { file = "/run/secrets/etsy" }
+            user = { env = "WHARF_PLUGIN_ETSY_USER" }
+            password = { file = "etsy" }
             origins = ["http://127.0.0.1:3000/"]
             [credentials.store]
             scheme = "bearer"
@@ -246,7 +261,7 @@ mod tests {
             ("origin = []", "origin"),
             ("origins = ['example.com']", "example.com"),
             (
-                "[credentials.a]\nscheme = 'basic'\nuser = { env = 'A' }",
+                "[credentials.a]\nscheme = 'basic'\nuser = { env = 'WHARF_PLUGIN_A' }",
                 "password",
             ),
             (
@@ -254,8 +269,12 @@ mod tests {
                 "where it is kept",
             ),
             (
-                "[credentials.a]\nscheme = 'header'\nname = 'a b'\nvalue = { env = 'A' }",
+                "[credentials.a]\nscheme = 'header'\nname = 'a b'\nvalue = { env = 'WHARF_PLUGIN_A' }",
                 "a b",
+            ),
+            (
+                "[credentials.a]\nscheme = 'bearer'\ntoken = { env = 'WHARF_ENCRYPTION_KEY' }",
+                "begin with WHARF_PLUGIN_",
             ),
             ("[limits]\ncpu_ms = 0", "cpu_ms"),
             ("[limits]\nmemory_bytes = 99999999999", "memory_bytes"),
@@ -269,5 +288,15 @@ mod tests {
             );
             assert!(!refusal.cause.contains("in the open"), "{refusal}");
         }
+    }
+    #[test]
+    fn grants_are_utf8() {
+        assert_eq!(utf8(b"[config]\n".to_vec()).as_deref(), Ok("[config]\n"));
+        let refusal =
+            utf8(b"[config]\nbase_url = 'http://caf\xe9'\n".to_vec()).expect_err("Latin-1");
+        assert_eq!(
+            (refusal.stage, refusal.cause.as_str()),
+            (Stage::Grant, "line 2: it is not UTF-8")
+        );
     }
 }

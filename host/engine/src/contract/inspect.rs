@@ -47,7 +47,7 @@ const FOR_ADAPTERS: &[&str] = &[
 ];
 
 /// The purpose of a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It serves one marketplace.

@@ -7,6 +7,7 @@ pub(crate) mod convert;
 pub(crate) mod digest;
 pub(crate) mod fault;
 pub(crate) mod grants;
+pub(crate) mod inside;
 pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod machine;

@@ -26,6 +26,8 @@ pub struct EngineSettings {
     pub plugins_dir: Option<PathBuf>,
     /// The folder of compiled code and the revision store; `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// The folder of the secret files that grants may name; `None` lets them name none.
+    pub secrets_dir: Option<PathBuf>,
     /// Calls that run at the same time, of all plugins together. A quarter is for shapers; the gate shares them out.
     pub max_in_flight: usize,
     /// Threads that guests run on. They are the engine's own, so that no guest can hold up the host.
@@ -53,6 +55,7 @@ impl fmt::Debug for EngineSettings {
         f.debug_struct("EngineSettings")
             .field("plugins_dir", &self.plugins_dir)
             .field("state_dir", &self.state_dir)
+            .field("secrets_dir", &self.secrets_dir)
             .field("max_in_flight", &self.max_in_flight)
             .field("guest_threads", &self.guest_threads)
             .field("compiler", &self.compiler)
@@ -75,6 +78,7 @@ impl EngineSettings {
         Self {
             plugins_dir: None,
             state_dir: None,
+            secrets_dir: None,
             // Each reserves an instance in the pool.
             max_in_flight: 64,
             // More threads than processors would only make guests interrupt each other.

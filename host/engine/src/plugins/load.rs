@@ -33,6 +33,15 @@ use crate::sandbox::{
     runtime::Metering,
 };
 
+/// The demand on the secrets that grants name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    /// They must be readable now: the revision is to ask its marketplace.
+    Readable,
+    /// They are not read: the revision is only checked, and reaches nobody.
+    Unread,
+}
+
 /// The way from bytes to revisions.
 pub(crate) struct Loader {
     engine: wasmtime::Engine,
@@ -99,7 +108,12 @@ impl Loader {
     }
 
     /// Brings a revision to the point where it could be tried against the contract. Runs on the guests' runtime.
-    pub(crate) async fn load(&self, plugin: &str, stored: &Stored) -> Result<Revision, Refusal> {
+    pub(crate) async fn load(
+        &self,
+        plugin: &str,
+        stored: &Stored,
+        secrets: Secrets,
+    ) -> Result<Revision, Refusal> {
         // Cheap checks first: nothing is compiled that could not serve.
         let inspection = inspect(&stored.bytes)?;
         let kind = inspection.kind;
@@ -117,6 +131,7 @@ impl Loader {
                 plugin: plugin.into(),
                 digest: stored.digest(),
                 kind,
+                case: None,
             }),
             config: Arc::new(grants.config.clone()),
             limits: grants.limits(self.settings.limits(kind)),
@@ -135,7 +150,7 @@ impl Loader {
             .await
             .map_err(|fault| tried(Stage::Describe, &fault))?;
         Ok(Revision {
-            callable: self.granted(callable, &manifest, &grants)?,
+            callable: self.granted(callable, &manifest, &grants, secrets)?,
             manifest,
             inspection,
             size: stored.bytes.len(),
@@ -152,6 +167,7 @@ impl Loader {
         callable: Callable,
         manifest: &Manifest,
         grants: &Grants,
+        secrets: Secrets,
     ) -> Result<Callable, Refusal> {
         // Everything or nothing: half of its wishes would make it fail in the middle of an order.
         let missing = grants.missing(manifest);
@@ -163,7 +179,10 @@ impl Loader {
         let Manifest::Adapter(wishes) = manifest else {
             return Ok(callable);
         };
-        grants.check_secrets(&wishes.credentials)?;
+        let secrets_dir = self.settings.secrets_dir.as_deref();
+        if secrets == Secrets::Readable {
+            grants.check_secrets(&wishes.credentials, secrets_dir)?;
+        }
         let mut config = grants.config.clone();
         // It reads only the keys that it declared, whatever else is in the file.
         config.retain(|key, _| wishes.config_keys.contains(key));
@@ -172,6 +191,7 @@ impl Loader {
                 wishes,
                 grants,
                 limits,
+                self.settings.secrets_dir.clone(),
                 self.settings.resolver.clone(),
             )))
         });

@@ -1,13 +1,15 @@
 //! Plugins and their revisions: how they come, serve, fail and go.
 //!
 //! [`store`] and [`record`] are what all hosts share. [`registry`] is what this host serves; [`offer`] and
-//! [`operations`] change it, [`watch`] follows the folders. This room uses the sandbox and the contract.
+//! [`operations`] change it, [`watch`] follows the folders, [`deploy`] judges their files. This room uses the sandbox and the contract.
 
 pub(crate) mod breaker;
 pub(crate) mod cache;
+mod change;
 mod circuit;
 pub(crate) mod compile;
 pub(crate) mod conformance;
+mod deploy;
 mod files;
 pub(crate) mod gate;
 pub(crate) mod load;

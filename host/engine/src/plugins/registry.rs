@@ -10,7 +10,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use wharf_domain::{Clock, SystemClock};
 
 use super::breaker::Breakers;
-use super::load::Loader;
+use super::deploy::Name;
+use super::load::{Loader, Secrets};
 use super::record::Record;
 use super::revision::Revision;
 use super::snapshot::{Serving, Snapshot};
@@ -18,9 +19,7 @@ use super::step::Step;
 use super::store::RevisionStore;
 use crate::contract::{
     digest::Digest,
-    fault::OperationError,
     inspect::Kind,
-    manifest::Manifest,
     refusal::{Refusal, Stage},
     state::{RevisionState, Transition},
 };
@@ -71,47 +70,13 @@ impl Registry {
         }
     }
 
-    /// Changes a plugin's record, and lets this host serve accordingly. The steps that `change` returns go to the
-    /// audit; if it fails, nothing is changed. This host serves first and writes then: no disk, however slow, may hold
-    /// up a rollback. If the record cannot be written, all is as before.
-    pub(crate) fn change(
-        &self,
-        plugin: &str,
-        change: impl FnOnce(&mut Record) -> Result<Vec<Step>, OperationError>,
-    ) -> Result<(), OperationError> {
-        // This order everywhere: threads first, so that one host waits for the file once.
-        let _of_this_host = self.changing();
-        let _of_all_hosts = self.store.lock()?;
-        let mut record = self.store.record(plugin)?;
-        // Kept to take the change back if it cannot be written.
-        let before = record.clone();
-        let steps = change(&mut record)?;
-        let replaced = self.adopt(plugin, record.clone());
-        // No write and no wake-up of other hosts for a change that changes nothing.
-        if record != before {
-            if let Err(error) = self.store.save(plugin, &record) {
-                drop(self.adopt(plugin, before));
-                return Err(error.into());
-            }
-            // Best effort, with the lock held: what is left is removed by the next change.
-            if let Err(error) = self.store.prune() {
-                tracing::warn!(%error, "revisions that nobody needs could not be removed");
-            }
-        }
-        steps.into_iter().for_each(|step| self.tell(plugin, step));
-        replaced
-            .into_iter()
-            .for_each(|replaced| self.drain(replaced));
-        Ok(())
-    }
-
     /// Serves what a record says, if it still says so: a change may have come between. The host that changed it tells
     /// the audit.
     pub(super) fn follow(&self, plugin: &str, record: Record) -> io::Result<()> {
         let _of_this_host = self.changing();
         // Loading took a while, and another change may have overtaken it.
         if self.store.record(plugin)? == record {
-            drop(self.adopt(plugin, record));
+            drop(self.adopt([(plugin, record)]));
         }
         Ok(())
     }
@@ -146,7 +111,7 @@ impl Registry {
             Refusal::new(Stage::Read, error.to_string(), "install the plugin again")
         };
         let stored = self.store.fetch(digest).map_err(gone)?;
-        let revision = Arc::new(self.loader.load(plugin, &stored).await?);
+        let revision = Arc::new(self.loader.load(plugin, &stored, Secrets::Readable).await?);
         self.hold(revision.clone());
         Ok(revision)
     }
@@ -158,12 +123,16 @@ impl Registry {
         plugin.loaded.insert(revision.digest(), revision);
     }
 
-    /// Returns the other plugin that serves the same name already, if there is one.
-    pub(crate) fn rival(&self, plugin: &str, manifest: &Manifest) -> Option<String> {
-        let now = self.now.load();
-        let serving = now.of_kind(manifest.kind()).get(manifest.serves())?;
-        let other = serving.revision.plugin();
-        (other != plugin).then(|| other.to_owned())
+    /// Returns every name that serves, with the plugin that serves it.
+    pub(super) fn held(&self) -> Vec<(Name, String)> {
+        let known = self.known();
+        let serving = known
+            .plugins
+            .iter()
+            .filter_map(|(plugin, state)| Some((plugin, state.serving.as_ref()?)));
+        serving
+            .map(|(plugin, serving)| (Name::of(&serving.revision.manifest), plugin.clone()))
+            .collect()
     }
 
     /// Notes that a file cannot be read, or that it can again.
@@ -207,7 +176,7 @@ impl Registry {
         }
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -215,21 +184,28 @@ impl Registry {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes this host serve what a record says, and returns the revision that it replaced. The new one must be loaded.
-    fn adopt(&self, name: &str, record: Record) -> Option<Arc<Revision>> {
+    /// Makes this host serve what these records say, all at one moment, and returns the revisions that they replaced. The
+    /// new ones must be loaded.
+    pub(super) fn adopt<'a>(
+        &self,
+        records: impl IntoIterator<Item = (&'a str, Record)>,
+    ) -> Vec<Arc<Revision>> {
         let mut known = self.known();
-        let plugin = known.plugin(name);
-        plugin.record = record;
-        let replaced = plugin.serve();
-        let needed: Vec<Digest> = plugin.record.needed().collect();
-        // Code that can serve no more gives its memory back; running calls hold their own revision.
-        plugin.loaded.retain(|digest, _| needed.contains(digest));
+        let mut replaced = Vec::new();
+        for (name, record) in records {
+            let plugin = known.plugin(name);
+            plugin.record = record;
+            replaced.extend(plugin.serve());
+            let needed: Vec<Digest> = plugin.record.needed().collect();
+            // Code that can serve no more gives its memory back; running calls hold their own revision.
+            plugin.loaded.retain(|digest, _| needed.contains(digest));
+        }
         self.publish(&known);
         replaced
     }
 
     /// Tells the audit when the last call of a replaced revision has ended.
-    fn drain(&self, replaced: Arc<Revision>) {
+    pub(super) fn drain(&self, replaced: Arc<Revision>) {
         let transitions = self.transitions.clone();
         tokio::spawn(async move {
             // Ends when the last call that began on it has ended.
@@ -246,7 +222,7 @@ impl Registry {
         });
     }
 
-    fn tell(&self, plugin: &str, step: Step) {
+    pub(super) fn tell(&self, plugin: &str, step: Step) {
         let Step {
             digest,
             to,

@@ -8,7 +8,6 @@ use super::record::Record;
 use super::reports::report;
 use super::revision::Revision;
 use crate::contract::{
-    inspect::Kind,
     refusal::Refusal,
     report::{PluginReport, PluginState},
 };
@@ -34,13 +33,6 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn of_kind(&self, kind: Kind) -> &BTreeMap<String, Arc<Serving>> {
-        match kind {
-            Kind::Adapter => &self.adapters,
-            Kind::Shaper => &self.shapers,
-        }
-    }
-
     /// Returns every plugin that was found, sorted by name.
     pub(crate) fn reports(&self) -> Vec<PluginReport> {
         let mut reports: BTreeMap<&str, PluginReport> = self

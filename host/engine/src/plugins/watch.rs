@@ -6,24 +6,27 @@
     reason = "files are read and written on the engine's own threads, which serve no requests"
 )]
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use rustix::fs::{Mode, OFlags};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
+use super::deploy::Deployment;
 use super::loading::{Loading, Pending};
-use super::record::Source;
+use super::record::Record;
 use super::registry::Registry;
-
 use super::store::Stored;
 use crate::contract::{
     fault::OperationError,
+    grants::utf8,
+    inside::read_inside,
     inspect::MAX_COMPONENT_BYTES,
     refusal::{Refusal, Stage},
 };
@@ -51,11 +54,18 @@ pub(crate) async fn follow(
     served: oneshot::Sender<()>,
     loaded: watch::Sender<bool>,
 ) {
+    if let Watched {
+        plugins: Some(plugins),
+        records: Some(_),
+    } = &watched
+    {
+        make_missing(&registry, plugins);
+    }
     // Watched before they are read, so that no change falls between the two.
     let (mut plugins, mut records) = (Folder::new(watched.plugins), Folder::new(watched.records));
     plugins.watch();
     records.watch();
-    let names = begin(&registry, &plugins);
+    let names = begin(&registry, &mut plugins);
     // Marked from the start: nobody must take a plugin whose turn has not come for one that is not there.
     let marks: Vec<_> = names.iter().map(|name| registry.loading(name)).collect();
     let uncompiled = serve_compiled(&registry).await;
@@ -69,7 +79,7 @@ pub(crate) async fn follow(
         let _ = files_read.send(());
         loop {
             plugins.changed().await;
-            let names = begin(&registry, &plugins);
+            let names = begin(&registry, &mut plugins);
             read_all(&registry, &plugins, &names, Vec::new()).await;
         }
     };
@@ -164,21 +174,44 @@ fn watch_folder(dir: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
     Some(watcher)
 }
 
+/// Makes a missing folder, so that it can be watched and files can be put into it. Not where plugins came from it before:
+/// it may be a mount that is late, and the empty folder would withdraw them.
+fn make_missing(registry: &Registry, dir: &Path) {
+    let records = registry.store.records();
+    let is_used = records.map_or(true, |records| records.values().any(Record::is_of_folder));
+    if is_used || dir.exists() {
+        return;
+    }
+    match fs::create_dir_all(dir) {
+        Ok(()) => {
+            tracing::info!(dir = %dir.display(), "the plugins folder was missing and was made")
+        }
+        // Found missing and told by the first look at it.
+        Err(error) => tracing::warn!(%error, "the plugins folder cannot be made"),
+    }
+}
+
 /// Lists the folder, if there is one, and withdraws the plugins whose files are gone.
-fn begin(registry: &Registry, folder: &Folder) -> Vec<String> {
+fn begin(registry: &Registry, folder: &mut Folder) -> Vec<String> {
     let Some(dir) = &folder.dir else {
         return Vec::new();
     };
-    let names = match list(dir) {
-        Ok(names) => names,
+    let Listed { names, misnamed } = match list(dir) {
+        Ok(listed) => listed,
         Err(error) => {
             registry.set_folder_problem(Some(format!("{}: {error}", dir.display())));
+            // One that comes back is another folder, which the old watcher does not see.
+            folder.watcher = None;
             return Vec::new();
         }
     };
     registry.set_folder_problem(None);
     // Removals first: a renamed file must not meet its own old name as a rival.
-    registry.keep_unreadable(&names);
+    let files = names.iter().chain(misnamed.iter().map(|(file, _)| file));
+    registry.keep_unreadable(&files.cloned().collect::<Vec<_>>());
+    for (file, refusal) in misnamed {
+        registry.set_unreadable(&file, Some(refusal));
+    }
     if let Err(error) = registry.withdraw_all_but(&names) {
         tracing::error!(%error, "plugins whose files are gone could not be withdrawn");
     }
@@ -191,92 +224,98 @@ async fn read_all(registry: &Registry, folder: &Folder, names: &[String], marks:
         return;
     };
     let mut marks = marks.into_iter();
+    let mut deployment = Deployment::new(registry);
     for name in names {
         let _mark = marks.next();
         let (folder, file) = (dir.to_owned(), name.clone());
         let refusal = match tokio::task::spawn_blocking(move || read(&folder, &file)).await {
-            Ok(Ok(stored)) => match registry.offer(name, stored, Source::Folder, "folder").await {
-                // The verdict on what could be read is kept with the plugin's record.
-                Ok(_) => None,
-                Err(OperationError::Refused(refusal)) if refusal.stage > Stage::Read => None,
-                Err(OperationError::Refused(refusal)) => Some(refusal),
-                Err(error) => Some(Refusal::new(
-                    Stage::Read,
-                    error.to_string(),
-                    "make the state folder writable",
-                )),
-            },
+            Ok(Ok(Some(stored))) => deployment.offer(name, stored).await.err().map(refusal),
             // It was removed since the folder was listed.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
-            Ok(Err(error)) => {
-                let fix = "make it a readable file of at most 32 MiB inside the folder";
-                Some(Refusal::new(Stage::Read, error.to_string(), fix))
-            }
+            Ok(Ok(None)) => None,
+            Ok(Err(refusal)) => Some(refusal),
             Err(_) => return,
         };
         registry.set_unreadable(name, refusal);
     }
+    if let Err(error) = deployment.finish().await {
+        tracing::error!(%error, "plugins that exchange their names could not be installed");
+    }
 }
 
-/// Returns the names of all plugins in the folder, sorted, so that every host settles a conflict alike.
-fn list(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
+fn refusal(error: OperationError) -> Refusal {
+    match error {
+        OperationError::Refused(refusal) => refusal,
+        error => Refusal::new(
+            Stage::Read,
+            error.to_string(),
+            "make the state folder writable",
+        ),
+    }
+}
+
+/// The files of the folder that are plugins by their names, sorted, so that every host settles a conflict alike.
+#[derive(Default)]
+struct Listed {
+    names: Vec<String>,
+    /// Files that look like plugins and cannot be any, by the names that they have.
+    misnamed: Vec<(String, Refusal)>,
+}
+
+fn list(dir: &Path) -> io::Result<Listed> {
+    let mut listed = Listed::default();
     for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        if let Some(stem) = name
-            .to_string_lossy()
-            .strip_suffix(".wasm")
-            // Hidden files are unfinished ones.
-            .filter(|stem| !stem.starts_with('.'))
-        {
-            names.push(stem.to_owned());
+        let file = entry?.file_name();
+        let (stem, ending) = split_ending(&file);
+        // Hidden files are unfinished ones.
+        if stem.starts_with(b".") || !ending.eq_ignore_ascii_case(b".wasm") {
+            continue;
+        }
+        match str::from_utf8(stem) {
+            Ok(name) if ending == b".wasm" => listed.names.push(name.to_owned()),
+            Ok(name) => {
+                let file = file.to_string_lossy().into_owned();
+                let fix = format!("rename it to {name}.wasm");
+                listed
+                    .misnamed
+                    .push((file, misnamed("it does not end in `.wasm`", fix)));
+            }
+            Err(_) => {
+                let file = file.as_bytes().escape_ascii().to_string();
+                listed
+                    .misnamed
+                    .push((file, misnamed("its name is not UTF-8", "rename the file")));
+            }
         }
     }
-    names.sort_unstable();
-    Ok(names)
+    listed.names.sort_unstable();
+    Ok(listed)
 }
 
-/// Reads a plugin: the component and, if there are any, its grants.
-fn read(dir: &Path, name: &str) -> io::Result<Stored> {
-    let bytes = read_file(dir, &dir.join(format!("{name}.wasm")), MAX_COMPONENT_BYTES)?;
-    let grants = match read_file(dir, &dir.join(format!("{name}.toml")), MAX_GRANTS_BYTES) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        grants => Some(String::from_utf8_lossy(&grants?).into()),
+/// Splits a file's name before the ending of a plugin's file, or what has its length.
+fn split_ending(file: &OsStr) -> (&[u8], &[u8]) {
+    const ENDING: usize = ".wasm".len();
+    let bytes = file.as_bytes();
+    bytes.split_at(bytes.len().saturating_sub(ENDING))
+}
+
+fn misnamed(cause: &str, fix: impl Into<String>) -> Refusal {
+    Refusal::new(Stage::Read, cause, fix)
+}
+
+/// Reads a plugin: the component and, if there are any, its grants. `None` if it is gone.
+fn read(dir: &Path, name: &str) -> Result<Option<Stored>, Refusal> {
+    let unreadable = |error: io::Error| {
+        let fix = "make it a readable file of at most 32 MiB inside the folder";
+        Refusal::new(Stage::Read, error.to_string(), fix)
     };
-    Ok(Stored {
-        bytes: bytes.into(),
-        grants,
-    })
-}
-
-/// Reads one file. A link is followed only inside the folder, as mounted configuration needs it.
-fn read_file(dir: &Path, path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    let target = path.canonicalize()?;
-    // A link out of the folder could read any file of the host.
-    if !target.starts_with(dir.canonicalize()?) {
-        return Err(io::Error::other(
-            "it is a link that leads out of the folder",
-        ));
-    }
-    let file = open(&target)?;
-    // A pipe or a device would never end.
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed shows that there is more.
-    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > max {
-        return Err(io::Error::other(format!(
-            "it is larger than {} KiB",
-            max / 1024
-        )));
-    }
-    Ok(bytes)
-}
-
-/// Opens a file. A link that was put in its place meanwhile is not followed, and a pipe is not waited for.
-fn open(path: &Path) -> io::Result<fs::File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+    let file =
+        |ending: &str, max| match read_inside(dir, Path::new(&format!("{name}.{ending}")), max) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            bytes => bytes.map(Some).map_err(unreadable),
+        };
+    let Some(bytes) = file("wasm", MAX_COMPONENT_BYTES)? else {
+        return Ok(None);
+    };
+    let grants = file("toml", MAX_GRANTS_BYTES)?.map(utf8).transpose()?;
+    Ok(Some(Stored::new(bytes, grants.as_deref())))
 }

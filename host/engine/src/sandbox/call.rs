@@ -45,11 +45,7 @@ impl Callable {
             return (Err(fault), Usage::default());
         }
         let judged = self.run_measured(async |store| {
-            store
-                .data_mut()
-                .requests
-                .access_token
-                .clone_from(&request.access_token);
+            store.data_mut().is_asked(request);
             // A fresh instance for each call: no state leaks, and a trap poisons nothing.
             let instance = pre.instantiate_async(&mut *store).await?;
             instance
@@ -74,6 +70,7 @@ impl Callable {
             return (Err(fault), Usage::default());
         }
         let shaped = self.run_measured(async |store| {
+            store.data_mut().is_shown(event);
             let instance = pre.instantiate_async(&mut *store).await?;
             instance
                 .wharf_plugin_shaper()

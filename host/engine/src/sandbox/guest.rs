@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::field::display;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::{cli, random};
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wharf_domain::{Event, EventId, Receipt, StoreId};
 
 use super::callable::Callable;
 use super::limiter::MemoryLimiter;
@@ -17,7 +19,7 @@ use super::log_rate::LogRate;
 use super::outbound::Requests;
 use super::stderr::Stderr;
 use crate::contract::bindings::{config, log};
-use crate::contract::{digest::Digest, inspect::Kind, text::for_people};
+use crate::contract::{convert::ValidateRequest, digest::Digest, inspect::Kind, text::for_people};
 
 /// Handles that a guest may hold at a time, to streams and the like.
 const MAX_HANDLES: usize = 1_000;
@@ -30,6 +32,26 @@ pub(crate) struct Identity {
     pub(crate) plugin: Arc<str>,
     pub(crate) digest: Digest,
     pub(crate) kind: Kind,
+    /// The contract check or vector that it is tried with; `None` where it serves.
+    pub(crate) case: Option<Arc<str>>,
+}
+
+impl Identity {
+    /// Returns the same guest on trial with a case.
+    pub(crate) fn tried(&self, case: &str) -> Self {
+        Self {
+            case: Some(case.into()),
+            ..self.clone()
+        }
+    }
+}
+
+/// The question that a call is about, for the log lines of its guest.
+#[derive(Clone, Debug, Default)]
+struct Subject {
+    store_id: Option<StoreId>,
+    receipt: Option<Receipt>,
+    event_id: Option<EventId>,
 }
 
 /// The state of one call.
@@ -37,6 +59,7 @@ pub(crate) struct GuestState {
     pub(crate) memory: MemoryLimiter,
     pub(crate) requests: Requests,
     identity: Arc<Identity>,
+    subject: Subject,
     config: Arc<BTreeMap<String, String>>,
     log: Arc<LogRate>,
     log_left: usize,
@@ -61,6 +84,7 @@ impl GuestState {
                 limits.http.map_or(0, |http| http.requests),
             ),
             identity: callable.identity.clone(),
+            subject: Subject::default(),
             config: callable.config.clone(),
             log: callable.log.clone(),
             log_left: limits.log_bytes,
@@ -69,6 +93,25 @@ impl GuestState {
             stderr: Stderr::new(limits.log_bytes),
             http: WasiHttpCtx::new(),
         }
+    }
+
+    /// Notes the receipt that the guest is asked about, and what its requests may carry.
+    pub(super) fn is_asked(&mut self, request: &ValidateRequest) {
+        self.requests.access_token.clone_from(&request.access_token);
+        self.subject = Subject {
+            store_id: request.store_id,
+            receipt: Some(request.receipt.clone()),
+            event_id: None,
+        };
+    }
+
+    /// Notes the event that the guest is to shape.
+    pub(super) fn is_shown(&mut self, event: &Event) {
+        self.subject = Subject {
+            store_id: Some(event.store_id),
+            receipt: None,
+            event_id: Some(event.id),
+        };
     }
 
     /// Passes on what the guest wrote to standard error and counts what was dropped. Returns its last line that is no
@@ -106,12 +149,30 @@ impl GuestState {
             self.log.dropped(1, bytes as u64);
             return;
         }
-        let Identity { plugin, digest, .. } = &*self.identity;
+        let Identity {
+            plugin,
+            digest,
+            case,
+            ..
+        } = &*self.identity;
+        let Subject {
+            store_id,
+            receipt,
+            event_id,
+        } = &self.subject;
+        let (store_id, event_id) = (store_id.map(display), event_id.map(display));
+        let receipt = receipt.as_ref().map(Receipt::as_str);
+        let case = case.as_deref();
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(target: "plugin", %plugin, %digest, store_id, receipt, event_id, case, "{line}")
+            };
+        }
         match level {
-            log::Level::Debug => tracing::debug!(target: "plugin", %plugin, %digest, "{line}"),
-            log::Level::Info => tracing::info!(target: "plugin", %plugin, %digest, "{line}"),
-            log::Level::Warn => tracing::warn!(target: "plugin", %plugin, %digest, "{line}"),
-            log::Level::Error => tracing::error!(target: "plugin", %plugin, %digest, "{line}"),
+            log::Level::Debug => line!(debug),
+            log::Level::Info => line!(info),
+            log::Level::Warn => line!(warn),
+            log::Level::Error => line!(error),
         }
     }
 }

@@ -10,7 +10,9 @@ pub(crate) mod log_rate;
 pub(crate) mod network;
 pub(crate) mod outbound;
 mod processor;
+pub(crate) mod recording;
 pub(crate) mod runtime;
+pub(crate) mod script;
 mod stderr;
 
 pub(crate) use call::Judged;

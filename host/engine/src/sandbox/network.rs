@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use base64::Engine as _;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use wasmtime_wasi_http::{Error, WasiBody};
 use wharf_domain::{AccessToken, AddressPolicy};
@@ -29,6 +30,7 @@ pub(crate) struct Network {
     credentials: BTreeMap<String, Credential>,
     guard: Guard,
     limits: HttpLimits,
+    secrets_dir: Option<PathBuf>,
     resolver: Arc<dyn Resolver>,
     /// One pool of connections per revision, made when the first request is.
     client: OnceLock<Result<wharf_egress::GuardedClient, String>>,
@@ -40,6 +42,7 @@ impl Network {
         manifest: &AdapterManifest,
         grants: &Grants,
         limits: HttpLimits,
+        secrets_dir: Option<PathBuf>,
         resolver: Arc<dyn Resolver>,
     ) -> Self {
         let wanted = |name: &String| manifest.credentials.contains(name);
@@ -60,6 +63,7 @@ impl Network {
                 allowed: grants.private_networks.clone(),
             }),
             limits,
+            secrets_dir,
             resolver,
             client: OnceLock::new(),
         }
@@ -100,7 +104,7 @@ impl Network {
         Ok(answer.map(|body| self.bounded(body)))
     }
 
-    async fn collect(&self, body: WasiBody) -> Result<bytes::Bytes, Error> {
+    pub(super) async fn collect(&self, body: WasiBody) -> Result<bytes::Bytes, Error> {
         let max = self.limits.body_bytes;
         let collected = Limited::new(body, max).collect().await.map_err(|error| {
             match error.downcast::<Error>() {
@@ -142,19 +146,52 @@ impl Network {
         Ok(url)
     }
 
+    /// Returns the credentials that are sent to the origin of a URL.
+    fn granted_at(&self, url: &Url) -> impl Iterator<Item = (&String, &Credential)> {
+        let origin = url.origin().ascii_serialization();
+        self.credentials.iter().filter(move |(_, credential)| {
+            // No origins named means all that are granted.
+            credential.origins().is_empty() || credential.origins().contains(&origin)
+        })
+    }
+
+    /// Returns the names of the credentials that a request to this URL gets.
+    pub(super) fn credentials_at(&self, url: &str) -> Vec<String> {
+        let url = Url::parse(url).ok();
+        url.iter()
+            .flat_map(|url| self.granted_at(url))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Returns every value that must not be shown: the secrets of all credentials, and what they are in a header.
+    pub(super) fn secrets(&self, token: Option<&AccessToken>) -> Vec<SecretString> {
+        let dir = self.secrets_dir.as_deref();
+        let mut values: Vec<SecretString> = Vec::new();
+        for credential in self.credentials.values() {
+            let secrets = credential.secrets().into_iter();
+            values.extend(secrets.filter_map(|secret| secret.read(dir, token).ok()));
+            if let Ok((_, value)) = header(credential, dir, token)
+                && let Ok(value) = value.to_str()
+            {
+                let encoded = value.rsplit(' ').next().unwrap_or_default();
+                values.push(encoded.into());
+            }
+        }
+        // The longest first: one may be a part of another.
+        values.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+        values
+    }
+
     fn add_credentials(
         &self,
         url: &Url,
         headers: &mut HeaderMap,
         token: Option<&AccessToken>,
     ) -> Result<(), Error> {
-        let origin = url.origin().ascii_serialization();
-        for (name, credential) in &self.credentials {
-            // No origins named means all that are granted.
-            if !credential.origins().is_empty() && !credential.origins().contains(&origin) {
-                continue;
-            }
-            let (header, value) = header(credential, token).map_err(|why| {
+        for (name, credential) in self.granted_at(url) {
+            let dir = self.secrets_dir.as_deref();
+            let (header, value) = header(credential, dir, token).map_err(|why| {
                 tracing::warn!(credential = name, why, "a credential could not be added");
                 Error::ConfigurationError
             })?;
@@ -176,14 +213,15 @@ impl Network {
 
 fn header(
     credential: &Credential,
+    dir: Option<&Path>,
     token: Option<&AccessToken>,
 ) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = match credential {
         Credential::Basic { user, password, .. } => {
             let pair = format!(
                 "{}:{}",
-                user.read(token)?.expose_secret(),
-                password.read(token)?.expose_secret()
+                user.read(dir, token)?.expose_secret(),
+                password.read(dir, token)?.expose_secret()
             );
             (
                 AUTHORIZATION,
@@ -192,12 +230,12 @@ fn header(
         }
         Credential::Bearer { token: secret, .. } => (
             AUTHORIZATION,
-            format!("Bearer {}", secret.read(token)?.expose_secret()),
+            format!("Bearer {}", secret.read(dir, token)?.expose_secret()),
         ),
         Credential::Header { name, value, .. } => {
             let name = HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| "its header's name is not valid")?;
-            (name, value.read(token)?.expose_secret().to_owned())
+            (name, value.read(dir, token)?.expose_secret().to_owned())
         }
     };
     let mut value =

@@ -1,14 +1,15 @@
 //! The requests of one call on their way out: the hook behind `wasi:http`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wharf_domain::AccessToken;
 
 use super::network::Network;
+use super::recording::Recording;
+use super::script::Script;
 
 type Finished = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(Response<WasiBody>, Finished), Error>;
@@ -20,31 +21,10 @@ pub(crate) enum Outbound {
     Closed,
     /// The network, as granted.
     Live(Arc<Network>),
-    /// A canned reply.
-    Canned(Arc<Canned>),
-}
-
-/// A reply that a conformance case gives instead of the network. It remembers if it was asked for.
-pub(crate) struct Canned {
-    reply: Reply,
-    asked: AtomicBool,
-}
-
-/// The behaviour of a played marketplace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// An HTTP response.
-    Response {
-        status: u16,
-        headers: Vec<(String, String)>,
-        body: String,
-    },
-    /// No answer in time.
-    TimedOut,
-    /// No connection.
-    Refused,
-    /// Not granted.
-    Denied,
+    /// The network, as granted, with everything kept for an author.
+    Recorded(Arc<Recording>),
+    /// A marketplace that a case plays.
+    Played(Arc<Script>),
 }
 
 /// The requests of one call.
@@ -87,12 +67,16 @@ impl WasiHttpHooks for Requests {
         self.left = left;
         match &self.outbound {
             Outbound::Closed => Box::new(drained(request, Error::HttpRequestDenied)),
-            Outbound::Canned(canned) => {
-                let canned = canned.clone();
+            Outbound::Played(script) => {
+                let script = script.clone();
+                Box::new(async move { script.answer(request).await.map(finished) })
+            }
+            Outbound::Recorded(recording) => {
+                let (recording, access_token) = (recording.clone(), self.access_token.clone());
+                let first_byte = options.and_then(|options| options.first_byte_timeout);
                 Box::new(async move {
-                    drain(request).await;
-                    canned.asked.store(true, Ordering::Relaxed);
-                    canned.reply.play().map(finished)
+                    let sent = recording.send(request, first_byte, access_token);
+                    sent.await.map(finished)
                 })
             }
             Outbound::Live(network) => {
@@ -125,50 +109,12 @@ async fn drain(request: Request<WasiBody>) {
     while let Some(Ok(_)) = body.frame().await {}
 }
 
-impl Canned {
-    pub(crate) const fn new(reply: Reply) -> Self {
-        Self {
-            reply,
-            asked: AtomicBool::new(false),
-        }
-    }
-
-    pub(crate) fn was_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Reply {
-    fn play(&self) -> Result<Response<WasiBody>, Error> {
-        let (status, headers, body) = match self {
-            Self::Response {
-                status,
-                headers,
-                body,
-            } => (*status, headers, body),
-            Self::TimedOut => return Err(Error::ConnectionReadTimeout),
-            Self::Refused => return Err(Error::ConnectionRefused),
-            Self::Denied => return Err(Error::HttpRequestDenied),
-        };
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(name, value);
-        }
-        let body = Full::new(bytes::Bytes::from(body.clone()))
-            .map_err(|never| match never {})
-            .boxed_unsync();
-        response
-            .body(body)
-            // The author of a vector may have written a header that HTTP does not allow.
-            .map_err(|error| Error::InternalError(Some(error.to_string())))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::Empty;
 
     use super::*;
+    use crate::sandbox::script::Reply;
 
     #[tokio::test]
     async fn requests_of_a_call_are_counted() {
@@ -177,7 +123,8 @@ mod tests {
             headers: vec![],
             body: String::new(),
         };
-        let mut requests = Requests::new(Outbound::Canned(Arc::new(Canned::new(answers))), 2);
+        let script = Script::new(Vec::new(), Some(answers));
+        let mut requests = Requests::new(Outbound::Played(Arc::new(script)), 2);
         assert!(!requests.any());
         for n in 1..=4 {
             let body = Empty::new().map_err(|never| match never {}).boxed_unsync();

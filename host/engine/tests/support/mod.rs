@@ -67,6 +67,7 @@ pub(crate) fn request(receipt: &str) -> ValidateRequest {
         external_store_id: ExternalStoreId::parse("ext-100").expect("an id"),
         now: NOW,
         access_token: None,
+        store_id: None,
     }
 }
 

@@ -13,7 +13,7 @@ use wharf_engine::{BenchReport, Digest, Engine, EngineSettings, PackFacts, Sprea
 
 use crate::{
     output::{self, Format},
-    settings::CompileArgs,
+    settings::{CompileArgs, PluginSecretsArgs},
     usage::{UsageError, read, read_text},
     wiring,
 };
@@ -26,18 +26,21 @@ pub(super) struct FileArgs {
     #[command(flatten)]
     grants: GrantsArgs,
     #[command(flatten)]
+    pub(super) secrets: PluginSecretsArgs,
+    #[command(flatten)]
     pub(super) compiling: CompileArgs,
 }
 
 #[derive(Args)]
-struct GrantsArgs {
+pub(super) struct GrantsArgs {
     /// Its grants [default: the `.toml` file beside the component, if there is one]
     #[arg(long, value_name = "FILE")]
     grants: Option<PathBuf>,
 }
 
 impl GrantsArgs {
-    fn read(&self, component: &Path) -> Result<Option<String>, UsageError> {
+    /// Reads the grants for a component.
+    pub(super) fn read(&self, component: &Path) -> Result<Option<String>, UsageError> {
         let beside = component.with_extension("toml");
         match &self.grants {
             Some(file) => read_text(file).map(Some),
@@ -55,9 +58,15 @@ impl FileArgs {
     }
 }
 
-/// Starts an engine without plugins.
-pub(super) fn sandbox(compiling: CompileArgs) -> anyhow::Result<Engine> {
-    let settings = wiring::compiling(compiling, EngineSettings::in_memory());
+/// Starts an engine without plugins. Without secrets it can check plugins, and they can ask nobody.
+pub(super) fn sandbox(
+    compiling: CompileArgs,
+    secrets: Option<&PluginSecretsArgs>,
+) -> anyhow::Result<Engine> {
+    let settings = EngineSettings {
+        secrets_dir: secrets.map(|secrets| secrets.plugin_secrets_dir.clone()),
+        ..wiring::compiling(compiling, EngineSettings::in_memory())
+    };
     Ok(Engine::start(settings)?)
 }
 
@@ -69,7 +78,7 @@ Examples:
   wharf plugin check plugins/*.wasm --json
   wharf plugin check corner.wasm --grants corner.toml
 
-Exit codes: 0 every file passed, 1 one did not, 2 a file could not be read.")]
+Reaches no network and reads no secret that the grants name. Exit codes: 0 every file passed, 1 one did not, 2 a file could not be read.")]
 pub(super) struct CheckArgs {
     /// The components
     #[arg(required = true)]
@@ -82,7 +91,7 @@ pub(super) struct CheckArgs {
 
 /// Checks components as a host would.
 pub(super) async fn check(args: CheckArgs, format: Format) -> anyhow::Result<()> {
-    let engine = sandbox(args.compiling)?;
+    let engine = sandbox(args.compiling, None)?;
     let (mut reports, mut failed) = (Vec::new(), Vec::new());
     for file in &args.files {
         let (component, grants) = (read(file)?, args.grants.read(file)?);
@@ -124,7 +133,7 @@ pub(super) struct BenchArgs {
 /// Measures calls of a component.
 pub(super) async fn bench(args: BenchArgs, format: Format) -> anyhow::Result<()> {
     let (component, grants) = args.component.read()?;
-    let report = sandbox(args.component.compiling)?
+    let report = sandbox(args.component.compiling, None)?
         .bench(component, grants.as_deref())
         .await?;
     match format {
@@ -207,6 +216,18 @@ pub(super) struct PackArgs {
     description: Option<String>,
 }
 
+/// Packs a component with the facts of the package in this folder and its vectors.
+pub(super) fn pack_file(file: &Path, out: &Path) -> anyhow::Result<()> {
+    pack(&PackArgs {
+        file: file.to_owned(),
+        out: out.to_owned(),
+        conformance: None,
+        package_version: None,
+        license: None,
+        description: None,
+    })
+}
+
 /// Packs a component.
 pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
     let package = package_facts(Path::new("Cargo.toml"))?;
@@ -234,7 +255,7 @@ pub(super) fn pack(args: &PackArgs) -> anyhow::Result<()> {
 }
 
 /// Returns the package's own facts; none if there is no package here.
-fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
+pub(super) fn package_facts(manifest: &Path) -> anyhow::Result<toml::Table> {
     if !manifest.is_file() {
         return Ok(toml::Table::new());
     }

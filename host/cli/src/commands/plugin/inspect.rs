@@ -56,7 +56,7 @@ async fn of_file(args: &InspectArgs) -> anyhow::Result<Value> {
     let component = read(args.plugin.as_ref())?;
     let grants = args.grants.as_deref().map(read_text).transpose()?;
     let size = component.len();
-    let report = sandbox(args.compiling)?
+    let report = sandbox(args.compiling, None)?
         .check(component, grants.as_deref())
         .await;
     let state = match (&report.refusal, report.passed()) {

@@ -1,12 +1,16 @@
 //! `wharf plugin`: commands of authors on files, and of operators on a running host.
 
 mod author;
+mod dev;
 mod inspect;
 mod list;
 mod new;
 mod operate;
+mod question;
+mod record;
 mod remote;
 mod run;
+mod trace;
 
 use clap::{Args, Subcommand};
 
@@ -15,7 +19,7 @@ use crate::{logging::Level, output::Format};
 /// `wharf plugin`.
 #[derive(Args)]
 #[command(after_help = "\
-Authors work on files:       new, check, run, bench, inspect FILE, pack
+Authors work on files:       new, dev, check, run, record, bench, inspect FILE, pack
 Operators ask a host (--url): list, inspect NAME, push, activate, rollback, disable, enable, quarantine, release
 
 Exit codes: 0 done, and a checked plugin passed; 1 not; 2 called wrongly.")]
@@ -30,8 +34,12 @@ enum PluginCommand {
     New(new::NewArgs),
     /// Run the contract checks and a plugin's own vectors, as a host does before it serves
     Check(author::CheckArgs),
+    /// Build, check and push a plugin whenever its files change
+    Dev(dev::DevArgs),
     /// Ask a plugin one question
     Run(run::RunArgs),
+    /// Write a vector from a real call of an adapter
+    Record(record::RecordArgs),
     /// Measure what a call costs, against its limits
     Bench(author::BenchArgs),
     /// Show what a plugin is: a file, or one on a host with its revisions, faults and audit
@@ -69,7 +77,10 @@ enum PluginCommand {
 impl PluginArgs {
     /// An author who runs a plugin wants to read what it logs.
     pub(crate) fn default_level(&self) -> Level {
-        if matches!(self.command, PluginCommand::Run(_)) {
+        if matches!(
+            self.command,
+            PluginCommand::Run(_) | PluginCommand::Record(_)
+        ) {
             Level::Info
         } else {
             Level::Warn
@@ -82,7 +93,9 @@ pub(crate) async fn run(args: PluginArgs, format: Format) -> anyhow::Result<()> 
     match args.command {
         PluginCommand::New(args) => new::run(&args),
         PluginCommand::Check(args) => author::check(args, format).await,
+        PluginCommand::Dev(args) => dev::run(args, format).await,
         PluginCommand::Run(args) => run::run(args, format).await,
+        PluginCommand::Record(args) => record::run(args, format).await,
         PluginCommand::Bench(args) => author::bench(args, format).await,
         PluginCommand::Inspect(args) => inspect::run(args, format).await,
         PluginCommand::Pack(args) => author::pack(&args),

@@ -17,6 +17,7 @@ use crate::{output, usage::UsageError};
 #[command(after_help = "\
 Examples:
   wharf plugin new corner                    an adapter for the marketplace `corner`, in ./corner
+  wharf plugin new corner --http             an adapter that asks its marketplace over HTTP
   wharf plugin new audit-log --kind shaper --path ~/src/audit-log")]
 pub(super) struct NewArgs {
     /// The plugin's name and the name that it serves: a-z, 0-9 and `-`
@@ -24,6 +25,9 @@ pub(super) struct NewArgs {
     /// The kind of plugin
     #[arg(long, default_value = "adapter")]
     kind: Kind,
+    /// An adapter that asks its marketplace over HTTP, with grants and vectors
+    #[arg(long)]
+    http: bool,
     /// The folder to make [default: the name]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -35,6 +39,27 @@ enum Kind {
     Adapter,
     /// Shapes webhook payloads
     Shaper,
+}
+
+/// The kind of plugin that is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Template {
+    Adapter,
+    HttpAdapter,
+    Shaper,
+}
+
+impl NewArgs {
+    fn template(&self) -> Result<Template, UsageError> {
+        match (self.kind, self.http) {
+            (Kind::Adapter, false) => Ok(Template::Adapter),
+            (Kind::Adapter, true) => Ok(Template::HttpAdapter),
+            (Kind::Shaper, false) => Ok(Template::Shaper),
+            (Kind::Shaper, true) => {
+                Err(UsageError::new("a shaper has no network: leave out --http"))
+            }
+        }
+    }
 }
 
 /// Characters of a name, as the contract has it.
@@ -52,7 +77,9 @@ const SDK: &[(&str, &str)] = sdk![
     "src/bindings.rs",
     "src/check.rs",
     "src/config.rs",
+    "src/decimal.rs",
     "src/http.rs",
+    "src/http/encode.rs",
     "src/http/wasi.rs",
     "src/lib.rs",
     "src/log.rs",
@@ -71,7 +98,7 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     if dir.exists() {
         return Err(UsageError::new(format!("{} is there already", dir.display())).into());
     }
-    for (file, text) in files(name, args.kind)? {
+    for (file, text) in files(name, args.template()?)? {
         let path = dir.join(file);
         write(&path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
@@ -104,23 +131,61 @@ fn checked_name(name: &str) -> Result<&str, UsageError> {
     }
 }
 
-fn files(name: &str, kind: Kind) -> anyhow::Result<Vec<(String, String)>> {
+/// The parts in which templates differ.
+struct Parts {
+    what: &'static str,
+    code: &'static str,
+    vectors: &'static str,
+    dependencies: String,
+    grants_file: String,
+    grants: &'static str,
+}
+
+impl Template {
+    fn parts(self, name: &str) -> anyhow::Result<Parts> {
+        let plain = |what, code, vectors| Parts {
+            what,
+            code,
+            vectors,
+            dependencies: String::new(),
+            grants_file: "grants.example.toml".into(),
+            grants: include_str!("template/grants.toml.txt"),
+        };
+        Ok(match self {
+            Self::Adapter => plain(
+                "The marketplace",
+                include_str!("template/adapter.rs.txt"),
+                include_str!("template/adapter-vectors.json"),
+            ),
+            Self::Shaper => plain(
+                "The payload shaper",
+                include_str!("template/shaper.rs.txt"),
+                include_str!("template/shaper-vectors.json"),
+            ),
+            Self::HttpAdapter => Parts {
+                dependencies: shared_dependencies(&["serde", "serde_json"])?,
+                grants_file: format!("{name}.toml"),
+                grants: include_str!("template/grants-http.toml.txt"),
+                ..plain(
+                    "The marketplace",
+                    include_str!("template/adapter-http.rs.txt"),
+                    include_str!("template/adapter-http-vectors.json"),
+                )
+            },
+        })
+    }
+}
+
+fn files(name: &str, template: Template) -> anyhow::Result<Vec<(String, String)>> {
     let words: Vec<String> = name
         .split('-')
         .filter(|word| !word.is_empty())
         .map(capitalized)
         .collect();
-    let (what, code, vectors) = match kind {
-        Kind::Adapter => (
-            "The marketplace",
-            include_str!("template/adapter.rs.txt"),
-            include_str!("template/adapter-vectors.json"),
-        ),
-        Kind::Shaper => (
-            "The payload shaper",
-            include_str!("template/shaper.rs.txt"),
-            include_str!("template/shaper-vectors.json"),
-        ),
+    let parts = template.parts(name)?;
+    let push_grants = match template {
+        Template::HttpAdapter => format!(" --grants {name}.toml"),
+        Template::Adapter | Template::Shaper => String::new(),
     };
     let filled = |template: &str| {
         template
@@ -129,7 +194,10 @@ fn files(name: &str, kind: Kind) -> anyhow::Result<Vec<(String, String)>> {
             .replace("{{file}}", &name.replace('-', "_"))
             .replace("{{type}}", &words.concat())
             .replace("{{display}}", &words.join(" "))
-            .replace("{{what}}", what)
+            .replace("{{what}}", parts.what)
+            .replace("{{dependencies}}", &parts.dependencies)
+            .replace("{{grants}}", &push_grants)
+            .replace("{{grants_file}}", &parts.grants_file)
     };
     let mut files: Vec<(String, String)> = [
         // The templates end in `.txt`: cargo would take a manifest below `src/` for a package of its own.
@@ -140,15 +208,16 @@ fn files(name: &str, kind: Kind) -> anyhow::Result<Vec<(String, String)>> {
         ),
         (".gitignore", include_str!("template/gitignore.txt")),
         ("README.md", include_str!("template/README.md.txt")),
-        (
-            "grants.example.toml",
-            include_str!("template/grants.toml.txt"),
-        ),
-        ("src/lib.rs", code),
-        ("conformance/vectors.json", vectors),
+        (parts.grants_file.as_str(), parts.grants),
+        ("src/lib.rs", parts.code),
+        ("conformance/vectors.json", parts.vectors),
     ]
     .map(|(file, template)| (file.to_owned(), filled(template)))
     .to_vec();
+    if template == Template::HttpAdapter {
+        let order = include_str!("template/order.json");
+        files.push(("conformance/responses/order.json".into(), order.into()));
+    }
     files.extend(SDK.iter().map(|(file, text)| {
         (
             format!("vendor/wharf-plugin-sdk/{file}"),
@@ -169,6 +238,23 @@ fn capitalized(word: &str) -> String {
         .map(|first| first.to_ascii_uppercase())
         .into_iter()
         .chain(letters)
+        .collect()
+}
+
+/// Returns lines of a manifest with dependencies as this repository's workspace has them.
+fn shared_dependencies(names: &[&str]) -> anyhow::Result<String> {
+    let workspace: Table = WORKSPACE_MANIFEST.parse()?;
+    let shared = workspace["workspace"]["dependencies"]
+        .as_table()
+        .context("no shared dependencies")?;
+    names
+        .iter()
+        .map(|name| {
+            let value = shared
+                .get(*name)
+                .with_context(|| format!("the workspace shares no {name}"))?;
+            Ok(format!("{name} = {value}\n"))
+        })
         .collect()
 }
 
@@ -250,8 +336,8 @@ mod tests {
 
     #[test]
     fn templates_are_filled() {
-        for kind in [Kind::Adapter, Kind::Shaper] {
-            for (file, text) in files("corner-shop", kind).expect("files") {
+        for template in [Template::Adapter, Template::HttpAdapter, Template::Shaper] {
+            for (file, text) in files("corner-shop", template).expect("files") {
                 let of_sdk = file.starts_with("vendor");
                 for place in [
                     "{{name}}",
@@ -259,6 +345,9 @@ mod tests {
                     "{{type}}",
                     "{{display}}",
                     "{{what}}",
+                    "{{dependencies}}",
+                    "{{grants}}",
+                    "{{grants_file}}",
                 ] {
                     assert!(of_sdk || !text.contains(place), "{file}: {place}");
                 }

@@ -186,7 +186,7 @@ fn full_digest(plugin: &Value, digits: &str) -> anyhow::Result<String> {
 }
 
 /// Shows the plugin as it is now, in one line.
-fn show(plugin: &Value, format: Format) -> anyhow::Result<()> {
+pub(super) fn show(plugin: &Value, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return Ok(output::json(plugin)?);
     }

@@ -6,13 +6,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wharf_domain::{
-    AccessToken, Answer, Clock, Currency, Event, ExternalStoreId, OrganizationId, Receipt, StoreId,
-    SystemClock, Time,
-};
-use wharf_engine::{Kind, Message, ValidateRequest, inspect};
+use wharf_domain::{Answer, Event, OrganizationId, StoreId, Time};
+use wharf_engine::{Kind, Message, inspect};
 
-use super::author::{FileArgs, sandbox};
+use super::{
+    author::{FileArgs, sandbox},
+    question::QuestionArgs,
+    trace,
+};
 use crate::{
     output::{self, Format},
     usage::{UsageError, read},
@@ -23,7 +24,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   wharf plugin run corner.wasm --receipt order-101
-  wharf plugin run http-marketplace.wasm --receipt order-101 --grants http-marketplace.toml
+  wharf plugin run http-marketplace.wasm --receipt order-101 --grants http-marketplace.toml --trace
   wharf plugin run slack.wasm --event event.json
 
 An event is {\"id\", \"kind\", \"timestamp\", \"organization_id\", \"store_id\", \"data\": {...}}; without --event a shaper gets
@@ -31,52 +32,30 @@ one that is made up. What the plugin logs goes to stderr. Exit code 1: it gave n
 pub(super) struct RunArgs {
     #[command(flatten)]
     component: FileArgs,
-    /// An adapter: the receipt to judge
-    #[arg(long, default_value = "order-101", value_parser = receipt)]
-    receipt: Receipt,
-    /// An adapter: the store's currency
-    #[arg(long, default_value = "USD", value_parser = currency)]
-    currency: Currency,
-    /// An adapter: the store's id at the marketplace
-    #[arg(long, default_value = "ext-100", value_parser = external_store_id)]
-    external_store_id: ExternalStoreId,
-    /// An adapter: the store's access token, for grants that send it
-    #[arg(long, env = "ACCESS_TOKEN", hide_env_values = true)]
-    access_token: Option<String>,
-    /// An adapter: the time that it is told [default: now]
-    #[arg(long, value_name = "RFC 3339", value_parser = time)]
-    now: Option<Time>,
+    #[command(flatten)]
+    question: QuestionArgs,
+    /// An adapter: show each exchange with its marketplace, on stderr
+    #[arg(long)]
+    trace: bool,
     /// A shaper: the event to shape, as JSON
     #[arg(long, value_name = "FILE")]
     event: Option<PathBuf>,
 }
 
-fn receipt(text: &str) -> Result<Receipt, wharf_domain::Invalid> {
-    Receipt::parse(text)
-}
-
-fn currency(text: &str) -> Result<Currency, wharf_domain::Invalid> {
-    Currency::parse(text)
-}
-
-fn external_store_id(text: &str) -> Result<ExternalStoreId, wharf_domain::Invalid> {
-    ExternalStoreId::parse(text)
-}
-
-fn time(text: &str) -> Result<Time, String> {
-    Time::parse(text).ok_or_else(|| "must be RFC 3339, such as 2026-01-31T12:00:00Z".into())
-}
-
 /// Asks once and prints the answer.
 pub(super) async fn run(args: RunArgs, format: Format) -> anyhow::Result<()> {
     let (component, grants) = args.component.read()?;
-    let engine = sandbox(args.component.compiling)?;
+    let engine = sandbox(args.component.compiling, Some(&args.component.secrets))?;
     match inspect(&component)?.kind {
         Kind::Adapter => {
-            let answer = engine
-                .validate_once(component, grants.as_deref(), args.request()?)
-                .await??;
-            show_answer(&answer, format)
+            let asked = engine
+                .validate_once(component, grants.as_deref(), args.question.request()?)
+                .await?;
+            // Before the answer, and also where there is none.
+            if args.trace {
+                trace::show(&asked.exchanges);
+            }
+            show_answer(&asked.answer?, format)
         }
         Kind::Shaper => {
             let message = engine
@@ -88,21 +67,6 @@ pub(super) async fn run(args: RunArgs, format: Format) -> anyhow::Result<()> {
 }
 
 impl RunArgs {
-    fn request(&self) -> anyhow::Result<ValidateRequest> {
-        let token = self
-            .access_token
-            .as_deref()
-            .map(AccessToken::parse)
-            .transpose();
-        Ok(ValidateRequest {
-            receipt: self.receipt.clone(),
-            currency: self.currency,
-            external_store_id: self.external_store_id.clone(),
-            now: self.now.unwrap_or_else(|| SystemClock.now()),
-            access_token: token.map_err(|why| UsageError::new(format!("ACCESS_TOKEN {why}")))?,
-        })
-    }
-
     fn event(&self) -> anyhow::Result<Event> {
         match &self.event {
             Some(file) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Depth;
 use super::inputs::{event, inputs, request};
 use super::report::{ContractCheck, ContractCheckReport, Failure};
+use super::upstream;
 use super::vectors::{self, Case, Expect};
 use crate::contract::{
     bindings::adapter_types::{Fault as Said, Verdict},
@@ -15,11 +16,7 @@ use crate::contract::{
     text::for_people,
 };
 use crate::plugins::revision::Revision;
-use crate::sandbox::{
-    Judged,
-    callable::Callable,
-    outbound::{Canned, Outbound, Reply},
-};
+use crate::sandbox::{Judged, callable::Callable, outbound::Outbound};
 
 /// Wall-clock limit of a case. Shorter than on a host, because nothing here waits for a network.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -34,10 +31,11 @@ pub(super) async fn run(
     depth: Depth,
 ) -> ContractCheckReport {
     let trial = Trial {
-        callable: tried(&revision.callable),
+        callable: tried(&revision.callable, &check.to_string()),
         report: ContractCheckReport {
             check,
             cases: 0,
+            asked: None,
             failures: vec![],
         },
         depth,
@@ -49,34 +47,36 @@ pub(super) async fn run(
         (ContractCheck::Upstream, Kind::Adapter)
             if Inspection::wants_http(&revision.inspection) =>
         {
-            trial.upstream().await
+            upstream::run(trial, component).await
         }
         (ContractCheck::Upstream, _) => trial.report,
         (ContractCheck::Vectors, _) => trial.vectors(component).await,
     }
 }
 
-/// Returns the component as it is tried: without a network and with a short limit.
-fn tried(callable: &Callable) -> Callable {
+/// Returns the component as it is tried: without a network and with a short limit. Its log lines name the case.
+fn tried(callable: &Callable, case: &str) -> Callable {
     let mut limits = callable.limits;
     limits.wall = limits.wall.min(MAX_WAIT);
     Callable {
         limits,
         // No check reaches the network, whatever was granted.
         outbound: Outbound::Closed,
+        identity: Arc::new(callable.identity.tried(case)),
         ..callable.clone()
     }
 }
 
-struct Trial {
-    callable: Callable,
-    report: ContractCheckReport,
+/// One check of one component.
+pub(super) struct Trial {
+    pub(super) callable: Callable,
+    pub(super) report: ContractCheckReport,
     depth: Depth,
 }
 
 impl Trial {
     /// Counts a case. Returns false when the check is to end.
-    fn note(&mut self, case: &str, result: Result<(), String>) -> bool {
+    pub(super) fn note(&mut self, case: &str, result: Result<(), String>) -> bool {
         self.report.cases += 1;
         if let Err(cause) = result {
             self.report.failures.push(Failure {
@@ -149,59 +149,6 @@ impl Trial {
         }
     }
 
-    async fn upstream(mut self) -> ContractCheckReport {
-        let response = |status, headers: &[(&str, &str)], body: &str| Reply::Response {
-            status,
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into()))
-                .collect(),
-            body: body.into(),
-        };
-        type Right = fn(&Said) -> bool;
-        let cases: [(&str, Reply, Right); 6] = [
-            ("429", response(429, &[("retry-after", "7")], ""), |said| {
-                matches!(said, Said::RateLimited(_))
-            }),
-            ("401", response(401, &[], ""), |said| {
-                matches!(said, Said::Unauthorized(_))
-            }),
-            ("500", response(500, &[], ""), |said| {
-                matches!(said, Said::Unavailable(_))
-            }),
-            (
-                "an answer that makes no sense",
-                response(200, &[], "\u{0}?"),
-                |said| matches!(said, Said::Unavailable(_)),
-            ),
-            ("no connection", Reply::Refused, |said| {
-                matches!(said, Said::Unavailable(_))
-            }),
-            ("no answer in time", Reply::TimedOut, |said| {
-                matches!(said, Said::Unavailable(_))
-            }),
-        ];
-        for (case, reply, right) in cases {
-            let canned = Arc::new(Canned::new(reply));
-            let callable = Callable {
-                outbound: Outbound::Canned(canned.clone()),
-                ..self.callable.clone()
-            };
-            let result = match callable.judge(&request("order-101")).await {
-                Err(fault) => Err(fault.to_string()),
-                // One that asks nobody, for want of configuration or of need, has nothing to tell.
-                // It may need configuration that only its operator has.
-                Ok(_) if !canned.was_asked() => Ok(()),
-                Ok(Err(said)) if right(&said) => Ok(()),
-                Ok(judged) => Err(format!("it made of it {}", shown(&judged))),
-            };
-            if !self.note(case, result) {
-                break;
-            }
-        }
-        self.report
-    }
-
     async fn vectors(mut self, component: &[u8]) -> ContractCheckReport {
         match vectors::read(component) {
             Err(cause) => drop(self.note("the section", Err(cause))),
@@ -221,14 +168,22 @@ impl Trial {
     }
 
     async fn vector(&self, case: &Case) -> Result<(), String> {
-        let mut callable = self.callable.clone();
-        if !case.config.is_empty() {
-            // A case's own configuration replaces the granted one as a whole.
-            callable.config = Arc::new(case.config.clone());
+        let script = case.script()?.map(Arc::new);
+        let callable = Callable {
+            // Its own as a whole: an answer must not depend on what an operator granted.
+            config: Arc::new(case.config.clone()),
+            outbound: script.clone().map_or(Outbound::Closed, Outbound::Played),
+            ..tried(&self.callable, &case.name)
+        };
+        let met = self.answered(&callable, case).await;
+        // First: an answer to the wrong question tells nothing.
+        match script.and_then(|script| script.mistake()) {
+            Some(mistake) => Err(mistake),
+            None => met,
         }
-        if let Some(upstream) = &case.upstream {
-            callable.outbound = Outbound::Canned(Arc::new(Canned::new(upstream.reply())));
-        }
+    }
+
+    async fn answered(&self, callable: &Callable, case: &Case) -> Result<(), String> {
         match (callable.identity.kind, &case.request, &case.event) {
             (Kind::Adapter, Some(request), None) => {
                 let judged = callable
@@ -308,6 +263,6 @@ fn shaped(expect: &Expect, said: Result<Message, Fault>) -> Result<(), String> {
     Ok(())
 }
 
-fn shown(judged: &Judged) -> String {
+pub(super) fn shown(judged: &Judged) -> String {
     for_people(&format!("{judged:?}"))
 }

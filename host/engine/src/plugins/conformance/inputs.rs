@@ -73,6 +73,7 @@ pub(crate) fn request(receipt: &str) -> ValidateRequest {
         external_store_id: ExternalStoreId::from_stored("conformance".into()),
         now: NOW,
         access_token: None,
+        store_id: None,
     }
 }
 

@@ -8,7 +8,7 @@
 //! - it answers every receipt or event (empty, long, in any script, of digits or control characters) without a trap and
 //!   within its limits, and the answers keep the contract (exact amounts, three-letter currencies, valid headers);
 //! - the same input gives the same answer;
-//! - an adapter that asks over HTTP reports a failing marketplace by the right fault;
+//! - an adapter that asks over HTTP reports a failing marketplace by the right fault, for which it has to ask;
 //! - every vector is answered as written.
 //!
 //! Vectors are JSON in the custom section `wharf:conformance`, `{"cases": [...]}`; see [`vectors`]. Nothing here
@@ -16,7 +16,9 @@
 
 mod checks;
 mod inputs;
+mod recorded;
 mod report;
+mod upstream;
 mod vectors;
 
 use std::time::Duration;
@@ -25,6 +27,7 @@ use super::revision::Revision;
 use crate::contract::refusal::{Refusal, Stage};
 
 pub(crate) use inputs::{event, inputs, request};
+pub(crate) use recorded::case as recorded_case;
 pub use report::{Conformance, ContractCheck, ContractCheckReport, Failure};
 pub(crate) use vectors::{read as read_vectors, sections as vector_sections};
 

@@ -50,6 +50,9 @@ pub struct ContractCheckReport {
     pub check: ContractCheck,
     /// The number of tried cases. With none, the check does not apply to this plugin.
     pub cases: usize,
+    /// The requests to its marketplace that were failed on trial, where there have to be some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<usize>,
     /// The cases that failed.
     pub failures: Vec<Failure>,
 }
@@ -89,6 +92,7 @@ impl fmt::Display for Conformance {
         for ContractCheckReport {
             check,
             cases,
+            asked,
             failures,
         } in &self.checks
         {
@@ -98,7 +102,8 @@ impl fmt::Display for Conformance {
                 (true, _) => "ok",
                 (false, _) => "FAILED",
             };
-            writeln!(f, "{mark:>6}  {check} ({cases} cases)")?;
+            let asked = asked.map_or_else(String::new, |asked| format!(", {asked} asked"));
+            writeln!(f, "{mark:>6}  {check} ({cases} cases{asked})")?;
             for Failure { case, cause } in failures {
                 writeln!(f, "        {case}: {cause}")?;
             }

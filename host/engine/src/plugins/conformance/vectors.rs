@@ -2,16 +2,21 @@
 //!
 //! For an adapter: `{"name", "request": {"receipt", "currency", "external_store_id", "now"}, "expect"}`, where `expect`
 //! is `{"accepted": {"id"?, "amount"?, "currency"?}}`, `{"rejected": true}`, `{"rate_limited": true}` or
-//! `{"fault": NAME}` with `unauthorized`, `unavailable` or `misconfigured`. `config` gives the case its configuration,
-//! and `upstream` plays the marketplace: `{"status", "headers": [[name, value]], "body"}` or
-//! `{"error": "timed-out" | "refused" | "denied"}`.
+//! `{"fault": NAME}` with `unauthorized`, `unavailable` or `misconfigured`. `config` is the case's configuration.
+//! `exchanges` plays the marketplace, in this order and to the end: `{"request": {"method", "url", "headers"?: [[name,
+//! value]], "json"? | "body"?}, "response": {"status", "headers"?, "json"? | "body"?}}`, or a response of
+//! `{"error": "timed-out" | "refused" | "denied"}`. `"file": PATH` in a response becomes its `body` when it is packed.
+//! The older `upstream` is one such response to all requests.
 //!
 //! For a shaper: `{"name", "event": {"id", "kind", "timestamp", "organization_id", "store_id", "data"}, "expect"}`,
 //! where `expect` is `{"content_type"?, "body_json"?, "body_text"?}` or `{"refused": true}`.
 
 use std::collections::BTreeMap;
 
+use http::Method;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
 use wasmparser::{Parser, Payload};
 use wharf_domain::{
     Currency, Event, EventId, ExternalStoreId, OrganizationId, Receipt, StoreId, Time,
@@ -19,7 +24,7 @@ use wharf_domain::{
 use wharf_pack::CONFORMANCE_SECTION;
 
 use crate::contract::convert::ValidateRequest;
-use crate::sandbox::outbound::Reply;
+use crate::sandbox::script::{Exchange, Expected, Reply, Script};
 
 /// Cases of one component.
 const MAX_CASES: usize = 1_000;
@@ -39,6 +44,7 @@ pub(crate) struct Case {
     #[serde(default)]
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) upstream: Option<Upstream>,
+    exchanges: Option<Vec<CaseExchange>>,
     pub(crate) expect: Expect,
 }
 
@@ -85,6 +91,37 @@ pub(crate) enum UpstreamError {
     Denied,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseExchange {
+    request: CaseHttpRequest,
+    response: CaseHttpResponse,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseHttpRequest {
+    method: String,
+    url: String,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    json: Option<serde_json::Value>,
+    body: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseHttpResponse {
+    status: Option<u16>,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    /// Kept as it is written: an amount such as 10.10 must not become 10.1.
+    json: Option<Box<RawValue>>,
+    body: Option<String>,
+    file: Option<String>,
+    error: Option<UpstreamError>,
+}
+
 /// The expected answer of a case. Exactly the named parts are compared.
 #[derive(Default, Deserialize)]
 // A misspelt expectation would otherwise expect nothing, and its case would pass.
@@ -110,11 +147,15 @@ pub(crate) struct ExpectedOrder {
 
 /// Reads the vectors of a component. There may be none.
 pub(crate) fn read(component: &[u8]) -> Result<Vec<Case>, String> {
-    let mut cases = Vec::new();
+    let mut cases: Vec<Case> = Vec::new();
     for section in sections(component) {
         let vectors: Vectors = serde_json::from_slice(section)
             .map_err(|error| format!("the vectors cannot be read: {error}"))?;
         cases.extend(vectors.cases);
+    }
+    for case in &cases {
+        let script = case.script();
+        script.map_err(|why| format!("the vector {:?}: {why}", case.name))?;
     }
     // Every host runs them before a revision serves.
     if cases.len() > MAX_CASES {
@@ -152,6 +193,7 @@ impl CaseRequest {
                 .map_err(|why| format!("external_store_id {why}"))?,
             now: Time::parse(&self.now).ok_or("now is not RFC 3339")?,
             access_token: None,
+            store_id: None,
         })
     }
 }
@@ -176,6 +218,78 @@ impl CaseEvent {
     }
 }
 
+impl Case {
+    /// Tells if it wants an order from a marketplace that is asked.
+    pub(super) fn is_accepted_after_asking(&self) -> bool {
+        let asks = self
+            .exchanges
+            .as_ref()
+            .is_some_and(|exchanges| !exchanges.is_empty());
+        self.expect.accepted.is_some() && (asks || self.upstream.is_some())
+    }
+
+    /// Returns the marketplace that it plays; none if it plays none, and every request is denied.
+    pub(super) fn script(&self) -> Result<Option<Script>, String> {
+        match (&self.exchanges, &self.upstream) {
+            (Some(_), Some(_)) => Err("a case has `exchanges` or `upstream`, not both".into()),
+            (Some(_), None) => Ok(Some(Script::new(self.exchanges()?, None))),
+            (None, Some(upstream)) => Ok(Some(Script::new(Vec::new(), Some(upstream.reply())))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Returns its exchanges.
+    pub(super) fn exchanges(&self) -> Result<Vec<Exchange>, String> {
+        let exchanges = self.exchanges.iter().flatten().enumerate();
+        exchanges
+            .map(|(number, exchange)| {
+                let parsed = exchange.parsed();
+                parsed.map_err(|why| format!("exchange {}: {why}", number + 1))
+            })
+            .collect()
+    }
+}
+
+impl CaseExchange {
+    fn parsed(&self) -> Result<Exchange, String> {
+        let request = &self.request;
+        let expected = Expected {
+            method: Method::from_bytes(request.method.as_bytes())
+                .map_err(|_| "its method is no method")?,
+            url: Url::parse(&request.url).map_err(|error| format!("its url: {error}"))?,
+            headers: request.headers.clone(),
+            json: request.json.clone(),
+            body: request.body.clone(),
+        };
+        Ok(Exchange {
+            expected: Some(expected),
+            reply: self.response.parsed()?,
+        })
+    }
+}
+
+impl CaseHttpResponse {
+    fn parsed(&self) -> Result<Reply, String> {
+        if self.file.is_some() {
+            return Err("`file` is read by `wharf plugin pack`, which did not pack this".into());
+        }
+        let body = match (&self.json, &self.body) {
+            (Some(_), Some(_)) => return Err("a response has `json` or `body`, not both".into()),
+            (Some(json), None) => json.get().to_owned(),
+            (None, body) => body.clone().unwrap_or_default(),
+        };
+        match (self.status, self.error) {
+            (Some(status), None) => Ok(Reply::Response {
+                status,
+                headers: self.headers.clone(),
+                body,
+            }),
+            (None, Some(error)) => Ok(error.reply()),
+            _ => Err("a response has a `status` or an `error`".into()),
+        }
+    }
+}
+
 impl Upstream {
     pub(crate) fn reply(&self) -> Reply {
         match self {
@@ -188,15 +302,17 @@ impl Upstream {
                 headers: headers.clone(),
                 body: body.clone(),
             },
-            Self::Failure {
-                error: UpstreamError::TimedOut,
-            } => Reply::TimedOut,
-            Self::Failure {
-                error: UpstreamError::Refused,
-            } => Reply::Refused,
-            Self::Failure {
-                error: UpstreamError::Denied,
-            } => Reply::Denied,
+            Self::Failure { error } => error.reply(),
+        }
+    }
+}
+
+impl UpstreamError {
+    const fn reply(self) -> Reply {
+        match self {
+            Self::TimedOut => Reply::TimedOut,
+            Self::Refused => Reply::Refused,
+            Self::Denied => Reply::Denied,
         }
     }
 }
