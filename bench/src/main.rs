@@ -6,6 +6,7 @@
 
 mod bare;
 mod benchmarks;
+mod database;
 mod fill;
 mod load;
 mod message;

@@ -18,6 +18,8 @@ pub(crate) struct Received {
     pub(crate) ids: HashSet<String>,
     /// Requests in all; more than ids if some came twice.
     pub(crate) requests: usize,
+    /// Connections that were taken.
+    pub(crate) connections: usize,
 }
 
 /// A receiver. It works while its [`LocalSet`] is driven.
@@ -44,6 +46,7 @@ impl Receiver {
 async fn accept(listener: TcpListener, received: Rc<RefCell<Received>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        received.borrow_mut().connections += 1;
         let received = Rc::clone(&received);
         connections.spawn_local(async move {
             if let Err(error) = answer(stream, &received).await {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, FromRow, PgConnection, PgPool,
+    postgres::{PgPoolOptions, PgRow},
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 use wharf_domain::{
@@ -59,6 +62,13 @@ impl Site {
         ledger.migrate().await?;
         let sql = PgPoolOptions::new()
             .max_connections(2)
+            .after_connect(|conn, _| {
+                Box::pin(async move {
+                    // What this program asks is not to be counted. Fails where nothing counts, or without the right.
+                    let _ = conn.execute("set pg_stat_statements.track = 'none'").await;
+                    Ok(())
+                })
+            })
             .connect(&database_url)
             .await?;
         let doorbell = Doorbell::connect(&redis_url, wharf_queue::Settings::default())?;
@@ -170,6 +180,15 @@ impl Site {
     pub(crate) async fn number(&self, sql: &str) -> Result<i64> {
         let number = sqlx::query_scalar(AssertSqlSafe(sql));
         Ok(number.fetch_one(&self.sql).await?)
+    }
+
+    /// The rows that such SQL answers.
+    pub(crate) async fn rows<T>(&self, sql: &str) -> Result<Vec<T>>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let rows = sqlx::query_as(AssertSqlSafe(sql));
+        Ok(rows.fetch_all(&self.sql).await?)
     }
 
     /// A connection past the processes.

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use wharf_queue::Queue;
 
 use crate::{
+    database::{Watch, Work},
     receiver::Receiver,
     report::{Direction, Figure},
     rounds::{Plan, median},
@@ -37,26 +38,113 @@ async fn measure(
     receiver: &Receiver,
     worker: &Process,
 ) -> Result<Vec<Figure>> {
-    let (mut rates, mut note) = (Vec::new(), String::new());
+    let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
         receiver.received.take();
-        let (cpu, own_cpu) = (worker.cpu()?, usage::own_cpu()?);
-        let elapsed = send(plan, site, receiver).await?.as_secs_f64();
-        rates.push(plan.work as f64 / elapsed);
-        let each = (worker.cpu()? - cpu).as_secs_f64() * 1e6 / plan.work as f64;
-        let share = (usage::own_cpu()? - own_cpu).as_secs_f64() * 100.0 / elapsed;
-        note =
-            format!("{each:.0} us of processor time each; the receiver used {share:.0} % of one");
+        rounds.push(Round::run(plan, site, receiver, worker).await?);
     }
-    let rate = median(rates.into_iter());
-    let name = "events, delivered and settled";
-    Ok(vec![
-        Figure::alone(name, rate, "deliveries/s", Direction::AtLeast(3_000.0)).with_note(note),
-    ])
+    if let Some(statements) = rounds.last().and_then(|round| round.work.statements.as_ref()) {
+        statements.profile(plan.work);
+    }
+    Ok(figures(&rounds, plan.work as f64))
 }
 
-/// Puts events into the outbox, rings, and waits until each has been received once and settled.
-async fn send(plan: &Plan, site: &Site, receiver: &Receiver) -> Result<Duration> {
+/// One round, and what it took.
+struct Round {
+    elapsed: Duration,
+    cpu: Duration,
+    receiver_cpu: Duration,
+    connections: usize,
+    work: Work,
+}
+
+impl Round {
+    async fn run(plan: &Plan, site: &Site, receiver: &Receiver, worker: &Process) -> Result<Self> {
+        fill(plan, site).await?;
+        let watch = Watch::begin(site).await?;
+        let (cpu, own_cpu) = (worker.cpu()?, usage::own_cpu()?);
+        let elapsed = send(plan, site, receiver).await?;
+        Ok(Self {
+            elapsed,
+            cpu: worker.cpu()? - cpu,
+            receiver_cpu: usage::own_cpu()? - own_cpu,
+            connections: receiver.received.borrow().connections,
+            work: watch.end(site).await?,
+        })
+    }
+}
+
+/// The rate, and the cost of each delivery, in the median round.
+fn figures(rounds: &[Round], deliveries: f64) -> Vec<Figure> {
+    let each = |of: fn(&Round) -> Option<f64>| -> Option<f64> {
+        let values: Option<Vec<f64>> = rounds.iter().map(of).collect();
+        Some(median(values?.into_iter()) / deliveries)
+    };
+    let rate = median(rounds.iter().map(|r| deliveries / r.elapsed.as_secs_f64()));
+    let share = median(rounds.iter().map(|round| {
+        round.receiver_cpu.as_secs_f64() * 100.0 / round.elapsed.as_secs_f64()
+    }));
+    let connections: usize = rounds.iter().map(|round| round.connections).sum();
+    let mut figures = vec![
+        Figure::alone(
+            "events, delivered and settled",
+            rate,
+            "deliveries/s",
+            Direction::AtLeast(3_000.0),
+        )
+        .with_note(format!("the receiver used {share:.0} % of one")),
+    ];
+    let costs = [
+        (
+            "a delivery: processor time of wharf",
+            each(|round| Some(micros(round.cpu))),
+            "us",
+            Direction::Open,
+        ),
+        (
+            "a delivery: processor time of PostgreSQL",
+            each(|round| round.work.cpu.map(micros)),
+            "us",
+            Direction::Open,
+        ),
+        (
+            "a delivery: time in statements",
+            each(|round| Some(micros(round.work.statements.as_ref()?.time))),
+            "us",
+            Direction::AtMost(250.0),
+        ),
+        (
+            "a delivery: statements",
+            each(|round| Some(round.work.statements.as_ref()?.calls)),
+            "",
+            Direction::Open,
+        ),
+        (
+            "a delivery: rows",
+            each(|round| Some(round.work.statements.as_ref()?.rows)),
+            "",
+            Direction::Open,
+        ),
+        (
+            "a delivery: new connections",
+            // All rounds together: later ones find those of the first.
+            Some(connections as f64 / (deliveries * rounds.len() as f64)),
+            "",
+            Direction::AtMost(0.05),
+        ),
+    ];
+    figures.extend(costs.into_iter().filter_map(|(name, value, unit, direction)| {
+        Some(Figure::alone(name, value?, unit, direction))
+    }));
+    figures
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// Puts events into the outbox that are not due yet.
+async fn fill(plan: &Plan, site: &Site) -> Result<()> {
     let events = plan.work;
     site.run(&format!(
         "truncate callback_outbox cascade;
@@ -66,7 +154,12 @@ async fn send(plan: &Plan, site: &Site, receiver: &Receiver) -> Result<Duration>
          from generate_series(1, {events}) n;
          analyze callback_outbox"
     ))
-    .await?;
+    .await
+}
+
+/// Makes the events due, rings, and waits until each has been received once and settled.
+async fn send(plan: &Plan, site: &Site, receiver: &Receiver) -> Result<Duration> {
+    let events = plan.work;
     let began = Instant::now();
     site.run("update callback_outbox set due_at = now() - interval '1 second'")
         .await?;

@@ -113,6 +113,9 @@ fn serve(
     for setting in SETTINGS.iter().chain(fast) {
         command.args(["-c", setting]);
     }
+    if durability == Durability::Kept && counts_statements(programs) {
+        command.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
+    }
     command
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -124,6 +127,15 @@ fn serve(
     })
     .with_context(|| last_lines(&log_path))?;
     Ok(server)
+}
+
+/// Debian ships the extension that counts statements with the server; others with a package of its own.
+fn counts_statements(programs: &Path) -> bool {
+    // Canonical: PATH may name a link.
+    let server = fs::canonicalize(programs.join("postgres")).unwrap_or_default();
+    let installed = server.parent().unwrap_or(programs);
+    let library = installed.with_file_name("lib").join("pg_stat_statements.so");
+    library.is_file()
 }
 
 /// The server writes its state into the eighth line of its pid file; `pg_ctl` reads it there too.
