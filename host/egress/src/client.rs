@@ -41,7 +41,8 @@ type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 pub(crate) type Connector = BoxCloneSyncService<Uri, TokioIo<Metered<Stream>>, BoxError>;
 type Builder = legacy::Builder;
 
-/// Makes the client that sends webhooks.
+/// Makes the client that sends webhooks. It keeps up to `idle_per_host` connections to each receiver open for the next:
+/// fewer than are at work at a time would be closed and made anew all the time.
 ///
 /// # Errors
 /// If TLS cannot be set up.

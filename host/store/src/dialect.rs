@@ -14,6 +14,11 @@ pub struct Sql {
 /// A statement is put together from literals and these pieces:
 /// - `rows(alias, column type, ...)`: the parameter `$1`, a JSON array of objects, as a table. Types: `uuid`, `text`,
 ///   `int`, `time`, `money`, `json`, `bytes`. See [`Rows`](crate::rows::Rows).
+/// - `few("picked.id")`: always true. PostgreSQL does not know how many rows come as JSON, guesses a hundred, and reads a
+///   table of some thousand rows to find them. It takes this condition for one that hardly a row meets, and then looks
+///   up each by its key, however large the table is and whatever is known of it. `rows` has it inside.
+/// - `with_most_due`: the table `picked (id)` of due deliveries of each endpoint in `$1` (`endpoint_id`, `most`), no more
+///   than its `most`, longest due at `$2` first. SQLite has no lateral join, so it walks from one to the next.
 /// - `time("$4")`: a time where PostgreSQL cannot infer that it is one.
 /// - `skip_locked`: leave rows alone that another worker is claiming. SQLite has one writer at a time.
 /// - `keep_endpoints`: let nobody delete the webhook endpoints that a `select` found until the transaction ends.
@@ -39,9 +44,20 @@ macro_rules! postgres {
     ([$($done:tt)*]) => { concat!($($done)*) };
     ([$($done:tt)*] rows($alias:ident, $first:ident $first_type:ident $(, $column:ident $type:ident)*) $($rest:tt)*) => {
         // `json`, not `jsonb`, which orders keys anew: a value is stored as it was written.
-        $crate::dialect::postgres!([$($done)* " json_to_recordset(cast($1 as json)) as ", stringify!($alias), "(",
+        $crate::dialect::postgres!([$($done)* " (select * from json_to_recordset(cast($1 as json)) as ", stringify!($alias), "(",
             stringify!($first), " ", $crate::dialect::postgres_type!($first_type),
-            $(", ", stringify!($column), " ", $crate::dialect::postgres_type!($type),)* ") ",] $($rest)*)
+            $(", ", stringify!($column), " ", $crate::dialect::postgres_type!($type),)* ") where ",
+            stringify!($first), " = least(", stringify!($first), ", ", stringify!($first), ")) as ", stringify!($alias), " ",] $($rest)*)
+    };
+    ([$($done:tt)*] few($column:literal) $($rest:tt)*) => {
+        $crate::dialect::postgres!([$($done)* " ", $column, " = least(", $column, ", ", $column, ") ",] $($rest)*)
+    };
+    ([$($done:tt)*] with_most_due $($rest:tt)*) => {
+        // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
+        $crate::dialect::postgres!([$($done)*] "with picked as materialized (select due.id from"
+            rows(r, endpoint_id uuid, most int) "cross join lateral (select d.id from callback_deliveries d
+                where d.endpoint_id = r.endpoint_id and d.due_at <= $2 order by d.due_at, d.id limit r.most" skip_locked
+            ") due)" $($rest)*)
     };
     ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " cast(", $value, " as timestamptz) ",] $($rest)*)
@@ -95,6 +111,21 @@ macro_rules! sqlite {
             $crate::dialect::sqlite_column!($first $first_type),
             $(", ", $crate::dialect::sqlite_column!($column $type),)*
             " from json_each($1)) as ", stringify!($alias), " ",] $($rest)*)
+    };
+    ([$($done:tt)*] few($column:literal) $($rest:tt)*) => {
+        // SQLite always looks up each.
+        $crate::dialect::sqlite!([$($done)* " true ",] $($rest)*)
+    };
+    ([$($done:tt)*] with_most_due $($rest:tt)*) => {
+        $crate::dialect::sqlite!([$($done)*] "with recursive walk (endpoint_id, most, due_at, id, number) as (
+                select r.endpoint_id, r.most, -1, x'', 0 from" rows(r, endpoint_id uuid, most int) "
+                union all
+                select w.endpoint_id, w.most, d.due_at, d.id, w.number + 1
+                from walk w join callback_deliveries d on d.id = (select x.id from callback_deliveries x
+                    where x.endpoint_id = w.endpoint_id and x.due_at <= $2 and (x.due_at, x.id) > (w.due_at, w.id)
+                    order by x.due_at, x.id limit 1)
+                where w.number < w.most),
+            picked as materialized (select id from walk where number > 0)" $($rest)*)
     };
     ([$($done:tt)*] time($value:literal) $($rest:tt)*) => {
         // Times are integers here, and need no cast.

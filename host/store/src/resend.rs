@@ -10,7 +10,7 @@ use wharf_domain::{
 
 use crate::{
     Conn, StoreError,
-    deliveries::{aggregate, lock_events},
+    deliveries::{aggregate, event_rows, lock_events},
     dialect::statements,
     rows::Rows,
     values::{At, JsonText},
@@ -107,9 +107,9 @@ pub async fn revive(
     letters: &[(DeliveryId, EventId, Time)],
     now: Time,
 ) -> Result<usize, StoreError> {
-    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
-    for (delivery, event, due_at) in letters {
-        events.push().uuid("id", event.0);
+    let events = event_rows(conn, letters.iter().map(|(_, event, _)| *event));
+    let mut rows = Rows::new(conn);
+    for (delivery, _, due_at) in letters {
         rows.push()
             .uuid("id", delivery.0)
             .time("due_at", *due_at)
@@ -174,8 +174,7 @@ pub async fn resend(
     event: EventId,
     now: Time,
 ) -> Result<bool, StoreError> {
-    let mut events = Rows::new(conn);
-    events.push().uuid("id", event.0);
+    let events = event_rows(conn, [event]);
     lock_events(conn, &events).await?;
     let changed = conn
         .query(RESEND)
@@ -285,9 +284,9 @@ pub async fn delete_some(
         .bind(most)
         .all()
         .await?;
-    let (mut events, mut rows) = (Rows::new(conn), Rows::new(conn));
+    let events = event_rows(conn, found.iter().map(|pair| EventId(pair.outbox_id)));
+    let mut rows = Rows::new(conn);
     for pair in &found {
-        events.push().uuid("id", pair.outbox_id);
         rows.push().uuid("id", pair.id);
     }
     // Not by a cascade: the events must be summed up without these deliveries, and one statement would hold them all.

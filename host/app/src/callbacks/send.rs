@@ -49,7 +49,8 @@ impl From<String> for Unprepared {
 impl Sender {
     pub(crate) fn new(settings: &CallbackSettings) -> Result<Self, AppError> {
         let guard = Guard::for_webhooks(settings.addresses.clone());
-        let client = wharf_egress::webhook_client(guard.clone(), settings.per_endpoint)
+        // Many endpoints may share one receiver. What is above the limit is closed, and the next send connects anew.
+        let client = wharf_egress::webhook_client(guard.clone(), settings.concurrency)
             .map_err(AppError::internal)?;
         let threads = Threads::start().map_err(AppError::internal)?;
         let webhook_secret = settings.webhook_secret.clone();

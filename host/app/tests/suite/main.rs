@@ -2,6 +2,7 @@
 //! actors are drained in this process, over both databases and the plugins that ship.
 
 mod clock;
+mod connections;
 mod deliveries;
 mod endpoints;
 mod fair_share;

@@ -20,10 +20,7 @@ statements! {
         where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     SAVE_RATE_LIMITED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
         "where webhook_endpoints.id = r.id"];
-    // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
-    CLAIM = ["with picked as materialized (select id from callback_deliveries where endpoint_id = $1 and due_at <= $2
-            order by due_at, id limit $5" skip_locked ")
-        update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
+    CLAIM = [with_most_due "update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
         where id in (select id from picked)
         returning id"];
     // Plain joins lose nothing: what is pending has its message, and goes with event and endpoint.
@@ -118,26 +115,19 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, StoreError> {
     // Settling holds deliveries and then endpoints, the other way round. No deadlock: claiming skips what is locked.
     let rate_limited = lock_rate_limited(conn, shares).await?;
-    let (mut claimed, mut used) = (Rows::new(conn), Rows::new(conn));
+    let mut rows = Rows::new(conn);
     for (endpoint, share) in shares {
         let limit = rate_limited.iter().find(|row| row.id == endpoint.0);
-        let take = limit.map_or(*share, |limit| limit.allowed(now).min(*share));
-        // One statement an endpoint: SQLite has no lateral join, which could limit each in a single one.
-        let query = conn.query(CLAIM).bind(endpoint.0).time(now);
-        let query = query.time(now + lease).bind(worker).bind(take);
-        let ids = query.ids().await?;
-        if let Some(limit) = limit {
-            let until = limit.used_until(ids.len(), now);
-            used.push().uuid("id", limit.id).time("until", until);
-        }
-        for id in ids {
-            claimed.push().uuid("id", id);
-        }
+        let most = limit.map_or(*share, |limit| limit.allowed(now).min(*share));
+        rows.push()
+            .uuid("endpoint_id", endpoint.0)
+            .int("most", most);
     }
-    if !used.is_empty() {
-        conn.query(SAVE_RATE_LIMITED).rows(&used).run().await?;
-    }
-    load(conn, &claimed).await
+    let query = conn.query(CLAIM).rows(&rows).time(now);
+    let ids = query.time(now + lease).bind(worker).ids().await?;
+    let claimed = load(conn, ids).await?;
+    save_rate_limited(conn, &rate_limited, &claimed, now).await?;
+    Ok(claimed)
 }
 
 async fn lock_rate_limited(
@@ -149,6 +139,25 @@ async fn lock_rate_limited(
         rows.push().uuid("id", endpoint.0);
     }
     conn.query(LOCK_RATE_LIMITED).rows(&rows).all().await
+}
+
+/// Counts what was claimed against the endpoints' rate limits.
+async fn save_rate_limited(
+    conn: &mut Conn,
+    rate_limited: &[RateLimited],
+    claimed: &[Claimed],
+    now: Time,
+) -> Result<(), StoreError> {
+    if rate_limited.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(conn);
+    for limit in rate_limited {
+        let theirs = claimed.iter().filter(|one| one.endpoint_id.0 == limit.id);
+        let until = limit.used_until(theirs.count(), now);
+        rows.push().uuid("id", limit.id).time("until", until);
+    }
+    conn.query(SAVE_RATE_LIMITED).rows(&rows).run().await.map(drop)
 }
 
 #[derive(FromRow)]
@@ -207,8 +216,15 @@ impl TryFrom<LoadedRow> for Claimed {
     }
 }
 
-async fn load(conn: &mut Conn, claimed: &Rows) -> Result<Vec<Claimed>, StoreError> {
-    // Bodies come after the claim, so that only what is ours is read.
-    let rows: Vec<LoadedRow> = conn.query(LOAD).rows(claimed).all().await?;
+/// Bodies come after the claim, so that only what is ours is read.
+async fn load(conn: &mut Conn, claimed: Vec<Uuid>) -> Result<Vec<Claimed>, StoreError> {
+    if claimed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut ids = Rows::new(conn);
+    for id in claimed {
+        ids.push().uuid("id", id);
+    }
+    let rows: Vec<LoadedRow> = conn.query(LOAD).rows(&ids).all().await?;
     rows.into_iter().map(Claimed::try_from).collect()
 }

@@ -18,7 +18,7 @@ pub use claim::{Claimed, claim};
 pub use give_back::give_back;
 pub use queue::{EndpointQueue, count_due, queues};
 pub use settle::{Attempt, SettledDelivery, settle};
-pub(crate) use settle::{aggregate, lock_events};
+pub(crate) use settle::{aggregate, event_rows, lock_events};
 
 statements! {
     // Not once it is settled: then `due_at` is its next attempt and no lease.

@@ -1,6 +1,6 @@
 //! Settling deliveries: attempts, new states and the events' sums, in one transaction behind the fence.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use wharf_domain::{DeliveryId, DeliveryState, EventId, Time};
 
@@ -22,17 +22,19 @@ statements! {
         from" rows(r, delivery_id uuid, attempt int, started_at time, latency_us int, http_status int, error text,
             response text)
         "where true on conflict (delivery_id, attempt) do nothing"];
+    // Deliveries of one event that end well before its last one leave the row as it is (`only_ended`): only the last
+    // one, and one that failed, have something to tell.
     AGGREGATE = ["update callback_outbox set
             status = " event_state!("callback_outbox.due_at", "a.pending", "a.failed") ",
             attempt = a.attempt, next_retry_at = a.next_retry_at, updated_at = a.updated_at,
             last_error = case when callback_outbox.due_at is null then a.last_error
                 else coalesce(a.last_error, callback_outbox.last_error) end
-        from (select d.outbox_id, sum(case when d.state = 'pending' then 1 else 0 end) as pending,
+        from (select r.id, r.only_ended, sum(case when d.state = 'pending' then 1 else 0 end) as pending,
                 sum(case when d.state = 'failed' then 1 else 0 end) as failed, max(d.attempt) as attempt,
                 min(d.due_at) as next_retry_at, max(d.last_error) as last_error, max(d.updated_at) as updated_at
-            from callback_deliveries d where d.outbox_id in (select id from" rows(r, id uuid) ")
-            group by d.outbox_id) a
-        where callback_outbox.id = a.outbox_id"];
+            from" rows(r, id uuid, only_ended int) "join callback_deliveries d on d.outbox_id = r.id
+            group by r.id, r.only_ended) a
+        where callback_outbox.id = a.id and (a.only_ended = 0 or a.pending = 0)"];
     // An event without deliveries is in no group of the statement above; by the same rule it is a success.
     UNWANTED = ["update callback_outbox set status = 'success', next_retry_at = null
         where status = 'pending' and due_at is null and id in (select id from" rows(r, id uuid) ")
@@ -80,10 +82,7 @@ pub async fn settle(
     settled: &[SettledDelivery],
     now: Time,
 ) -> Result<Vec<DeliveryId>, StoreError> {
-    let mut events = Rows::new(conn);
-    for one in settled {
-        events.push().uuid("id", one.event_id.0);
-    }
+    let events = events_of(conn, settled);
     // Events before deliveries: every transaction locks in this order, so that two never wait for each other.
     lock_events(conn, &events).await?;
     let held = write_states(conn, settled, now).await?;
@@ -92,6 +91,26 @@ pub async fn settle(
     // Without `UNWANTED`: whoever deletes deliveries sums their events up at once.
     conn.query(AGGREGATE).rows(&events).run().await?;
     Ok(held)
+}
+
+/// The events, each once, with whether all of theirs here ended well.
+fn events_of(conn: &Conn, settled: &[SettledDelivery]) -> Rows {
+    let mut events = BTreeMap::new();
+    for one in settled {
+        let ended_well = one.state == DeliveryState::Success;
+        *events.entry(one.event_id).or_insert(true) &= ended_well;
+    }
+    let mut rows = Rows::new(conn);
+    for (event, only_ended) in events {
+        push_event(&mut rows, event, i64::from(only_ended));
+    }
+    rows
+}
+
+fn push_event(rows: &mut Rows, event: EventId, only_ended: i64) {
+    rows.push()
+        .uuid("id", event.0)
+        .int("only_ended", only_ended);
 }
 
 async fn write_states(
@@ -131,6 +150,15 @@ async fn write_attempts(
             .text("response", one.attempt.response.as_deref());
     }
     conn.query(ATTEMPTS).rows(&rows).run().await.map(drop)
+}
+
+/// The rows of events for [`lock_events`] and [`aggregate`].
+pub(crate) fn event_rows(conn: &Conn, events: impl IntoIterator<Item = EventId>) -> Rows {
+    let mut rows = Rows::new(conn);
+    for event in events {
+        push_event(&mut rows, event, 0);
+    }
+    rows
 }
 
 /// Holds events until the transaction ends. Whoever changes deliveries of an event does this first, and [`aggregate`]

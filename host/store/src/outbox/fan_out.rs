@@ -7,7 +7,12 @@ use super::{
     Claimed, INSERT_DELIVERIES, Message, NewDelivery, Place, insert_messages, push_delivery,
     push_message,
 };
-use crate::{Conn, StoreError, deliveries::aggregate, dialect::statements, rows::Rows};
+use crate::{
+    Conn, StoreError,
+    deliveries::{aggregate, event_rows},
+    dialect::statements,
+    rows::Rows,
+};
 
 statements! {
     // Only the worker that still holds the fence may fan out.
@@ -123,12 +128,8 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     insert_messages(conn, &messages).await?;
     let skipped = new > 0 && conn.query(INSERT_DELIVERIES).rows(&rows).run().await? < new;
     // An endpoint may be gone: then, too, no settling will come.
-    let mut unsure = Rows::new(conn);
-    for event in &ours {
-        if skipped || event.is_last_of_many() {
-            unsure.push().uuid("id", event.claimed.event.id.0);
-        }
-    }
+    let unsure = ours.iter().filter(|event| skipped || event.is_last_of_many());
+    let unsure = event_rows(conn, unsure.map(|event| event.claimed.event.id));
     if !unsure.is_empty() {
         aggregate(conn, &unsure).await?;
     }

@@ -13,7 +13,7 @@ use wharf_domain::{
 
 use crate::{
     Conn, StoreError,
-    deliveries::{aggregate, lock_events},
+    deliveries::{aggregate, event_rows, lock_events},
     dialect::{Sql, statements},
     rows::Rows,
     values::{At, JsonText},
@@ -39,7 +39,7 @@ statements! {
     CLAIM = ["with picked as materialized (
             select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
-        where id in (select id from picked)
+        where id in (select id from picked where" few("picked.id") ")
         returning id, fence, fan_out_attempt, fan_out_after, fan_out_deferred, shaper_faults, organization_id, store_id, event,
             payload, created_at, traceparent"];
     // What was shaped first stays: every attempt of an event sends the same bytes.
@@ -268,12 +268,12 @@ pub struct Extra {
 ///
 /// Call it in a transaction of its own.
 pub async fn deliver(conn: &mut Conn, extras: &[Extra], now: Time) -> Result<(), StoreError> {
-    let (mut events, mut messages, mut rows) = (Rows::new(conn), Rows::new(conn), Rows::new(conn));
+    let events = event_rows(conn, extras.iter().map(|extra| extra.event_id));
+    let (mut messages, mut rows) = (Rows::new(conn), Rows::new(conn));
     for extra in extras {
         if let Some(message) = &extra.message {
             push_message(&mut messages, extra.event_id, message);
         }
-        events.push().uuid("id", extra.event_id.0);
         push_delivery(
             &mut rows,
             extra.event_id,
