@@ -43,7 +43,10 @@ async fn measure(
         receiver.received.take();
         rounds.push(Round::run(plan, site, receiver, worker).await?);
     }
-    if let Some(statements) = rounds.last().and_then(|round| round.work.statements.as_ref()) {
+    if let Some(statements) = rounds
+        .last()
+        .and_then(|round| round.work.statements.as_ref())
+    {
         statements.profile(plan.work);
     }
     Ok(figures(&rounds, plan.work as f64))
@@ -81,9 +84,11 @@ fn figures(rounds: &[Round], deliveries: f64) -> Vec<Figure> {
         Some(median(values?.into_iter()) / deliveries)
     };
     let rate = median(rounds.iter().map(|r| deliveries / r.elapsed.as_secs_f64()));
-    let share = median(rounds.iter().map(|round| {
-        round.receiver_cpu.as_secs_f64() * 100.0 / round.elapsed.as_secs_f64()
-    }));
+    let share = median(
+        rounds
+            .iter()
+            .map(|round| round.receiver_cpu.as_secs_f64() * 100.0 / round.elapsed.as_secs_f64()),
+    );
     let connections: usize = rounds.iter().map(|round| round.connections).sum();
     let mut figures = vec![
         Figure::alone(
@@ -133,9 +138,13 @@ fn figures(rounds: &[Round], deliveries: f64) -> Vec<Figure> {
             Direction::AtMost(0.05),
         ),
     ];
-    figures.extend(costs.into_iter().filter_map(|(name, value, unit, direction)| {
-        Some(Figure::alone(name, value?, unit, direction))
-    }));
+    figures.extend(
+        costs
+            .into_iter()
+            .filter_map(|(name, value, unit, direction)| {
+                Some(Figure::alone(name, value?, unit, direction))
+            }),
+    );
     figures
 }
 

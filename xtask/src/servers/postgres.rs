@@ -134,7 +134,9 @@ fn counts_statements(programs: &Path) -> bool {
     // Canonical: PATH may name a link.
     let server = fs::canonicalize(programs.join("postgres")).unwrap_or_default();
     let installed = server.parent().unwrap_or(programs);
-    let library = installed.with_file_name("lib").join("pg_stat_statements.so");
+    let library = installed
+        .with_file_name("lib")
+        .join("pg_stat_statements.so");
     library.is_file()
 }
 

@@ -157,7 +157,11 @@ async fn save_rate_limited(
         let until = limit.used_until(theirs.count(), now);
         rows.push().uuid("id", limit.id).time("until", until);
     }
-    conn.query(SAVE_RATE_LIMITED).rows(&rows).run().await.map(drop)
+    conn.query(SAVE_RATE_LIMITED)
+        .rows(&rows)
+        .run()
+        .await
+        .map(drop)
 }
 
 #[derive(FromRow)]

@@ -128,7 +128,9 @@ pub async fn fan_out(conn: &mut Conn, events: &[FanOut], now: Time) -> Result<us
     insert_messages(conn, &messages).await?;
     let skipped = new > 0 && conn.query(INSERT_DELIVERIES).rows(&rows).run().await? < new;
     // An endpoint may be gone: then, too, no settling will come.
-    let unsure = ours.iter().filter(|event| skipped || event.is_last_of_many());
+    let unsure = ours
+        .iter()
+        .filter(|event| skipped || event.is_last_of_many());
     let unsure = event_rows(conn, unsure.map(|event| event.claimed.event.id));
     if !unsure.is_empty() {
         aggregate(conn, &unsure).await?;

@@ -121,7 +121,9 @@ fn settled_work(backend: Backend, rows: u32, endpoints: u32) -> [String; 5] {
             "timestamptz 'epoch' + n * interval '1 second'",
         ),
         Backend::Embedded => (
-            format!("(with recursive s(n) as (select 1 union all select n + 1 from s where n < {rows}) select n from s) numbers"),
+            format!(
+                "(with recursive s(n) as (select 1 union all select n + 1 from s where n < {rows}) select n from s) numbers"
+            ),
             "unhex(printf('%032x', n))",
             "n * 1000000",
         ),
@@ -179,8 +181,7 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
         r#"'[{"id":"00000000000000000000000000000001"}]'"#.to_owned(),
         "64".to_owned(),
     );
-    let shares =
-        r#"'[{"endpoint_id":"00000000000000000000000000000001","most":16}]'"#.to_owned();
+    let shares = r#"'[{"endpoint_id":"00000000000000000000000000000001","most":16}]'"#.to_owned();
     let early = if backend == Backend::Postgres {
         "timestamptz 'epoch'".to_owned()
     } else {
@@ -226,7 +227,9 @@ async fn explain_after(url: &str, before: &str, statement: &str) -> Result<Strin
         rows.iter().map(|row| row.get("detail")).collect()
     } else {
         let mut conn = PgConnection::connect(url).await?;
-        sqlx::raw_sql(AssertSqlSafe(before)).execute(&mut conn).await?;
+        sqlx::raw_sql(AssertSqlSafe(before))
+            .execute(&mut conn)
+            .await?;
         // `raw_sql`: what was prepared by SQL cannot be prepared once more.
         let explain = sqlx::raw_sql(AssertSqlSafe(format!("explain {statement}")));
         let rows = explain.fetch_all(&mut conn).await?;
