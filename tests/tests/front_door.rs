@@ -8,7 +8,7 @@ use reqwest::Client;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{interval, timeout},
 };
 use wharf_tests::{
@@ -34,6 +34,14 @@ const fn http2_hello(window: u8) -> [u8; 39] {
 async fn connect(host: &Host) -> Result<TcpStream> {
     let address = host.base_url().trim_start_matches("http://");
     Ok(TcpStream::connect(address).await?)
+}
+
+/// A connection from this address of the machine.
+async fn connect_from(client: [u8; 4], host: &Host) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((client, 0).into())?;
+    let address = host.base_url().trim_start_matches("http://");
+    Ok(socket.connect(address.parse()?).await?)
 }
 
 async fn saying(host: &Host, words: impl AsRef<[u8]>) -> Result<TcpStream> {
@@ -162,18 +170,41 @@ async fn get_anew(host: &Host, path: &str) -> Result<Answer> {
     Answer::to(request.timeout(PATIENCE)).await
 }
 
+/// A connection with a request in the host's hands: the host asks for its body.
+async fn at_work_from(client: [u8; 4], host: &Host) -> Result<TcpStream> {
+    let head = "POST /orders/import HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        content-length: 100\r\nexpect: 100-continue\r\n\r\n";
+    let mut connection = connect_from(client, host).await?;
+    connection.write_all(head.as_bytes()).await?;
+    let mut asks = [0; 25];
+    timeout(PATIENCE, connection.read_exact(&mut asks)).await??;
+    Ok(connection)
+}
+
+async fn one_client_at_work_leaves_places_to_others(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().env("MAX_CONNECTIONS", "8").start().await?;
+    let mut at_work = Vec::new();
+    for _ in 0..6 {
+        at_work.push(at_work_from([127, 0, 0, 2], &host).await?);
+    }
+    let mut seventh = connect_from([127, 0, 0, 2], &host).await?;
+    let request = "GET /webhooks?organizationId=org-1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    seventh.write_all(request.as_bytes()).await?;
+    let refused = closed("the seventh connection", seventh).await?;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let served = get_anew(&host, "/webhooks?organizationId=org-1").await?;
+    assert_eq!(served.status, 200, "another client");
+    Ok(())
+}
+
 async fn health_is_answered_when_every_place_is_at_work(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = site.host().env("MAX_CONNECTIONS", "4").start().await?;
     let mut at_work = Vec::new();
-    for _ in 0..4 {
-        let head = "POST /orders/import HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-            content-length: 100\r\nexpect: 100-continue\r\n\r\n";
-        let mut connection = saying(&host, head).await?;
-        // It asks for the body: the request is in its hands.
-        let mut asks = [0; 25];
-        timeout(PATIENCE, connection.read_exact(&mut asks)).await??;
-        at_work.push(connection);
+    // Two each: one client alone does not get all four.
+    for client in [2, 2, 3, 3] {
+        at_work.push(at_work_from([127, 0, 0, client], &host).await?);
     }
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get_anew(&host, path).await?.status, 200, "{path}");
@@ -317,6 +348,7 @@ on_every_backend!(
     answers_that_nobody_takes_are_given_up,
     silent_connections_make_room,
     health_is_answered_when_every_place_is_at_work,
+    one_client_at_work_leaves_places_to_others,
     want_of_descriptors_is_no_attempt,
     a_stop_does_not_wait_for_half_requests,
     a_crash_leaves_no_core_file,

@@ -7,6 +7,7 @@
 //! | sends a body too slowly | 408 after as long (`body.rs`) |
 //! | keeps a connection without a request | closed after 2.5 times as long |
 //! | does not take its answer | closed after as long as that, pings of HTTP/2 or not |
+//! | has half of the places, while less than a quarter is free | its next ones as below (`places.rs`) |
 //! | opens more than [`ServerSettings::max_connections`] | the longest idle ones are closed for the new (`places.rs`) |
 //! | has all of them at work | 32 more are answered 503, but for `/healthz` and `/readyz`; further ones are closed at once |
 //!
@@ -21,6 +22,7 @@ mod socket;
 
 use std::{
     io,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -78,8 +80,8 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                begin(stream, &places, &connections, &tasks);
+            Ok((stream, peer)) => {
+                begin(stream, peer.ip(), &places, &connections, &tasks);
             }
             // The client was quicker to leave than we to look.
             Err(error) if is_the_clients(&error) => {}
@@ -103,13 +105,14 @@ pub async fn serve(
 
 fn begin(
     stream: TcpStream,
+    client: IpAddr,
     places: &Arc<Places>,
     connections: &Arc<Connections>,
     tasks: &TaskTracker,
 ) {
     // Answers are small: none waits for more to be sent with it.
     let _ = stream.set_nodelay(true);
-    if let Admission::Admitted(place) = Places::admit(places) {
+    if let Admission::Admitted(place) = places.admit(client) {
         let connections = connections.clone();
         tasks.spawn(async move { connections.serve(stream, place).await });
     }

@@ -1,10 +1,12 @@
 //! The places for connections, and who gets one when all are taken.
 //!
 //! The longest idle connections make room for new ones: whoever holds connections and says nothing on them loses them
-//! first. Where every place has a request in work, a few more connections are admitted for health checks alone.
+//! first. Where every place has a request in work, a few more connections are admitted for health checks alone. Once
+//! places are scarce, a client address gets no more than half of them.
 
 use std::{
     collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -18,6 +20,9 @@ use super::activity::Activity;
 const MAX_PROBES: usize = 32;
 /// This part of the places is made free at a time, so that looking for idle ones costs a flood's victim little.
 const EVICTED_PART: usize = 64;
+
+/// Bits of an IPv6 address that tell clients apart: whoever has one such address has all that share these.
+const IPV6_PREFIX_BITS: u32 = 64;
 
 /// The rights of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,7 @@ struct Taken {
 #[derive(Clone)]
 struct Connection {
     class: Class,
+    client: IpAddr,
     activity: Arc<Activity>,
     /// Cancelled when its place is given to another.
     evicted: CancellationToken,
@@ -82,11 +88,12 @@ impl Places {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection a place, if need be an idle one's.
-    pub(super) fn admit(self: &Arc<Self>) -> Admission {
+    /// Gives a new connection from this address a place, if need be an idle one's.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Admission {
+        let client = client_of(address);
         let mut taken = self.taken();
         // All under one lock: two that come at once must not both count the place that one eviction made.
-        let (class, evicted) = taken.class_of_next(self.max);
+        let (class, evicted) = taken.class_of_next(self.max, client);
         self.tell(ConnectionClosed::Evicted, evicted);
         let Some(class) = class else {
             self.tell(ConnectionClosed::Refused, 1);
@@ -95,6 +102,7 @@ impl Places {
         };
         let connection = Connection {
             class,
+            client,
             activity: Arc::new(Activity::new(Instant::now())),
             evicted: CancellationToken::new(),
         };
@@ -116,8 +124,8 @@ impl Places {
     pub(super) fn evict_some(&self) {
         let (mut taken, most) = (self.taken(), self.max.div_ceil(EVICTED_PART));
         // Health checks are spared as long as anybody else is idle: without one a supervisor ends the host.
-        let evicted = match taken.evict(Class::Full, most) {
-            0 => taken.evict(Class::Probes, most),
+        let evicted = match taken.evict(|one| one.class == Class::Full, most) {
+            0 => taken.evict(|one| one.class == Class::Probes, most),
             evicted => evicted,
         };
         self.tell(ConnectionClosed::Evicted, evicted);
@@ -138,41 +146,62 @@ impl Places {
 
 impl Taken {
     /// Returns the class of the next connection, if it may come, and how many idle ones were evicted for it.
-    fn class_of_next(&mut self, max: usize) -> (Option<Class>, usize) {
-        if self.has_place(max) {
-            return (Some(Class::Full), 0);
+    fn class_of_next(&mut self, max: usize, client: IpAddr) -> (Option<Class>, usize) {
+        let is_full = |one: &Connection| one.class == Class::Full;
+        let some = max.div_ceil(EVICTED_PART);
+        let mut evicted = 0;
+        if self.has_its_share(max, client) {
+            // Its own idle ones, and nobody else's.
+            evicted += self.evict(|one| is_full(one) && one.client == client, some);
         }
-        // Before its rights are cut: whoever says nothing must not push others into the places for health checks.
-        let mut evicted = self.evict(Class::Full, max.div_ceil(EVICTED_PART));
-        if self.has_place(max) {
-            return (Some(Class::Full), evicted);
+        if !self.has_its_share(max, client) {
+            if self.has_place(max) {
+                return (Some(Class::Full), evicted);
+            }
+            // Before its rights are cut: whoever says nothing must not push others into the places for health checks.
+            evicted += self.evict(is_full, some);
+            if self.has_place(max) {
+                return (Some(Class::Full), evicted);
+            }
         }
-        if self.staying(Class::Probes) >= MAX_PROBES {
-            evicted += self.evict(Class::Probes, 1);
+        let is_probe = |one: &Connection| one.class == Class::Probes;
+        if self.staying(is_probe) >= MAX_PROBES {
+            evicted += self.evict(is_probe, 1);
         }
-        let has_probe = self.staying(Class::Probes) < MAX_PROBES;
+        let has_probe = self.staying(is_probe) < MAX_PROBES;
         (has_probe.then_some(Class::Probes), evicted)
+    }
+
+    /// Returns true if a client has half of the places and less than a quarter of all are free: these are for others. A
+    /// proxy that everybody comes through has three quarters.
+    fn has_its_share(&self, max: usize, client: IpAddr) -> bool {
+        let (scarce, half) = (max - max / 4, (max / 2).max(1));
+        // The common case counts nothing.
+        self.connections.len() >= scarce
+            && self.staying(|one| one.class == Class::Full) >= scarce
+            && self.staying(|one| one.class == Class::Full && one.client == client) >= half
     }
 
     /// Returns true if a connection with all rights may come. Those that were evicted go as soon as their tasks run, so
     /// that for a moment there are more sockets than places.
     fn has_place(&self, max: usize) -> bool {
-        self.connections.len() < max || self.staying(Class::Full) < max
+        self.connections.len() < max || self.staying(|one| one.class == Class::Full) < max
     }
 
-    fn staying(&self, class: Class) -> usize {
-        let stays = |one: &&Connection| one.class == class && !one.evicted.is_cancelled();
+    /// Counts the connections of a kind that nobody has evicted.
+    fn staying(&self, kind: impl Fn(&Connection) -> bool) -> usize {
+        let stays = |one: &&Connection| kind(one) && !one.evicted.is_cancelled();
         self.connections.values().filter(stays).count()
     }
 
-    /// Evicts up to so many of the longest idle connections of a class. Returns how many there were.
-    fn evict(&mut self, class: Class, most: usize) -> usize {
-        let of_class = self
+    /// Evicts up to so many of the longest idle connections of a kind. Returns how many there were.
+    fn evict(&mut self, kind: impl Fn(&Connection) -> bool, most: usize) -> usize {
+        let of_kind = self
             .connections
             .values()
             // To evict somebody twice frees nothing: the newcomer would find no place after all.
-            .filter(|one| one.class == class && !one.evicted.is_cancelled());
-        let mut idle: Vec<_> = of_class
+            .filter(|one| kind(one) && !one.evicted.is_cancelled());
+        let mut idle: Vec<_> = of_kind
             .filter_map(|one| Some((one.activity.idle_since()?, one)))
             .collect();
         idle.sort_by_key(|(since, _)| *since);
@@ -181,6 +210,17 @@ impl Taken {
             one.evicted.cancel();
         }
         idle.len()
+    }
+}
+
+/// Returns the address by which a client is told from others.
+fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX << (u128::BITS - IPV6_PREFIX_BITS);
+            Ipv6Addr::from(address.to_bits() & mask).into()
+        }
+        address => address,
     }
 }
 
@@ -201,10 +241,13 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::activity::Exchange;
     use super::*;
 
-    fn admitted(places: &Arc<Places>) -> Place {
-        match places.admit() {
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn admitted(places: &Arc<Places>, client: IpAddr) -> Place {
+        match places.admit(client) {
             Admission::Admitted(place) => place,
             Admission::Refused => panic!("there is room"),
         }
@@ -213,7 +256,7 @@ mod tests {
     #[test]
     fn idle_connections_make_room_before_a_newcomer_s_rights_are_cut() {
         let places = Places::new(2, None);
-        let held: Vec<_> = (0..5).map(|_| admitted(&places)).collect();
+        let held: Vec<_> = (0..5).map(|_| admitted(&places, HERE)).collect();
         assert!(held.iter().all(|place| place.class == Class::Full));
         let evicted: Vec<_> = held
             .iter()
@@ -223,6 +266,34 @@ mod tests {
             evicted,
             [true, true, true, false, false],
             "the longest idle first"
+        );
+    }
+    #[test]
+    fn a_client_at_work_leaves_a_quarter_to_others_and_takes_half_of_what_is_shared() {
+        let places = Places::new(8, None);
+        let [many, few] = ["2001:db8::1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
+        let at_work = |client: IpAddr, times: usize| -> Vec<_> {
+            let at_work = (0..times).map(|_| {
+                let place = admitted(&places, client);
+                let exchange = place.activity.begin(false);
+                (place, exchange)
+            });
+            at_work.collect()
+        };
+        let held = at_work(many, 8);
+        let full = |held: &[(Place, Exchange)]| {
+            let full = held.iter().filter(|(one, _)| one.class == Class::Full);
+            full.count()
+        };
+        assert_eq!(full(&held), 6);
+        let neighbour = at_work("2001:db8::2".parse().expect("an address"), 1);
+        assert_eq!(full(&neighbour), 0, "of the same network");
+        let others = at_work(few, 3);
+        assert_eq!(full(&others), 2, "all that is left");
+        let mut all = held.iter().chain(&others);
+        assert!(
+            all.all(|(one, _)| !one.evicted.is_cancelled()),
+            "nobody is idle"
         );
     }
 }
