@@ -21,7 +21,9 @@ statements! {
     // The cast because PostgreSQL's `substr` counts in 32 bits.
     ATTEMPTS = ["select a.delivery_id, a.attempt, a.started_at, a.latency_us, a.http_status, a.error,
             substr(a.response, 1, cast($2 as integer)) as response
-        from" rows(r, id uuid) "join callback_attempts a on a.delivery_id = r.id order by a.delivery_id, a.attempt"];
+        from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
+            join callback_attempts a on a.delivery_id = d.id and a.attempt > d.attempt - $3
+        order by a.delivery_id, a.attempt"];
 }
 
 /// The deliveries to show.
@@ -59,7 +61,7 @@ pub struct Delivery {
     pub created_at: Time,
     /// The time of its last change.
     pub updated_at: Time,
-    /// Its attempts, the first one first.
+    /// The last [`MAX_SHOWN_ATTEMPTS`] of its attempts, in the order in which they were made.
     pub attempts: Vec<PastAttempt>,
 }
 
@@ -113,6 +115,8 @@ impl From<Row> for Delivery {
     }
 }
 
+/// Of a delivery's attempts the last ones are shown. One that is sent again and again has any number.
+pub const MAX_SHOWN_ATTEMPTS: i64 = 100;
 /// Of an answer, a list shows so many characters.
 const SHOWN_IN_LISTS: i64 = 256;
 /// All that is kept of an answer.
@@ -196,7 +200,8 @@ async fn with_attempts(
     for row in &rows {
         ids.push().uuid("id", row.id);
     }
-    let attempts: Vec<Attempt> = conn.query(ATTEMPTS).rows(&ids).bind(shown).all().await?;
+    let query = conn.query(ATTEMPTS).rows(&ids).bind(shown);
+    let attempts: Vec<Attempt> = query.bind(MAX_SHOWN_ATTEMPTS).all().await?;
     let mut deliveries: Vec<Delivery> = rows.into_iter().map(Delivery::from).collect();
     for delivery in &mut deliveries {
         let theirs = attempts

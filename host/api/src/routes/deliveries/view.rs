@@ -29,6 +29,8 @@ pub(in crate::routes) struct Delivery {
     created_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
+    /// The last 100 attempts, in the order in which they were made.
+    #[schema(max_items = 100)]
     attempts: Vec<Attempt>,
 }
 
