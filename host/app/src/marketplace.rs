@@ -119,12 +119,16 @@ impl App {
         receipt: &Receipt,
         now: Time,
     ) -> (Answer, Option<String>) {
+        let access_token = match self.access_token_of(store) {
+            Ok(token) => Some(token),
+            Err(deferred) => return (deferred, None),
+        };
         let request = ValidateRequest {
             receipt: receipt.clone(),
             currency: store.currency,
             external_store_id: store.external_store_id.clone(),
             now,
-            access_token: self.access_token_of(store),
+            access_token,
             store_id: Some(store.id),
         };
         failpoint::pass("plugin.call.before");
@@ -156,14 +160,16 @@ impl App {
     }
 
     /// The store's token at its marketplace. The border of the sandbox adds it to requests where the operator granted
-    /// that; guests never see it.
-    fn access_token_of(&self, store: &Store) -> Option<AccessToken> {
+    /// that; guests never see it. Where no key opens it nobody is asked: that is the host's fault, and the marketplace
+    /// would refuse a receipt for want of the token.
+    fn access_token_of(&self, store: &Store) -> Result<AccessToken, Answer> {
         let opened = store.access_token(&self.0.settings.encryption_key);
-        opened
-            // Goes on without the token: the adapter may need none, and the marketplace refuses it otherwise.
-            .inspect_err(
-                |error| tracing::error!(store_id = %store.id, %error, "access token unreadable"),
-            )
-            .ok()
+        opened.map_err(|error| {
+            tracing::error!(store_id = %store.id, %error, "access token unreadable");
+            Answer::Deferred {
+                reason: "the store's access token cannot be read with this host's key".into(),
+                wait: Duration::ZERO,
+            }
+        })
     }
 }
