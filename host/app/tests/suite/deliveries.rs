@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::{http::StatusCode, response::IntoResponse};
 use serde_json::{Value, json};
+use wharf_app::Deletion;
 use wharf_domain::EventKind;
 use wharf_tests::{Backend, Receiver, on_every_backend};
 
@@ -113,4 +114,65 @@ async fn every_endpoint_has_its_own_outcome(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-on_every_backend!(every_endpoint_has_its_own_outcome);
+async fn a_delivery_shows_its_last_attempts(backend: Backend) -> Result<()> {
+    let mut host = InProcess::open(backend).await?;
+    let hook = host
+        .endpoint(EventKind::SyncFailed, "http://127.0.0.1:1/")
+        .await?;
+    let sent = host.app.test_webhook(&organization(), hook.id).await?;
+    host.drain().await?;
+    let many = "insert into callback_attempts (delivery_id, attempt, started_at, latency_us)
+        with recursive n (n) as (select 2 union all select n + 1 from n where n < 250)
+        select delivery_id, n, started_at, 1 from callback_attempts, n";
+    host.ledger.execute(many).await?;
+    host.ledger
+        .execute("update callback_deliveries set attempt = 250")
+        .await?;
+    let delivery = host.app.delivery(&organization(), sent.delivery_id).await?;
+    let numbers: Vec<_> = delivery.attempts.iter().map(|one| one.number).collect();
+    assert_eq!(numbers, (151..=250).collect::<Vec<_>>());
+    Ok(())
+}
+
+async fn an_endpoint_with_many_deliveries_is_deleted_by_several_requests(
+    backend: Backend,
+) -> Result<()> {
+    const MANY: usize = 10_300;
+    let host = InProcess::open(backend).await?;
+    let hook = host
+        .endpoint(EventKind::SyncFailed, "http://127.0.0.1:1/")
+        .await?;
+    let id = match backend {
+        Backend::Embedded => "randomblob(16)",
+        Backend::Postgres => "gen_random_uuid()",
+    };
+    let events = format!(
+        "insert into callback_outbox (id, organization_id, store_id, event, status, due_at)
+        select {id}, 'org-1', {id}, 'sync.failed', 'failed', null from (with recursive s (n) as
+            (select 1 union all select n + 1 from s where n < {MANY}) select n from s) s"
+    );
+    let deliveries = format!(
+        "insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state)
+        select {id}, o.id, e.id, 'org-1', 'standard', 'failed' from callback_outbox o, webhook_endpoints e"
+    );
+    for statement in [events, deliveries] {
+        host.ledger.execute(&statement).await?;
+    }
+    let first = host.app.delete_webhook(&organization(), hook.id).await?;
+    assert_eq!(first, Deletion::Unfinished);
+    let kept = host.app.webhook(&organization(), hook.id).await?;
+    assert!(!kept.is_active, "nothing more is sent to it");
+    let left = "select count(*) from callback_deliveries";
+    assert_eq!(host.ledger.number(left).await?, 300);
+    let second = host.app.delete_webhook(&organization(), hook.id).await?;
+    assert_eq!(second, Deletion::Complete);
+    assert!(host.app.webhook(&organization(), hook.id).await.is_err());
+    assert_eq!(host.ledger.number(left).await?, 0);
+    Ok(())
+}
+
+on_every_backend!(
+    every_endpoint_has_its_own_outcome,
+    a_delivery_shows_its_last_attempts,
+    an_endpoint_with_many_deliveries_is_deleted_by_several_requests,
+);
