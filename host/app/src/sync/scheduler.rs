@@ -79,10 +79,11 @@ impl SyncScheduler {
         Ok(SyncPage { scheduled, walk })
     }
 
-    /// Steps until the walk over the stores is complete.
-    pub async fn pass(&mut self) -> Result<Scheduled, AppError> {
+    /// Steps until the walk over the stores is complete, or `stop` is cancelled.
+    pub async fn pass(&mut self, stop: &CancellationToken) -> Result<Scheduled, AppError> {
         let mut sum = Scheduled::default();
-        loop {
+        // Looked at before each page: a walk over a million stores takes minutes.
+        while !stop.is_cancelled() {
             let page = self.step().await?;
             sum.scanned += page.scheduled.scanned;
             sum.enqueued += page.scheduled.enqueued;
@@ -108,7 +109,7 @@ impl SyncScheduler {
         loop {
             let done = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = passes.tick() => self.pass().await.map(drop),
+                _ = passes.tick() => self.pass(&stop).await.map(drop),
                 _ = sweeps.tick() => self.sweep().await,
             };
             if let Err(error) = done {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use tokio_util::sync::CancellationToken;
 use wharf_app::{
     App, AppSettings, CallbackScheduler, CallbackWorker, Endpoint, Parts, StoreRegistration,
     SyncScheduler, SyncStep, SyncWorker, WebhookRegistration,
@@ -137,7 +138,7 @@ impl InProcess {
 
     /// Runs the sync jobs that are due, and leaves their events in the outbox.
     pub(crate) async fn synchronise(&mut self) -> Result<()> {
-        self.sync_scheduler.pass().await?;
+        self.sync_scheduler.pass(&CancellationToken::new()).await?;
         self.sync_worker.step().await?;
         self.sync_worker.finish().await;
         Ok(())
@@ -147,7 +148,7 @@ impl InProcess {
     async fn round(&mut self) -> Result<bool> {
         // Some time passes in between: a run's results are dated a microsecond after its beginning.
         self.clock.advance(Duration::from_micros(1));
-        let scheduled = self.sync_scheduler.pass().await?;
+        let scheduled = self.sync_scheduler.pass(&CancellationToken::new()).await?;
         let sync = self.sync_worker.step().await?;
         self.sync_worker.finish().await;
         // What is due may wait for a paused endpoint, so it does not count as something to do.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use wharf_app::PluginChange;
 use wharf_domain::{EventKind, ImportResult, OrganizationId};
 use wharf_tests::{Backend, Receiver, on_every_backend};
@@ -94,19 +95,50 @@ async fn the_scheduler_finds_what_is_due(backend: Backend) -> Result<()> {
         let store = store(&host, name).await?;
         host.import(store, receipt).await?;
     }
-    let pass = host.sync_scheduler.pass().await?;
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let pass = host.sync_scheduler.pass(&stopped).await?;
+    assert_eq!((pass.scanned, pass.enqueued), (0, 0), "it is to stop");
+    let pass = host.sync_scheduler.pass(&CancellationToken::new()).await?;
     assert_eq!((pass.scanned, pass.enqueued), (4, 1), "one is due");
-    let pass = host.sync_scheduler.pass().await?;
+    let pass = host.sync_scheduler.pass(&CancellationToken::new()).await?;
     assert_eq!((pass.scanned, pass.enqueued), (4, 0), "it is queued");
     host.clock.advance(61 * SECOND);
-    let pass = host.sync_scheduler.pass().await?;
+    let pass = host.sync_scheduler.pass(&CancellationToken::new()).await?;
     assert_eq!(pass.enqueued, 1, "a minute after its run a store is due");
     host.clock.advance(4 * MINUTE);
-    let pass = host.sync_scheduler.pass().await?;
+    let pass = host.sync_scheduler.pass(&CancellationToken::new()).await?;
     assert_eq!(pass.enqueued, 1, "the rate limit is over");
     host.drain().await?;
     let ended = "select count(*) as n from callback_outbox where event <> 'sync.started'";
     assert_eq!(host.ledger.row(ended).await?["n"], 4);
+    Ok(())
+}
+
+/// A token that no key opens is the host's fault: nobody is asked without it, and the receipt loses no attempt.
+async fn an_unreadable_token_defers_the_call(backend: Backend) -> Result<()> {
+    let mut host = InProcess::open(backend).await?;
+    let store = host.store(&organization()).await?;
+    let kept = match backend {
+        Backend::Embedded => "update stores set access_token = x'00', store_name = hex(access_token)",
+        Backend::Postgres => {
+            "update stores set access_token = '\\x00', store_name = encode(access_token, 'hex')"
+        }
+    };
+    host.ledger.execute(kept).await?;
+    host.import(store, "order-101").await?;
+    host.after(10 * MINUTE).await?;
+    let waiting = "select status, attempt, exhausted from sync_logs where next_retry_at is not null";
+    let log = host.ledger.row(waiting).await?;
+    assert_eq!(log["attempt"], 0, "{log}");
+    let restored = match backend {
+        Backend::Embedded => "update stores set access_token = unhex(store_name)",
+        Backend::Postgres => "update stores set access_token = decode(store_name, 'hex')",
+    };
+    host.ledger.execute(restored).await?;
+    host.after(10 * MINUTE).await?;
+    let log = host.ledger.row("select status, attempt from sync_logs").await?;
+    assert_eq!(log, json!({"status": "success", "attempt": 1}));
     Ok(())
 }
 
@@ -159,5 +191,6 @@ on_every_backend!(
     a_rate_limited_receipt_is_asked_again_after_its_backoff,
     a_refused_receipt_rests_after_ten_attempts,
     the_scheduler_finds_what_is_due,
+    an_unreadable_token_defers_the_call,
     deferred_work_resumes_by_itself,
 );

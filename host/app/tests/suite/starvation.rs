@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use wharf_app::{SyncStep, UploadedGrants, WebhookRegistration};
 use wharf_domain::{
     EventKind, ImportResult, MAX_PLUGIN_FAULTS, OrganizationId, ShaperName, SyncToken, TargetUrl,
@@ -148,7 +149,7 @@ async fn slow_marketplaces_do_not_hold_up_a_healthy_store(backend: Backend) -> R
         host.ledger.time(-20 * 365 * 24 * 60 * 60)
     );
     host.ledger.execute(&backlog).await?;
-    let queued = host.sync_scheduler.pass().await?;
+    let queued = host.sync_scheduler.pass(&CancellationToken::new()).await?;
     assert_eq!(queued.enqueued, 4);
     assert_eq!(host.sync_worker.step().await?, SyncStep::Started(2));
 

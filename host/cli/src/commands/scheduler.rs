@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use wharf_app::{CallbackScheduler, Scheduled, Swept, SyncScheduler};
 
 use super::serve::{Role, serve_roles};
@@ -60,7 +61,7 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
     args.settings.check()?;
     let host = wiring::open(&args.settings, Schema::Others).await?;
     let passed = match args.kind {
-        Kind::Sync => SyncScheduler::new(&host.app).pass().await?,
+        Kind::Sync => SyncScheduler::new(&host.app).pass(&CancellationToken::new()).await?,
         Kind::Callback => {
             let Swept { due, .. } = CallbackScheduler::new(&host.app).step().await?;
             Scheduled {
