@@ -12,6 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::lateness::{Lateness, PERIOD};
 
+/// Behind the threads that answer the API, by the system's measure: a processor that both want goes to them in the
+/// proportion of three to one. Webhooks can wait, and one organization can have any number of them to send.
+const NICENESS: i32 = 5;
+
 /// A runtime of its own. Dropping it ends its tasks without waiting, wherever it is dropped.
 pub(super) struct Threads {
     runtime: Option<Runtime>,
@@ -26,6 +30,10 @@ impl Threads {
             // Never one alone: a busy task would hold up all others.
             .worker_threads(processors.max(2))
             .thread_name("wharf-send")
+            // On Linux of this thread alone. Where it is not allowed, it is not needed for being right.
+            .on_thread_start(|| {
+                let _ = rustix::process::nice(NICENESS);
+            })
             .enable_all()
             .build()?;
         let lateness = Arc::new(Lateness::new(Instant::now()));
