@@ -8,6 +8,11 @@ use wasmtime::ResourceLimiter;
 /// Bytes that the runtime keeps for one element of a table.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
+/// This part of all memory is for calls that hold little ...
+const RESERVED_PART: usize = 8;
+/// ... namely no more than this part: a few hoarders must not keep everybody's next call from beginning.
+const SMALL_PART: usize = 64;
+
 /// The memory of all guests of this host: a growth beyond it is refused before the machine begins to swap.
 #[derive(Debug)]
 pub(crate) struct MemoryTotal {
@@ -30,12 +35,16 @@ impl MemoryTotal {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    /// Takes so many bytes for a call that would hold so many then.
+    fn take(&self, bytes: usize, held: usize) -> bool {
+        let is_small = held <= self.max / SMALL_PART;
+        let reserved = if is_small { 0 } else { self.max / RESERVED_PART };
         // Relaxed: the count protects no other data.
         let taken = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.max)
+                used.checked_add(bytes)
+                    .filter(|sum| *sum <= self.max - reserved)
             });
         if taken.is_err() {
             self.refusals.fetch_add(1, Ordering::Relaxed);
@@ -95,7 +104,7 @@ impl MemoryLimiter {
             self.refused = true;
             return false;
         }
-        if !self.total.take(by) {
+        if !self.total.take(by, wanted) {
             self.refused_by_host = true;
             return false;
         }
@@ -184,6 +193,21 @@ mod tests {
         assert_eq!(limiter.peak(), 0);
         assert!(limiter.refused());
         assert_eq!(total.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn hoarders_leave_something_to_small_calls() {
+        let total = Arc::new(MemoryTotal::new(6_400_000));
+        let mut hoarders: Vec<_> = (0..70)
+            .map(|_| MemoryLimiter::new(usize::MAX, total.clone()))
+            .collect();
+        let grow = |hoarder: &mut MemoryLimiter| {
+            let grown = hoarder.memory_growing(0, 200_000, None);
+            grown.expect("an answer")
+        };
+        assert_eq!(hoarders.iter_mut().filter_map(|one| grow(one).then_some(())).count(), 28);
+        let mut small = MemoryLimiter::new(usize::MAX, total);
+        assert!(small.memory_growing(0, 100_000, None).expect("an answer"));
     }
 
     #[test]

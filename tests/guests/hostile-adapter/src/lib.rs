@@ -78,6 +78,7 @@ fn answer(field: &str, text: &str, mut order: Order) -> Result<Verdict, Fault> {
         // With any text behind it, so that there are as many such receipts as a test wants.
         "unavailable" => return Err(Fault::Unavailable(text)),
         "sleep" => misdeeds::sleep(),
+        "hoard" => misdeeds::hoard(),
         "trap" => misdeeds::trap(),
         _ => {}
     }
