@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    Answer, Host, RawServer, Shop, Site, client, guest,
+    Answer, Host, RawServer, Shop, Site, client, compile_bomb, guest,
     traffic::lock,
     zoo,
     zoo::{Animal, Certificates},
@@ -29,6 +29,8 @@ use crate::{
 
 /// Its id is what the shaper `hostile` does with its events.
 const ORGANIZATION: &str = "trap";
+/// Marketplaces whose adapters are slow, all at once.
+const SLOW: [&str; 4] = ["slow-a", "slow-b", "slow-c", "slow-d"];
 const EVENTS: [&str; 3] = ["sync.started", "sync.completed", "sync.failed"];
 /// More than an organization may have by default.
 const MAX_ENDPOINTS: usize = 1_200;
@@ -61,8 +63,8 @@ struct Inner {
     honest: Shop,
     /// At a marketplace whose adapter faults.
     faulting: Shop,
-    /// At a marketplace whose adapter takes as long as it may.
-    slow: Shop,
+    /// At marketplaces whose adapters take as long as they may.
+    slow: Vec<Shop>,
     /// An endpoint of each animal, and last one that points at its own test route.
     webhooks: Vec<String>,
     endpoints: usize,
@@ -80,6 +82,7 @@ pub struct Attack(JoinSet<()>);
 enum Kind {
     Flood,
     Poison,
+    Hoard,
     Slow,
     Sync,
     Oversized,
@@ -90,7 +93,7 @@ enum Kind {
 }
 
 /// The kinds with their name, number of clients, and the shortest time between two requests of a client.
-const KINDS: [(Kind, &str, usize, Duration); 9] = [
+const KINDS: [(Kind, &str, usize, Duration); 10] = [
     (Kind::Flood, "import", 4, Duration::from_millis(20)),
     (
         Kind::Poison,
@@ -98,6 +101,7 @@ const KINDS: [(Kind, &str, usize, Duration); 9] = [
         2,
         Duration::from_millis(50),
     ),
+    (Kind::Hoard, "hoard", 8, Duration::from_millis(100)),
     (Kind::Slow, "slow import", 32, Duration::from_millis(100)),
     (Kind::Sync, "sync", 1, Duration::from_millis(500)),
     (
@@ -120,10 +124,20 @@ impl Attacker {
     pub fn install_plugins(site: &Site) -> Result<()> {
         site.install_plugin("hostile", &guest("hostile-adapter"))?;
         site.install_plugin("hostile-shaper", &guest("hostile-shaper"))?;
-        let slow = faults::stamped(fs::read(guest("hostile-adapter"))?, "describe name:slow");
-        let path = site.dir().join("slow.wasm");
-        fs::write(&path, slow)?;
-        site.install_plugin("slow", &path)
+        for name in SLOW {
+            let stamp = format!("describe name:{name}");
+            let slow = faults::stamped(fs::read(guest("hostile-adapter"))?, &stamp);
+            install(site, name, &slow)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a plugin into the folder that compiles for minutes.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn drop_bomb(site: &Site) -> Result<()> {
+        install(site, "bomb", &compile_bomb())
     }
 
     /// Registers stores, and endpoints as far as the host lets it.
@@ -140,7 +154,7 @@ impl Attacker {
             client: client(),
             honest: shop("etsy").await?,
             faulting: shop("hostile").await?,
-            slow: shop("slow").await?,
+            slow: future::try_join_all(SLOW.map(shop)).await?,
             webhooks: Vec::new(),
             endpoints: 0,
             answers: Mutex::default(),
@@ -318,9 +332,13 @@ impl Inner {
         Some(match kind {
             Kind::Flood => self.import(&self.honest, &format!("f-{client}-{number}")),
             Kind::Poison => self.import(&self.faulting, &poison(client, number)),
-            Kind::Slow => self.import(&self.slow, &format!("sleep:{client}-{number}")),
+            Kind::Hoard => self.import(&self.faulting, &format!("hoard:{client}-{number}")),
+            Kind::Slow => {
+                let shop = &self.slow[client % self.slow.len()];
+                self.import(shop, &format!("sleep:{client}-{number}"))
+            }
             Kind::Sync => {
-                let shops = [&self.honest, &self.faulting, &self.slow];
+                let shops = [&self.honest, &self.faulting, &self.slow[0], &self.slow[1]];
                 let token = &shops[number % shops.len()].sync_token;
                 self.post("/stores/sync", &json!({"syncToken": token}))
             }
@@ -352,6 +370,12 @@ impl Inner {
         let status = Answer::to(request).await.map_or(0, |answer| answer.status);
         *lock(&self.answers).entry((name, status)).or_default() += 1;
     }
+}
+
+fn install(site: &Site, name: &str, component: &[u8]) -> Result<()> {
+    let path = site.dir().join(format!("{name}.wasm"));
+    fs::write(&path, component)?;
+    site.install_plugin(name, &path)
 }
 
 /// A receipt on which the adapter faults: each misdeed once, and then orders that break the contract, or traps.

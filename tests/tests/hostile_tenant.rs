@@ -1,14 +1,15 @@
 //! A hostile organization that does everything at once, and ten innocent ones that import, synchronise and receive
 //! meanwhile: nothing of theirs is lost, the process lives, and its memory is flat.
 //!
-//! Half a minute of load for each backend; half an hour by `WHARF_TEST_LONG=1`.
+//! Half a minute of load for each backend; half an hour by `WHARF_TEST_LONG=1`, or as many seconds as
+//! `WHARF_SOAK_SECONDS` says. `WHARF_BINARY` names another program, such as a release build.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tokio::{sync::Mutex, time::interval};
 use wharf_tests::{
-    Attacker, Backend, Host, Imports, LogLine, PATIENCE, Site, Traffic, fault_lasts,
+    Attacker, Backend, Host, Imports, LogLine, PATIENCE, Shop, Site, Traffic, fault_lasts,
     on_every_backend,
 };
 
@@ -31,6 +32,11 @@ const COLLAPSE: Duration = PATIENCE;
 /// Guests in flight and SQLite's cache come and go; what leaks grows without end.
 const MAX_GROWTH_KIB: i64 = 96 * 1024;
 
+/// Of the neighbours' imports so many may be put off: one in ten.
+const PUT_OFF_PART: usize = 10;
+/// Small enough that the attack's hoarders alone would fill it.
+const MEMORY_TOTAL: &str = "256MiB";
+
 /// Two attacks at a time would measure each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
@@ -41,6 +47,7 @@ async fn host(site: &std::sync::Arc<Site>) -> Result<Host> {
         .env("WEBHOOK_TIMEOUT", "5s")
         .env("WEBHOOK_RETRY", "2s,2s,2s,2s,2s,2s,2s,2s,2s,2s")
         .env("LOG_LEVEL", "warn,wharf=info")
+        .env("PLUGIN_MEMORY_TOTAL", MEMORY_TOTAL)
         .start()
         .await
 }
@@ -55,6 +62,47 @@ async fn least_memory(host: &Host, time: Duration) -> Result<[i64; 2]> {
         least[half] = least[half].min(host.resident_kib()?);
     }
     Ok(least)
+}
+
+/// Imports of innocents at the very marketplace whose adapter the attack makes fault.
+#[derive(Debug, Default)]
+struct Neighbours {
+    imported: usize,
+    put_off: usize,
+}
+
+async fn import_beside(host: &Host, shops: &[Shop], time: Duration) -> Result<Neighbours> {
+    let (begin, mut pace) = (Instant::now(), interval(Duration::from_millis(200)));
+    let mut seen = Neighbours::default();
+    for number in 0.. {
+        if begin.elapsed() > time {
+            break;
+        }
+        pace.tick().await;
+        let shop: &Shop = &shops[number % shops.len()];
+        // A 503 is no answer, and put off as well.
+        let answer = shop.try_import(host, &format!("id:good-{number}")).await?;
+        if answer.get("success") == true {
+            seen.imported += 1;
+        } else {
+            seen.put_off += 1;
+        }
+    }
+    Ok(seen)
+}
+
+/// The time that the attack lasts.
+fn attack_time(long: bool) -> Result<Duration> {
+    match std::env::var("WHARF_SOAK_SECONDS") {
+        Ok(seconds) => Ok(Duration::from_secs(seconds.parse()?)),
+        Err(_) => Ok(if long { LONG } else { SHORT }),
+    }
+}
+
+fn completed_runs(traffic: &Traffic) -> usize {
+    let requests = traffic.receiver().requests();
+    let completed = requests.iter().filter(|one| one.uri.path().ends_with("sync.completed"));
+    completed.count()
 }
 
 fn told(imports: &Imports) -> String {
@@ -83,7 +131,7 @@ fn compare(quiet: &Imports, attacked: &Imports, long: bool) -> Result<()> {
 async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock().await;
     let long = std::env::var_os("WHARF_TEST_LONG").is_some();
-    let time = if long { LONG } else { SHORT };
+    let time = attack_time(long)?;
     let site = Site::open(backend).await?;
     Attacker::install_plugins(&site)?;
     let mut host = host(&site).await?;
@@ -100,10 +148,21 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
     fault_lasts(time / 4).await;
     let quiet = traffic.take_imports();
 
+    let mut beside = Vec::new();
+    for organization in INNOCENTS {
+        beside.push(Shop::open(&host, organization, "hostile").await?);
+    }
+    let runs_before = completed_runs(&traffic);
     let attack = attacker.attack();
-    fault_lasts(time / 2).await;
-    let memory = least_memory(&host, time / 2).await?;
+    Attacker::drop_bomb(&site)?;
+    let lasting = async {
+        fault_lasts(time / 2).await;
+        least_memory(&host, time / 2).await
+    };
+    let (memory, neighbours) =
+        tokio::try_join!(lasting, import_beside(&host, &beside, time))?;
     let attacked = traffic.take_imports();
+    let runs = completed_runs(&traffic) - runs_before;
     attack.end().await?;
     println!("{backend:?}, quiet: {}", told(&quiet));
     println!(
@@ -111,12 +170,18 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
         attacker.endpoints(),
         told(&attacked)
     );
+    println!("at the faulting marketplace: {neighbours:?}; runs that were told of: {runs}");
     println!("memory from the middle to the end: {memory:?} KiB");
     println!("the hostile one's: {}", attacker.account()?);
 
     traffic.settle_down(load).await?;
     println!("{}", traffic.audit().await?);
     compare(&quiet, &attacked, long)?;
+    ensure!(
+        neighbours.put_off * PUT_OFF_PART <= neighbours.imported,
+        "{neighbours:?}"
+    );
+    ensure!(runs > 0, "nobody was synchronised");
     ensure!(
         memory[1] - memory[0] < MAX_GROWTH_KIB,
         "memory grew: {memory:?}"
