@@ -86,6 +86,8 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
     drop(warm);
     // The first in the folder's order. Its limit is far beyond this test's patience with a host that does not listen.
     put(&site, "aaa", &compile_bomb())?;
+    let last = stamped(fs::read(guest("hostile-adapter"))?, "describe name:zzz");
+    put(&site, "zzz", &unheard_of(&last))?;
     let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "15s").spawn()?;
     host.wait_until_listening().await?;
     let shown = state(&host, "aaa").await.context("aaa is shown")?;
@@ -99,6 +101,10 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
     assert!(!scrape.text.contains("wharf_plugins_loading 0\n"));
     // What was compiled before serves meanwhile.
     assert_eq!(shop.import(&host, "order-101").await?["success"], true);
+    let serves = || async { (state(&host, "zzz").await?["state"] == "active").then_some(()) };
+    eventually("the last file serves", 3 * PATIENCE, serves).await?;
+    let shown = state(&host, "aaa").await.context("aaa is shown")?;
+    assert_eq!(shown["state"], "loading", "it went behind the others");
     let refused = || async {
         let report = state(&host, "aaa").await?;
         (stage(&report) == "compile").then_some(())

@@ -82,6 +82,17 @@ impl Loader {
             .is_some_and(|cache| cache.holds(&self.engine, stored.component()))
     }
 
+    /// Tells if a component's code is there within a time. What is compiled until then is kept, so nothing is tried where
+    /// there is no cache.
+    pub(crate) async fn compiles_within(&self, stored: &Stored, time: Duration) -> bool {
+        // What is refused is refused quickly. It is not compiled here either.
+        if self.cache.is_none() || inspect(&stored.bytes).is_err() {
+            return true;
+        }
+        let compiled = self.component(stored.component(), stored.bytes.clone());
+        tokio::time::timeout(time, compiled).await.is_ok()
+    }
+
     /// Returns the refusals of memory to any guest so far, because all together have the most.
     pub(crate) fn memory_refusals(&self) -> u64 {
         self.memory.refusals()

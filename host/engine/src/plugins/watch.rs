@@ -6,6 +6,7 @@
     reason = "files are read and written on the engine's own threads, which serve no requests"
 )]
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -32,6 +33,9 @@ use crate::contract::{
 };
 
 const MAX_GRANTS_BYTES: usize = 256 * 1024;
+
+/// Time that compiling a file may take before the others are judged: several times what an honest one needs.
+const HEADSTART: Duration = Duration::from_secs(5);
 
 /// The folder is read even if no hint came: network file systems give none.
 const RESCAN: Duration = Duration::from_secs(5);
@@ -218,17 +222,25 @@ fn begin(registry: &Registry, folder: &mut Folder) -> Vec<String> {
     names
 }
 
-/// Reads files one after the other, and takes the mark of each back, if there are any, when it was judged.
+/// Reads files one after the other, and takes the mark of each back, if there are any, when it was judged. What compiles
+/// for long goes behind all others.
 async fn read_all(registry: &Registry, folder: &Folder, names: &[String], marks: Vec<Loading<'_>>) {
     let Some(dir) = &folder.dir else {
         return;
     };
     let mut marks = marks.into_iter();
     let mut deployment = Deployment::new(registry);
-    for name in names {
-        let _mark = marks.next();
+    let first = names.iter().map(|name| (name, marks.next(), Turn::First));
+    let mut queue: VecDeque<_> = first.collect();
+    while let Some((name, mark, turn)) = queue.pop_front() {
         let (folder, file) = (dir.to_owned(), name.clone());
         let refusal = match tokio::task::spawn_blocking(move || read(&folder, &file)).await {
+            Ok(Ok(Some(stored)))
+                if turn == Turn::First && !compiles_soon(registry, name, &stored).await =>
+            {
+                queue.push_back((name, mark, Turn::Last));
+                continue;
+            }
             Ok(Ok(Some(stored))) => deployment.offer(name, stored).await.err().map(refusal),
             // It was removed since the folder was listed.
             Ok(Ok(None)) => None,
@@ -240,6 +252,21 @@ async fn read_all(registry: &Registry, folder: &Folder, names: &[String], marks:
     if let Err(error) = deployment.finish().await {
         tracing::error!(%error, "plugins that exchange their names could not be installed");
     }
+}
+
+/// A file's turn to be judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Last,
+}
+
+/// Tells if a file is judged already, or needs a compiler for no longer than a headstart. One that does not is compiled
+/// anew, with the whole limit, in its last turn.
+async fn compiles_soon(registry: &Registry, plugin: &str, stored: &Stored) -> bool {
+    let record = registry.store.record(plugin);
+    record.is_ok_and(|record| record.folder == Some(stored.digest()))
+        || registry.loader.compiles_within(stored, HEADSTART).await
 }
 
 fn refusal(error: OperationError) -> Refusal {
