@@ -98,8 +98,10 @@ pub async fn reseal(
         // Counted after the walk: a host that runs beside it may have sealed with another key behind its back.
         let counts = reseal::counts(&mut ledger.read().await?).await?;
         done.remaining = remaining(&counts, keys);
-        if done.remaining == 0 {
-            done.retired = retire(ledger, keys, &counts).await?;
+        if done.remaining == 0
+            && let Some(retired) = retire(ledger, keys).await?
+        {
+            done.retired = retired;
             break;
         }
     }
@@ -138,26 +140,26 @@ async fn walk(
     }
 }
 
-/// Takes the canaries of keys away that nothing is sealed with.
-async fn retire(
-    ledger: &Ledger,
-    keys: &KeyRing,
-    counts: &[SealedCount],
-) -> Result<Vec<KeyId>, StoreError> {
+/// Takes the canaries of all keys but the first away; `None` if a value was sealed with one of them meanwhile.
+async fn retire(ledger: &Ledger, keys: &KeyRing) -> Result<Option<Vec<KeyId>>, StoreError> {
+    let first = keys.first().id();
     let mut tx = ledger.begin().await?;
     let mut retired = Vec::new();
     // The first key stays though nothing may be sealed with it yet: the next value will be.
-    for id in keys.ids().filter(|id| *id != keys.first().id()) {
-        // A canary is sealed with its own key, so it is no reason to keep that key.
-        let in_use = counts
-            .iter()
-            .any(|count| count.key == Some(id) && count.kind != Kind::Canary);
-        if !in_use && canary::remove(&mut tx, id).await? {
+    for id in keys.ids().filter(|id| *id != first) {
+        if canary::remove(&mut tx, id).await? {
             retired.push(id);
         }
     }
+    // Counted behind the removal, which waits for whoever is sealing: who comes later puts the canary back.
+    let counts = reseal::counts(&mut tx).await?;
+    let in_use = counts.iter().filter(|count| count.kind != Kind::Canary);
+    let mut keys_in_use = in_use.filter_map(|count| count.key);
+    if keys_in_use.any(|key| key != first && keys.holds(key)) {
+        return Ok(None);
+    }
     tx.commit().await?;
-    Ok(retired)
+    Ok(Some(retired))
 }
 
 /// The rows that hold sealed values: each has one of the values that are counted here.

@@ -4,7 +4,7 @@ use wharf_domain::{
     AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreId, StoreName,
     SyncStatus, SyncToken, Time,
 };
-use wharf_store::{jobs, stores};
+use wharf_store::{canary, jobs, stores};
 
 use crate::{
     App, AppError,
@@ -78,9 +78,11 @@ impl App {
             currency: registration.currency,
             nonce: random(),
         };
-        let mut conn = self.0.ledger.write().await?;
+        let mut tx = self.0.ledger.begin().await?;
         let key = &self.0.settings.encryption_key;
-        let (store_id, sync_token) = stores::register(&mut conn, key, &new, now).await?;
+        canary::hold(&mut tx, key, random(), now).await?;
+        let (store_id, sync_token) = stores::register(&mut tx, key, &new, now).await?;
+        tx.commit().await?;
         Ok(RegisteredStore {
             store_id,
             sync_token,

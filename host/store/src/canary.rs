@@ -24,6 +24,12 @@ const LOCK: Sql = Sql {
     sqlite: "select 1",
 };
 
+/// Nobody may remove the canary until the transaction ends; others may hold it too. SQLite has one writer anyway.
+const HOLD: Sql = Sql {
+    postgres: "select sealed from key_canaries where key_id = $1 for key share",
+    sqlite: "select sealed from key_canaries where key_id = $1",
+};
+
 const PLACE: &str = "key_canaries.sealed";
 const SECRET: &[u8] = b"wharf";
 
@@ -129,6 +135,22 @@ pub async fn add(
     now: Time,
 ) -> Result<(), StoreError> {
     put(conn, keys.first(), nonce, now).await
+}
+
+/// Holds the canary of the first key until the transaction ends, and puts it back if it is gone. In every transaction that
+/// seals a value: a key that a host still seals with, though others think it retired, is needed again from then on.
+pub async fn hold(
+    conn: &mut Conn,
+    keys: &KeyRing,
+    nonce: [u8; 24],
+    now: Time,
+) -> Result<(), StoreError> {
+    let query = conn.query(HOLD).bind(&keys.first().id().0[..]);
+    let held: Option<Row> = query.optional().await?;
+    match held {
+        Some(_) => Ok(()),
+        None => put(conn, keys.first(), nonce, now).await,
+    }
 }
 
 async fn put(

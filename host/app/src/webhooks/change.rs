@@ -2,7 +2,7 @@
 
 use wharf_domain::{EndpointId, Health, OrganizationId, Secrets, ShaperName, TargetUrl};
 use wharf_store::{
-    StoreError,
+    StoreError, canary,
     endpoints::{self, Endpoint},
     resend,
 };
@@ -112,6 +112,7 @@ impl App {
         }
         endpoint.updated_at = now;
         // Sealed anew with every save: a nonce must never be used twice with one key.
+        canary::hold(&mut tx, key, random(), now).await?;
         let nonces = [random(), random(), random()];
         endpoints::save(&mut tx, key, &endpoint, secrets.as_ref(), nonces, now).await?;
         // As it is stored now: with it come the secrets' own columns.

@@ -7,7 +7,10 @@ mod trial;
 
 use wharf_domain::{EndpointId, EndpointSecret, EventKind, OrganizationId, ShaperName, TargetUrl};
 use wharf_egress::Guard;
-use wharf_store::endpoints::{self, Endpoint, ListCursor};
+use wharf_store::{
+    canary,
+    endpoints::{self, Endpoint, ListCursor},
+};
 
 pub use self::{
     change::{Activity, Deletion, EndpointChange},
@@ -83,7 +86,9 @@ impl App {
                 if !endpoints::has_room(&mut tx, new.organization_id, max, now).await? {
                     return Err(AppError::TooManyEndpoints);
                 }
-                endpoints::register(&mut tx, &self.0.settings.encryption_key, &new, now).await?
+                let key = &self.0.settings.encryption_key;
+                canary::hold(&mut tx, key, random(), now).await?;
+                endpoints::register(&mut tx, key, &new, now).await?
             }
         };
         tx.commit().await?;

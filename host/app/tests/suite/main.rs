@@ -8,6 +8,7 @@ mod endpoints;
 mod fair_share;
 mod fan_out;
 mod host;
+mod keys;
 mod receipts;
 mod recovery;
 mod retention;
