@@ -305,9 +305,14 @@ impl Plugin {
                 .as_ref()
                 .filter(same)
                 .map(|serving| serving.breakers.clone());
+            // One that takes its place knows who calls the plugin.
+            let fresh = || match &before {
+                Some(before) => before.breakers.successor(Instant::now()),
+                None => Breakers::new(Instant::now()),
+            };
             Arc::new(Serving {
                 revision,
-                breakers: kept.unwrap_or_else(|| Arc::new(Breakers::new(Instant::now()))),
+                breakers: kept.unwrap_or_else(|| Arc::new(fresh())),
                 out: self.record.out_of_service(),
             })
         });

@@ -4,7 +4,8 @@
 //! half of at least twenty calls within thirty seconds, open the circuit of the caller alone. It opens for everybody
 //! when the faults come from two organizations at least and more than half of the callers of these seconds meet them.
 //! An open circuit lets nothing through for thirty seconds, then probes; bad probes double the wait, up to ten minutes.
-//! The owner of the breaker rolls a revision back that trips while it is young.
+//! The owner of the breaker rolls a revision back that trips while it is young. One organization alone gets it rolled back
+//! only where it is the only one that calls the plugin.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -61,6 +62,15 @@ impl Breakers {
         Self {
             plugin: watch(Watched::Plugin),
             upstream: watch(Watched::Upstream),
+        }
+    }
+
+    /// Returns the breakers of the revision that takes this one's place.
+    pub(crate) fn successor(&self, activated: Instant) -> Self {
+        let successor = |watched| Mutex::new(self.of(watched).successor(activated));
+        Self {
+            plugin: successor(Watched::Plugin),
+            upstream: successor(Watched::Upstream),
         }
     }
 
@@ -138,8 +148,8 @@ pub(crate) struct Breaker {
     everybody: Circuit,
     callers: HashMap<u64, Caller>,
     known_inputs: VecDeque<u64>,
-    /// The first two organizations that had a good answer.
-    content: [Option<u64>; 2],
+    /// Two organizations that called this revision, or one before it.
+    users: [Option<u64>; 2],
 }
 
 #[derive(Debug)]
@@ -158,7 +168,15 @@ impl Breaker {
             everybody: Circuit::new(activated, watched.probes()),
             callers: HashMap::new(),
             known_inputs: VecDeque::new(),
-            content: [None; 2],
+            users: [None; 2],
+        }
+    }
+
+    /// Returns the breaker of the revision that takes this one's place: it knows of the same callers, and of no faults.
+    pub(crate) fn successor(&self, activated: Instant) -> Self {
+        Self {
+            users: self.users,
+            ..Self::new(self.watched, activated)
         }
     }
 
@@ -216,12 +234,13 @@ impl Breaker {
                 self.calls += 1;
                 self.everybody.good(now);
                 self.caller(origin, now).circuit.good(now);
-                self.note_content(origin.organization);
+                self.note_user(origin.organization);
                 None
             }
             Outcome::Fault => {
                 self.calls += 1;
                 self.remember(origin);
+                self.note_user(origin.organization);
                 self.fault(origin, now)
             }
         }
@@ -258,8 +277,8 @@ impl Breaker {
         if widespread {
             self.everybody.open(now);
         }
-        // Where nobody else knows it to work, one organization's faults say that the revision is bad.
-        let blamed = widespread || !self.contents_others(origin.organization);
+        // Where nobody else calls it, one organization's faults are all that can be known of the revision.
+        let blamed = widespread || !self.serves_others(origin.organization);
         (widespread || own_opened).then(|| Tripped {
             young: blamed && self.is_young(now),
             for_everybody: widespread,
@@ -324,18 +343,18 @@ impl Breaker {
         self.known_inputs.push_front(origin.input);
     }
 
-    fn note_content(&mut self, organization: u64) {
-        if !self.content.contains(&Some(organization))
-            && let Some(free) = self.content.iter_mut().find(|known| known.is_none())
+    fn note_user(&mut self, organization: u64) {
+        if !self.users.contains(&Some(organization))
+            && let Some(free) = self.users.iter_mut().find(|known| known.is_none())
         {
             *free = Some(organization);
         }
     }
 
-    /// Tells if another organization had a good answer.
-    fn contents_others(&self, organization: u64) -> bool {
-        let mut content = self.content.iter().flatten();
-        content.any(|other| *other != organization)
+    /// Tells if another organization calls the plugin.
+    fn serves_others(&self, organization: u64) -> bool {
+        let mut users = self.users.iter().flatten();
+        users.any(|other| *other != organization)
     }
 }
 

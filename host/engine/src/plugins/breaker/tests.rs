@@ -82,6 +82,19 @@ fn the_only_organization_s_faults_blame_a_young_revision() {
 }
 
 #[test]
+fn one_organization_alone_blames_no_revision_that_others_call() {
+    let mut clock = Clock::new(Watched::Plugin);
+    clock.call("quiet", 0, Good);
+    // Before anybody else has called the new revision.
+    clock.breaker = clock.breaker.successor(clock.at(1));
+    for _ in 0..4 {
+        assert_eq!(clock.call("poison", 1, Fault), None);
+    }
+    assert_eq!(clock.call("poison", 1, Fault), tripped(false, false));
+    assert!(!clock.refused("quiet", 1));
+}
+
+#[test]
 fn faults_of_several_organizations_open_it_for_everybody() {
     let mut clock = Clock::new(Watched::Plugin);
     assert_eq!(clock.call("well", 0, Good), None);
