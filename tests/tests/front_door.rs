@@ -189,7 +189,8 @@ async fn one_client_at_work_leaves_places_to_others(backend: Backend) -> Result<
         at_work.push(at_work_from([127, 0, 0, 2], &host).await?);
     }
     let mut seventh = connect_from([127, 0, 0, 2], &host).await?;
-    let request = "GET /webhooks?organizationId=org-1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request =
+        "GET /webhooks?organizationId=org-1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     seventh.write_all(request.as_bytes()).await?;
     let refused = closed("the seventh connection", seventh).await?;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");

@@ -101,7 +101,9 @@ fn attack_time(long: bool) -> Result<Duration> {
 
 fn completed_runs(traffic: &Traffic) -> usize {
     let requests = traffic.receiver().requests();
-    let completed = requests.iter().filter(|one| one.uri.path().ends_with("sync.completed"));
+    let completed = requests
+        .iter()
+        .filter(|one| one.uri.path().ends_with("sync.completed"));
     completed.count()
 }
 
@@ -159,8 +161,7 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
         fault_lasts(time / 2).await;
         least_memory(&host, time / 2).await
     };
-    let (memory, neighbours) =
-        tokio::try_join!(lasting, import_beside(&host, &beside, time))?;
+    let (memory, neighbours) = tokio::try_join!(lasting, import_beside(&host, &beside, time))?;
     let attacked = traffic.take_imports();
     let runs = completed_runs(&traffic) - runs_before;
     attack.end().await?;

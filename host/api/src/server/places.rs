@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn a_client_at_work_leaves_a_quarter_to_others_and_takes_half_of_what_is_shared() {
         let places = Places::new(8, None);
-        let [many, few] = ["2001:db8::1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
+        let [many, few] =
+            ["2001:db8::1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
         let at_work = |client: IpAddr, times: usize| -> Vec<_> {
             let at_work = (0..times).map(|_| {
                 let place = admitted(&places, client);

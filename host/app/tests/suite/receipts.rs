@@ -120,7 +120,9 @@ async fn an_unreadable_token_defers_the_call(backend: Backend) -> Result<()> {
     let mut host = InProcess::open(backend).await?;
     let store = host.store(&organization()).await?;
     let kept = match backend {
-        Backend::Embedded => "update stores set access_token = x'00', store_name = hex(access_token)",
+        Backend::Embedded => {
+            "update stores set access_token = x'00', store_name = hex(access_token)"
+        }
         Backend::Postgres => {
             "update stores set access_token = '\\x00', store_name = encode(access_token, 'hex')"
         }
@@ -128,7 +130,8 @@ async fn an_unreadable_token_defers_the_call(backend: Backend) -> Result<()> {
     host.ledger.execute(kept).await?;
     host.import(store, "order-101").await?;
     host.after(10 * MINUTE).await?;
-    let waiting = "select status, attempt, exhausted from sync_logs where next_retry_at is not null";
+    let waiting =
+        "select status, attempt, exhausted from sync_logs where next_retry_at is not null";
     let log = host.ledger.row(waiting).await?;
     assert_eq!(log["attempt"], 0, "{log}");
     let restored = match backend {
@@ -137,7 +140,10 @@ async fn an_unreadable_token_defers_the_call(backend: Backend) -> Result<()> {
     };
     host.ledger.execute(restored).await?;
     host.after(10 * MINUTE).await?;
-    let log = host.ledger.row("select status, attempt from sync_logs").await?;
+    let log = host
+        .ledger
+        .row("select status, attempt from sync_logs")
+        .await?;
     assert_eq!(log, json!({"status": "success", "attempt": 1}));
     Ok(())
 }

@@ -61,7 +61,11 @@ pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<(
     args.settings.check()?;
     let host = wiring::open(&args.settings, Schema::Others).await?;
     let passed = match args.kind {
-        Kind::Sync => SyncScheduler::new(&host.app).pass(&CancellationToken::new()).await?,
+        Kind::Sync => {
+            SyncScheduler::new(&host.app)
+                .pass(&CancellationToken::new())
+                .await?
+        }
         Kind::Callback => {
             let Swept { due, .. } = CallbackScheduler::new(&host.app).step().await?;
             Scheduled {

@@ -38,7 +38,11 @@ impl MemoryTotal {
     /// Takes so many bytes for a call that would hold so many then.
     fn take(&self, bytes: usize, held: usize) -> bool {
         let is_small = held <= self.max / SMALL_PART;
-        let reserved = if is_small { 0 } else { self.max / RESERVED_PART };
+        let reserved = if is_small {
+            0
+        } else {
+            self.max / RESERVED_PART
+        };
         // Relaxed: the count protects no other data.
         let taken = self
             .used
@@ -205,7 +209,13 @@ mod tests {
             let grown = hoarder.memory_growing(0, 200_000, None);
             grown.expect("an answer")
         };
-        assert_eq!(hoarders.iter_mut().filter_map(|one| grow(one).then_some(())).count(), 28);
+        assert_eq!(
+            hoarders
+                .iter_mut()
+                .filter_map(|one| grow(one).then_some(()))
+                .count(),
+            28
+        );
         let mut small = MemoryLimiter::new(usize::MAX, total);
         assert!(small.memory_growing(0, 100_000, None).expect("an answer"));
     }
