@@ -49,10 +49,12 @@ const SQLITE_LOGS: &str =
     where true on conflict (store_id, receipt) do nothing";
 
 /// The counters and the status that the logs of $3 stores after the first $2 make.
+// Subqueries for each store: a join lets PostgreSQL read the logs of all stores for every page of them.
 const COUNT: &str = "with page as (select id from stores where organization_id = $1 order by id limit $3 offset $2),
-    sums as (select page.id, sum(case when l.status = 'success' then 1 else 0 end) as imported,
-            sum(case when l.status = 'rate_limited' then 1 else 0 end) as limited
-        from page join sync_logs l on l.store_id = page.id group by page.id)
+    sums as (select page.id,
+            (select count(*) from sync_logs l where l.store_id = page.id and l.status = 'success') as imported,
+            (select count(*) from sync_logs l where l.store_id = page.id and l.status = 'rate_limited') as limited
+        from page)
     update stores set imported_orders = sums.imported, rate_limited_count = sums.limited, sync_status = 'partial'
     from sums where stores.id = sums.id";
 

@@ -13,5 +13,6 @@ mod model;
 mod plans;
 mod recovery;
 mod retention;
+mod shares;
 mod stores;
 mod transitions;
