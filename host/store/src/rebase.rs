@@ -16,23 +16,23 @@ statements! {
             and (claimed_by is not null or due_at <= updated_at) limit $3" skip_locked ")
         update callback_deliveries
         set due_at = case when claimed_by is null then" time("$1") "else" time("$2") "end
-        where id in (select id from picked)"];
+        where id in (select id from picked where" few("picked.id") ")"];
     JOBS = ["with picked as materialized (select store_id from sync_jobs where due_at > $2
             and (state = 'running' or due_at <= updated_at or due_at > $3) limit $4" skip_locked ")
         update sync_jobs set due_at = case when state = 'queued' then" time("$1") "else" time("$2") "end
-        where store_id in (select store_id from picked)"];
+        where store_id in (select store_id from picked where" few("picked.store_id") ")"];
     // Logs that were never put off are due since they were made.
     LOGS = ["with picked as materialized (select id from sync_logs where due_at > $2
             and (next_retry_at is null or next_retry_at <= updated_at) limit $3" skip_locked ")
-        update sync_logs set next_retry_at = $1 where id in (select id from picked)"];
+        update sync_logs set next_retry_at = $1 where id in (select id from picked where" few("picked.id") ")"];
     EVENTS = ["with picked as materialized (
             select id from callback_outbox where due_at > $2 limit $3" skip_locked ")
-        update callback_outbox set due_at = $1 where id in (select id from picked)"];
+        update callback_outbox set due_at = $1 where id in (select id from picked where" few("picked.id") ")"];
     // Pauses of circuits and used-up rate limits are far shorter than $1.
     ENDPOINTS = ["with picked as materialized (select id from webhook_endpoints
             where paced_until > $1 or paused_until > $1 limit $2" skip_locked ")
         update webhook_endpoints set paced_until = null, paused_until = null
-        where id in (select id from picked)"];
+        where id in (select id from picked where" few("picked.id") ")"];
 }
 
 /// Rows of one statement: SQLite's other writers wait for it.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 use wharf_domain::{Amount, Time};
 
@@ -11,27 +11,33 @@ use crate::{Backend, Conn};
 /// A set of rows as one parameter: a JSON array of objects that the statement reads as a table (`rows(...)`).
 pub(crate) struct Rows {
     backend: Backend,
-    rows: Vec<Map<String, Value>>,
+    /// Written as it is filled: a tree of all values would cost several allocations for each.
+    json: Vec<u8>,
 }
 
 impl Rows {
     pub(crate) fn new(conn: &Conn) -> Self {
         Self {
             backend: conn.backend(),
-            rows: Vec::new(),
+            json: Vec::new(),
         }
     }
 
     /// Begins the next row; the column functions below fill it.
     pub(crate) fn push(&mut self) -> &mut Self {
-        self.rows.push(Map::new());
+        self.json
+            .extend_from_slice(if self.is_empty() { b"[{" } else { b"},{" });
         self
     }
 
     fn set(&mut self, column: &str, value: Value) -> &mut Self {
-        if let Some(row) = self.rows.last_mut() {
-            row.insert(column.to_owned(), value);
+        if self.json.last() != Some(&b'{') {
+            self.json.push(b',');
         }
+        // Texts and plain values always serialize, and a vector takes everything.
+        let _ = serde_json::to_writer(&mut self.json, column);
+        self.json.push(b':');
+        let _ = serde_json::to_writer(&mut self.json, &value);
         self
     }
 
@@ -85,12 +91,14 @@ impl Rows {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.json.is_empty()
     }
 
     pub(crate) fn to_json(&self) -> String {
-        // Text keys and plain values always serialize; a database refuses an empty text as no JSON.
-        serde_json::to_string(&self.rows).unwrap_or_default()
+        let ends = if self.is_empty() { "[]" } else { "}]" };
+        // What serde_json writes is UTF-8.
+        let rows = str::from_utf8(&self.json).unwrap_or_default();
+        [rows, ends].concat()
     }
 }
 

@@ -9,12 +9,12 @@ statements! {
     PURGE_DELIVERIES = ["with oldest as materialized (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2),
         picked as materialized (select d.id from callback_deliveries d
-            where d.outbox_id in (select id from oldest) limit $3" skip_locked ")
-        delete from callback_deliveries where id in (select id from picked)"];
+            where d.outbox_id in (select id from oldest where" few("oldest.id") ") limit $3" skip_locked ")
+        delete from callback_deliveries where id in (select id from picked where" few("picked.id") ")"];
     // With its messages, once its deliveries are gone. What another process is removing is left to it.
     PURGE = ["with picked as materialized (select id from callback_outbox
             where status <> 'pending' and updated_at < $1 order by updated_at limit $2" skip_locked ")
-        delete from callback_outbox where id in (select id from picked)
+        delete from callback_outbox where id in (select id from picked where" few("picked.id") ")
             and not exists (select 1 from callback_deliveries d where d.outbox_id = callback_outbox.id)"];
     NEWEST_FINISHED = ["select updated_at from callback_outbox where status <> 'pending' order by updated_at desc limit 1"];
 }
