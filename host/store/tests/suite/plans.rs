@@ -297,8 +297,11 @@ const TABLES: [&str; 5] = [
 /// The statements that read a set of rows, given or picked, each as PostgreSQL plans it once for every set.
 async fn plans_of_sets(ledger: &Fixture, backend: Backend) -> Result<Vec<(&'static str, String)>> {
     let mut plans = Vec::new();
-    let reads_a_set =
-        |sql: &Sql| ["json_each($1)", "from picked"].iter().any(|set| sql.sqlite.contains(set));
+    let reads_a_set = |sql: &Sql| {
+        ["json_each($1)", "from picked"]
+            .iter()
+            .any(|set| sql.sqlite.contains(set))
+    };
     // After a step of the clock all rows of a kind are looked at, once.
     let usual = statements().filter(|(name, _)| !name.contains("::rebase::"));
     for (name, sql) in usual.filter(|(_, sql)| reads_a_set(sql)) {
