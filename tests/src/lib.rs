@@ -39,6 +39,7 @@ mod redis_database;
 mod scrape;
 mod shop;
 mod site;
+pub mod tls_servers;
 mod traffic;
 pub mod zoo;
 

@@ -1,6 +1,8 @@
 //! TLS certificates of the tests.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,15 +12,17 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate authority of the test's own, and two certificates for `localhost`.
+/// A certificate authority of the test's own, and certificates for `localhost`.
 pub struct Certificates {
     authority_file: PathBuf,
+    server_file: PathBuf,
+    server_key_file: PathBuf,
     pub(super) valid: TlsAcceptor,
     pub(super) expired: TlsAcceptor,
 }
 
 impl Certificates {
-    /// Makes them, and writes the authority's certificate to a file in this folder.
+    /// Makes them. Writes the authority's certificate to a file in this folder, and one for servers with its key.
     ///
     /// # Errors
     /// If they cannot be made or written.
@@ -28,12 +32,22 @@ impl Certificates {
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let authority_file = folder.join("authority.pem");
         std::fs::write(&authority_file, authority.pem())?;
-        let acceptor = |first_year, last_year| {
+        let signed = |first_year, last_year| {
             let mut params = CertificateParams::new(["localhost".to_owned()])?;
             params.not_before = date_time_ymd(first_year, 1, 1);
             params.not_after = date_time_ymd(last_year, 1, 1);
             let key = KeyPair::generate()?;
-            let certificate = params.signed_by(&key, &authority)?;
+            Ok::<_, anyhow::Error>((params.signed_by(&key, &authority)?, key))
+        };
+        let (server, server_key) = signed(2020, 2120)?;
+        let server_file = folder.join("server.pem");
+        std::fs::write(&server_file, server.pem())?;
+        let server_key_file = folder.join("server.key");
+        std::fs::write(&server_key_file, server_key.serialize_pem())?;
+        // PostgreSQL refuses a key that others may read.
+        std::fs::set_permissions(&server_key_file, Permissions::from_mode(0o600))?;
+        let acceptor = |first_year, last_year| {
+            let (certificate, key) = signed(first_year, last_year)?;
             let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
             let config = ServerConfig::builder()
                 .with_no_client_auth()
@@ -42,6 +56,8 @@ impl Certificates {
         };
         Ok(Self {
             authority_file,
+            server_file,
+            server_key_file,
             valid: acceptor(2020, 2120)?,
             expired: acceptor(2001, 2002)?,
         })
@@ -50,6 +66,16 @@ impl Certificates {
     /// The authority's certificate, for `SSL_CERT_FILE`.
     pub fn authority_file(&self) -> &Path {
         &self.authority_file
+    }
+
+    /// A certificate for a server on `localhost`.
+    pub fn server_file(&self) -> &Path {
+        &self.server_file
+    }
+
+    /// The key of [`server_file`](Self::server_file).
+    pub fn server_key_file(&self) -> &Path {
+        &self.server_key_file
     }
 }
 
