@@ -5,47 +5,37 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::{
     logging::Style,
     output,
+    secret::{self, Secret},
     secret_file::{self, Origin},
     settings::{DataArgs, Deployment, SettingError},
 };
 
 // As many bits as the digest has by which the API compares it.
 const TOKEN_BYTES: usize = 32;
-const SHORTEST: usize = 16;
 
 /// The setting.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AdminTokenArgs {
-    /// Bearer token of the admin API. Default: the file `admin-token` in the data folder, made at the first start;
-    /// with PostgreSQL the admin API is off unless it is set
-    #[arg(
-        long,
-        env = "WHARF_ADMIN_TOKEN",
-        value_name = "WHARF_ADMIN_TOKEN",
-        hide_env_values = true
-    )]
-    admin_token: Option<SecretString>,
+    #[arg(skip = Secret::of_environment("WHARF_ADMIN_TOKEN"))]
+    admin_token: Secret,
 }
 
 impl AdminTokenArgs {
     /// Refuses a token that can be guessed or not be sent in a header.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
-        let is_fit = |token: &str| {
+        self.admin_token.check(|token| {
             // A header carries visible ASCII alone, and a blank would end the token.
-            token.len() >= SHORTEST && token.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        match &self.admin_token {
-            Some(token) if !is_fit(token.expose_secret()) => Err(SettingError::new(
-                "WHARF_ADMIN_TOKEN",
-                "must be at least 16 visible ASCII characters",
-            )),
-            _ => Ok(()),
-        }
+            if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                secret::long_enough(token)
+            } else {
+                Err("must be visible ASCII characters")
+            }
+        })
     }
 
     /// The token that a host asks for; `None` switches the admin API off. The data folder must exist.
@@ -58,7 +48,7 @@ impl AdminTokenArgs {
         data: &DataArgs,
         style: Style,
     ) -> anyhow::Result<Option<SecretString>> {
-        match (&self.admin_token, deployment) {
+        match (self.admin_token.value(), deployment) {
             (Some(token), _) => Ok(Some(token.clone())),
             // None is made: each process would make another one, and a client could not tell which of them answers.
             (None, Deployment::Shared) => {
@@ -78,7 +68,7 @@ impl AdminTokenArgs {
         reason = "a client waits for its token anyway"
     )]
     pub(crate) fn of_client(&self, data: &DataArgs) -> anyhow::Result<SecretString> {
-        if let Some(token) = &self.admin_token {
+        if let Some(token) = self.admin_token.value() {
             return Ok(token.clone());
         }
         let path = file(data);
@@ -116,18 +106,28 @@ fn from_file(path: &Path, style: Style) -> anyhow::Result<SecretString> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
+
+    const NAME: &str = "WHARF_ADMIN_TOKEN";
 
     fn args(token: &str) -> AdminTokenArgs {
         AdminTokenArgs {
-            admin_token: Some(token.into()),
+            admin_token: Secret::given(NAME, token),
+        }
+    }
+
+    fn unset() -> AdminTokenArgs {
+        AdminTokenArgs {
+            admin_token: Secret::unset(NAME),
         }
     }
 
     #[test]
     fn weak_tokens_are_refused() {
         assert!(args("0123456789abcdef").check().is_ok());
-        assert!(AdminTokenArgs { admin_token: None }.check().is_ok());
+        assert!(unset().check().is_ok());
         for weak in [
             "short",
             "0123456789 abcdef",
@@ -144,13 +144,13 @@ mod tests {
         let data = DataArgs {
             data_dir: dir.path().into(),
         };
-        let unset = AdminTokenArgs { admin_token: None };
+        let unset = unset();
         assert!(unset.of_client(&data).is_err());
         let made = unset
             .of_host(Deployment::Embedded, &data, Style::Programs)
             .expect("a token")
             .expect("made");
-        assert!(made.expose_secret().len() > SHORTEST);
+        assert!(made.expose_secret().len() > secret::MIN_CHARACTERS);
         assert_eq!(
             unset.of_client(&data).expect("a token").expose_secret(),
             made.expose_secret()

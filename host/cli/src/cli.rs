@@ -1,6 +1,6 @@
 //! The command line: commands and global flags.
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
@@ -10,6 +10,8 @@ use crate::{
     logging::{Level, LoggingArgs, Style},
     output::Format,
     process::ProcessArgs,
+    settings::SettingError,
+    traces,
 };
 
 /// Sync marketplace orders through sandboxed plugins and notify webhooks.
@@ -43,7 +45,7 @@ Examples:
   wharf mock-webhook --port 4000   a receiver to point webhooks at
   wharf flow                       a store, three orders and three webhooks, step by step
 
-Every setting is a flag or an environment variable; an empty variable counts as unset.";
+Every setting is an environment variable and, but for secrets, a flag; an empty variable counts as unset.";
 
 /// The commands.
 #[derive(Subcommand)]
@@ -83,10 +85,12 @@ pub(crate) enum Command {
 }
 
 impl Cli {
-    /// Reads the command line and the environment; ends the program where they are wrong or ask for help.
-    pub(crate) fn read() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// Tells what is wrong with the settings of the command, as far as clap could not judge it.
+    pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
+        self.command.check(wrong);
+        if self.command.is_service() {
+            wrong.extend(traces::check().err());
+        }
     }
 
     /// Returns the format of results.
@@ -97,25 +101,6 @@ impl Cli {
             Format::Text
         }
     }
-}
-
-/// An empty environment variable counts as unset: that is what `docker compose` and `.env` files make of an unset one.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |arg: &clap::Arg| {
-        arg.get_env()
-            .and_then(std::env::var_os)
-            .is_some_and(|value| value.is_empty())
-    };
-    command
-        .mut_args(|arg| {
-            if is_empty(&arg) {
-                // The argument forgets its variable, so that the default counts.
-                arg.env(clap::builder::Resettable::Reset)
-            } else {
-                arg
-            }
-        })
-        .mut_subcommands(without_empty_variables)
 }
 
 impl Command {
@@ -136,6 +121,27 @@ impl Command {
             | Self::DeadLetters(_)
             | Self::CompilePlugin(_) => Level::Warn,
             Self::Plugin(args) => args.default_level(),
+        }
+    }
+
+    /// Tells what clap could not judge.
+    fn check(&self, wrong: &mut Vec<SettingError>) {
+        match self {
+            Self::Serve(args) => args.check(wrong),
+            Self::Worker(args) => args.settings.check(wrong),
+            Self::Scheduler(args) => args.settings.check(wrong),
+            Self::Migrate(args) => args.check(wrong),
+            Self::Keys(args) => args.check(wrong),
+            Self::Schema(args) => args.check(wrong),
+            Self::MockWebhook(args) => args.check(wrong),
+            Self::Flow(args) => wrong.extend(args.check().err()),
+            // Those of a host's client check their token when they ask.
+            Self::OpenApi(_)
+            | Self::Webhook(_)
+            | Self::Delivery(_)
+            | Self::DeadLetters(_)
+            | Self::Plugin(_)
+            | Self::CompilePlugin(_) => {}
         }
     }
 
@@ -170,6 +176,8 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

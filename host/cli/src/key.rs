@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
 use wharf_domain::{Clock, SystemClock};
 use wharf_store::{EncryptionKey, KeyRing, Ledger, canary};
 
 use crate::{
+    secret::Secret,
     secret_file,
     settings::{DataArgs, DatabaseArgs, Deployment, SettingError},
 };
@@ -22,31 +22,26 @@ const MAX_KEYS: usize = 8;
 /// The keys.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct KeyArgs {
-    /// Encrypts secrets at rest: 32 bytes in base64 or hexadecimal digits, or several such keys as `new,old`: the first
-    /// encrypts, all of them decrypt (see `wharf keys`). Default: the file `key` in the data folder, made at the first
-    /// start; with PostgreSQL it must be set
-    #[arg(
-        long,
-        env = "WHARF_ENCRYPTION_KEY",
-        value_name = "WHARF_ENCRYPTION_KEY",
-        hide_env_values = true
-    )]
-    encryption_key: Option<SecretString>,
+    #[arg(skip = Secret::of_environment("WHARF_ENCRYPTION_KEY"))]
+    pub(crate) encryption_key: Secret,
 }
 
 impl KeyArgs {
     /// Refuses what is no key, and PostgreSQL without any.
     pub(crate) fn check(&self, database: &DatabaseArgs) -> Result<(), SettingError> {
-        let refuse = |why| Err(SettingError::new("WHARF_ENCRYPTION_KEY", why));
-        match &self.encryption_key {
-            None if database.deployment() == Deployment::Shared => refuse(
-                "must be set with PostgreSQL, the same for every process; `openssl rand -base64 32` makes one",
-            ),
-            Some(text) if parse(text.expose_secret()).is_none() => refuse(
+        self.encryption_key.check(|text| match parse(text) {
+            Some(_) => Ok(()),
+            None => Err(
                 "must be 32 bytes in base64 or hexadecimal digits, or at most 8 such keys divided by commas, the newest first",
             ),
-            _ => Ok(()),
+        })?;
+        if self.encryption_key.value().is_none() && database.deployment() == Deployment::Shared {
+            return Err(SettingError::new(
+                "WHARF_ENCRYPTION_KEY",
+                "must be set with PostgreSQL, the same for every process; `openssl rand -base64 32` makes one",
+            ));
         }
+        Ok(())
     }
 
     /// The keys that are given, if any are: nothing is made.
@@ -80,7 +75,7 @@ impl KeyArgs {
     /// # Errors
     /// If the key file is lost, or the keys are not the database's; the message says what to do.
     pub(crate) async fn open(&self, data: &DataArgs, ledger: &Ledger) -> anyhow::Result<KeyRing> {
-        if self.encryption_key.is_none() {
+        if self.encryption_key.value().is_none() {
             // Before `given_or_made`: a key file made anew would hide that the old one is lost.
             refuse_lost_file(&data.data_dir.join("key"), ledger).await?;
         }
@@ -91,8 +86,7 @@ impl KeyArgs {
     }
 
     fn of_setting(&self) -> Option<KeyRing> {
-        let text = self.encryption_key.as_ref()?;
-        parse(text.expose_secret())
+        parse(self.encryption_key.expose()?)
     }
 }
 

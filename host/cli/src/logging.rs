@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
-use tracing::Subscriber;
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
@@ -72,11 +72,15 @@ impl LoggingArgs {
 }
 
 fn directives(text: &str) -> Result<String, String> {
-    // The library's own message says where its parser stopped, not what is expected.
-    let hint = "must be error, warn, info, debug, trace or directives such as info,sqlx=debug";
-    EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| hint.into())
+    // To the library a bare word that is no level is a target: `warning` would silence everything else.
+    let is_known = |directive: &str| {
+        directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok()
+    };
+    match EnvFilter::try_new(text) {
+        Ok(_) if text.split(',').all(is_known) => Ok(text.to_owned()),
+        // The library's own message says where its parser stopped, not what is expected.
+        _ => Err("must be off, error, warn, info, debug, trace or directives such as info,sqlx=debug".into()),
+    }
 }
 
 /// Starts logging to stderr, and collecting traces if there are to be any. LOG_LEVEL goes before RUST_LOG, and that
@@ -158,6 +162,16 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_is_a_level_or_directives() {
+        for good in ["off", "warn", "INFO", "info,sqlx=debug", "sqlx=debug", "info,[request{a=1}]=trace"] {
+            assert!(directives(good).is_ok(), "{good}");
+        }
+        for bad in ["warning", "verbose", "info,sqlx", "wharf", "wharf=loud", "", "info,"] {
+            assert!(directives(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn spans_of_traces_are_not_made_for_the_log() {

@@ -1,7 +1,7 @@
 //! The `wharf` program: settings, wiring, roles, signals and commands.
 //!
-//! Promise: every setting is checked before anything starts, and a wrong one ends the program with one line that
-//! names it. Logs go to stderr; stdout carries what a command was asked for. Left out: what the system does, which is
+//! Promise: every setting is checked before anything starts, and wrong ones end the program with one answer that names
+//! them all. Logs go to stderr; stdout carries what a command was asked for. Left out: what the system does, which is
 //! `wharf-app`, and how it is served, which is `wharf-api`.
 
 mod admin_token;
@@ -11,9 +11,12 @@ mod key;
 mod log_buffer;
 mod logging;
 mod mock_credentials;
+mod modes;
 mod output;
 mod process;
+mod read;
 mod remote;
+mod secret;
 mod secret_file;
 mod settings;
 mod shutdown;
@@ -25,17 +28,17 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::{cli::Cli, settings::SettingError, traces::Traces, usage::UsageError};
+use crate::{cli::Cli, settings::WrongSettings, traces::Traces, usage::UsageError};
 
 /// Exit code of a command that was called wrongly, as shells have it.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::read()) {
+    match read::read().map_err(anyhow::Error::from).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<SettingError>() || error.is::<UsageError>() {
+            ExitCode::from(if error.is::<WrongSettings>() || error.is::<UsageError>() {
                 USAGE
             } else {
                 1
@@ -55,7 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         .context("a TLS provider was installed already")?;
     // After the TLS provider, which the exporter's client needs, and before the log, of which they are a layer.
     let traces = if cli.command.is_service() {
-        Traces::from_environment()?
+        Traces::from_environment().map_err(WrongSettings::from)?
     } else {
         Traces::off()
     };

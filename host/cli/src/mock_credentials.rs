@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use secrecy::SecretString;
 
-use crate::settings::SettingError;
+use crate::{secret, settings::SettingError};
 
-/// User and password by marketplace, from `MOCK_<MARKETPLACE>_USER` and `MOCK_<MARKETPLACE>_PASS`. A pair that is not
-/// whole counts as not set.
+/// User and password by marketplace, from `MOCK_<MARKETPLACE>_USER` and `MOCK_<MARKETPLACE>_PASS`, or the file that
+/// `MOCK_<MARKETPLACE>_PASS_FILE` names. A pair that is not whole counts as not set.
 ///
 /// # Errors
-/// A user with a colon: HTTP could not tell where the password begins.
+/// A user with a colon: HTTP could not tell where the password begins. A file that cannot be read.
 pub(crate) fn from_environment() -> Result<HashMap<String, (String, SecretString)>, SettingError> {
     // `vars` would panic at any variable that is not UTF-8, whoever it is meant for.
     let variables = std::env::vars_os();
@@ -39,10 +39,11 @@ fn from_variables(
         if user.contains(':') {
             return Err(SettingError::new(name, "must not contain a colon"));
         }
-        if let Some(password) = set.get(&format!("MOCK_{marketplace}_PASS")) {
+        let variable = |name: &str| set.get(name).map(Into::into);
+        if let Some(password) = secret::read(&format!("MOCK_{marketplace}_PASS"), &variable)? {
             // The name of a variable cannot hold the dash that a marketplace may have.
             let marketplace = marketplace.to_ascii_lowercase().replace('_', "-");
-            credentials.insert(marketplace, (user.clone(), password.as_str().into()));
+            credentials.insert(marketplace, (user.clone(), password));
         }
     }
     Ok(credentials)

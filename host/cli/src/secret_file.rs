@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::Context;
 
+use crate::modes;
+
 /// Origin of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -24,7 +26,7 @@ pub(crate) enum Origin {
 /// Returns the line of the file. If there is no file, writes what `make` returns.
 ///
 /// # Errors
-/// If the file can neither be read nor made.
+/// If the file can neither be read nor made, or if others may use it.
 pub(crate) fn read_or_make(
     path: &Path,
     make: impl FnOnce() -> anyhow::Result<String>,
@@ -34,6 +36,7 @@ pub(crate) fn read_or_make(
     if !path.exists() && keep(path, &make()?)? {
         origin = Origin::Made;
     }
+    modes::refuse_open(path)?;
     Ok((fs::read_to_string(path)?.trim().to_owned(), origin))
 }
 

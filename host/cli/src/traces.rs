@@ -13,6 +13,59 @@ use crate::settings::SettingError;
 /// Time that the last spans have to be sent when the program ends.
 const FLUSH: Duration = Duration::from_secs(5);
 
+/// The variables of the collector's URL, the more special one first.
+const ENDPOINTS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+const PROTOCOLS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+];
+
+/// Checks the variables that the exporter would read wrongly or in silence.
+///
+/// # Errors
+/// If one asks for something that is not supported.
+pub(crate) fn check() -> Result<(), SettingError> {
+    let Some(endpoint) = endpoint() else {
+        return Ok(());
+    };
+    if set(endpoint).is_none_or(|url| wharf_egress::Url::parse(&url).is_err()) {
+        return Err(no_collector(endpoint));
+    }
+    // Refused rather than ignored: a collector for gRPC would get nothing, and nobody would know why.
+    let other = |name: &&str| set(name).is_some_and(|value| value != "http/protobuf");
+    match PROTOCOLS.into_iter().find(other) {
+        Some(name) => Err(SettingError::new(
+            name,
+            "must be http/protobuf: traces leave in no other form",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The variable with the collector's URL, if traces are collected.
+fn endpoint() -> Option<&'static str> {
+    let is_off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+    let endpoint = ENDPOINTS.into_iter().find(|name| set(name).is_some())?;
+    (!is_off).then_some(endpoint)
+}
+
+/// As for settings: an empty variable counts as unset.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+// Without the cause: it may repeat the URL, and with it a password.
+fn no_collector(endpoint: &str) -> SettingError {
+    SettingError::new(
+        endpoint,
+        "must be the collector's URL, such as http://collector:4318",
+    )
+}
+
 /// The exporter of spans, if there is one.
 pub(crate) struct Traces(Option<SdkTracerProvider>);
 
@@ -22,48 +75,18 @@ impl Traces {
         Self(None)
     }
 
-    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and related variables. The exporter itself reads the others: headers, timeout,
-    /// sampler, resource. A TLS provider must be installed.
+    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and related variables, which [`check`] found right. The exporter itself reads the
+    /// others: headers, timeout, sampler, resource. A TLS provider must be installed.
     ///
     /// # Errors
-    /// If a variable asks for something that is not supported.
+    /// If the exporter refuses the URL.
     pub(crate) fn from_environment() -> Result<Self, SettingError> {
-        // As for settings: an empty variable counts as unset.
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = [
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-        ]
-        .into_iter()
-        .find(|name| set(name).is_some());
-        let Some(endpoint) = endpoint else {
+        let Some(endpoint) = endpoint() else {
             return Ok(Self::off());
         };
-        let disabled =
-            set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        if disabled || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none") {
-            return Ok(Self::off());
-        }
-        for name in [
-            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-        ] {
-            // Refused rather than ignored: a collector for gRPC would get nothing, and nobody would know why.
-            if set(name).is_some_and(|value| value != "http/protobuf") {
-                return Err(SettingError::new(
-                    name,
-                    "must be http/protobuf: traces leave in no other form",
-                ));
-            }
-        }
         let exporter = SpanExporter::builder().with_http().build();
         // Without the cause: it may repeat the URL, and with it a password.
-        let exporter = exporter.map_err(|_| {
-            SettingError::new(
-                endpoint,
-                "must be the collector's URL, such as http://collector:4318",
-            )
-        })?;
+        let exporter = exporter.map_err(|_| no_collector(endpoint))?;
         global::set_text_map_propagator(TraceContextPropagator::new());
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)

@@ -1,20 +1,17 @@
 //! The wiring of a host: the only place that makes its parts from settings.
 
-use std::{
-    fs::{self, DirBuilder},
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use secrecy::ExposeSecret;
 use wharf_app::{App, AppSettings, CallbackSettings, OrganizationBudgets, Parts, SyncSettings};
 use wharf_engine::{Compiler, Engine, EngineSettings};
 use wharf_queue::Doorbell;
 use wharf_store::{KeyRing, Ledger, LedgerSettings};
 
-use crate::settings::{CompileArgs, DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings};
+use crate::{
+    modes,
+    settings::{CompileArgs, DataArgs, DatabaseArgs, Deployment, PluginsArgs, Settings},
+};
 
 /// The parts of a running host.
 pub(crate) struct Host {
@@ -23,28 +20,33 @@ pub(crate) struct Host {
     pub(crate) doorbell: Doorbell,
 }
 
-/// The party that brings the schema up to date.
+/// The care that a process takes of the schema at its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Schema {
-    /// This process.
-    Ours,
-    /// Somebody else has done so.
-    Others,
+    /// It is brought up to date where it is not.
+    Migrated,
+    /// It must be up to date.
+    Checked,
 }
 
 /// Opens everything that the operations need. Settings must have been checked. The keys are held against the database
 /// before anything is started.
 ///
 /// # Errors
-/// If the database cannot be opened, was sealed with other keys, or the data folder cannot be written to.
-pub(crate) async fn open(settings: &Settings, schema: Schema) -> anyhow::Result<Host> {
+/// If the database cannot be opened, was sealed with other keys, has a schema that does not fit, or the data folder cannot
+/// be written to.
+pub(crate) async fn open(
+    settings: &Settings,
+    schema: Schema,
+    activity: &str,
+) -> anyhow::Result<Host> {
     // With PostgreSQL too: compiled plugins lie in it.
-    make_folder(&settings.data.data_dir)?;
-    let ledger = open_ledger(&settings.data, &settings.database).await?;
-    if schema == Schema::Ours {
-        // Before the keys, which are held against rows of a table.
-        let migrated = ledger.migrate().await;
-        migrated.context("the schema cannot be brought up to date")?;
+    modes::make_data_folder(&settings.data.data_dir)?;
+    let ledger = open_ledger(&settings.data, &settings.database, activity).await?;
+    // Before the keys, which are held against rows of a table.
+    match schema {
+        Schema::Migrated => migrate(&ledger).await?,
+        Schema::Checked => ledger.check_schema().await?,
     }
     let keys = settings.keys.open(&settings.data, &ledger).await?;
     let doorbell = doorbell(settings)?;
@@ -91,23 +93,40 @@ impl Host {
     }
 }
 
-/// Opens the database and leaves its schema alone.
+/// Brings the schema up to date. Where it is, nothing is changed or asked for that takes more than reading.
+///
+/// # Errors
+/// If it is another program's, or cannot be changed.
+pub(crate) async fn migrate(ledger: &Ledger) -> anyhow::Result<()> {
+    match ledger.check_schema().await {
+        Err(error) if error.is_behind() => ledger
+            .migrate()
+            .await
+            .context("the schema cannot be brought up to date"),
+        checked => Ok(checked?),
+    }
+}
+
+/// Opens the database and leaves its schema alone. PostgreSQL lists the process under its `activity`.
 ///
 /// # Errors
 /// If it cannot be reached.
 pub(crate) async fn open_ledger(
     data: &DataArgs,
     database: &DatabaseArgs,
+    activity: &str,
 ) -> anyhow::Result<Ledger> {
     // Commands on a shared database leave nothing on the machine that they are run on.
     if database.deployment() == Deployment::Embedded {
-        make_folder(&data.data_dir)?;
+        modes::make_data_folder(&data.data_dir)?;
     }
     let settings = LedgerSettings {
         url: database.url(&data.data_dir),
         pool_size: database.database_pool,
         acquire_timeout: database.database_acquire_timeout,
         statement_timeout: database.database_statement_timeout,
+        start_wait: database.database_start_wait,
+        activity: activity.to_owned(),
     };
     Ledger::open(&settings)
         .await
@@ -164,7 +183,7 @@ fn app_settings(settings: &Settings, keys: KeyRing) -> AppSettings {
         },
         callbacks: CallbackSettings {
             schedule: webhooks.webhook_retry.clone(),
-            webhook_secret: webhooks.webhook_secret.clone(),
+            webhook_secret: webhooks.webhook_secret.value().cloned(),
             addresses: settings.address_policy(),
             max_endpoints: webhooks.webhook_max_endpoints.into(),
             timeout: webhooks.webhook_timeout,
@@ -199,17 +218,10 @@ fn worker_name() -> String {
 }
 
 fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {
-    match &settings.redis_url {
+    match settings.redis_url.expose() {
         // It need not answer yet: lost news costs a second, after which everybody looks anyway.
-        Some(url) => Doorbell::connect(url.expose_secret(), wharf_queue::Settings::default())
+        Some(url) => Doorbell::connect(url, wharf_queue::Settings::default())
             .context("REDIS_URL"),
         None => Ok(Doorbell::in_process()),
     }
-}
-
-/// Made for its owner alone: the key lies in it.
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    // A folder that is there keeps its mode, which somebody chose.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("WHARF_DATA_DIR: {} cannot be made", path.display()))
 }

@@ -24,6 +24,7 @@ pub struct Sql {
 /// - `keep_endpoints`: let nobody delete the webhook endpoints that a `select` found until the transaction ends.
 /// - `piece!(...)`: a named piece of SQL that several statements share, from `pieces.rs`.
 /// - `bytewise("name")`: a text compared byte by byte, whatever the database's collation is.
+/// - `count_tables("name")`: 1 if there is a table of this name, else 0.
 /// - `lock_rows`: hold rows until the transaction ends. `for no key update` because a foreign key's share
 ///   lock would deadlock with `for update`.
 macro_rules! statements {
@@ -64,6 +65,10 @@ macro_rules! postgres {
     };
     ([$($done:tt)*] bytewise($column:literal) $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " ", $column, " collate \"C\" ",] $($rest)*)
+    };
+    ([$($done:tt)*] count_tables($name:literal) $($rest:tt)*) => {
+        // Where unqualified names are looked for, as in every other statement.
+        $crate::dialect::postgres!([$($done)* " select num_nonnulls(to_regclass('", $name, "'))::bigint ",] $($rest)*)
     };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => {
         $crate::dialect::postgres!([$($done)* " for no key update skip locked ",] $($rest)*)
@@ -134,6 +139,9 @@ macro_rules! sqlite {
     ([$($done:tt)*] bytewise($column:literal) $($rest:tt)*) => {
         // Byte by byte is how SQLite compares by itself.
         $crate::dialect::sqlite!([$($done)* " ", $column, " ",] $($rest)*)
+    };
+    ([$($done:tt)*] count_tables($name:literal) $($rest:tt)*) => {
+        $crate::dialect::sqlite!([$($done)* " select count(*) from sqlite_schema where name = '", $name, "' ",] $($rest)*)
     };
     ([$($done:tt)*] skip_locked $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };
     ([$($done:tt)*] lock_rows $($rest:tt)*) => { $crate::dialect::sqlite!([$($done)*] $($rest)*) };

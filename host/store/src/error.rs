@@ -9,6 +9,14 @@ pub enum StoreError {
     /// every operation is safe to repeat.
     #[error("the database is not available: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// PostgreSQL does not take a first connection.
+    #[error("{place}: {why}")]
+    Unreachable {
+        /// The place where it was asked, without a password.
+        place: String,
+        /// The refusal, or that there was no answer.
+        why: String,
+    },
     /// Another transaction was in the way (deadlock, serialization). Nothing was stored; repeat at once.
     #[error("another transaction was in the way: {0}")]
     Conflict(#[source] sqlx::Error),

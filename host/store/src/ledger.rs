@@ -1,9 +1,14 @@
 //! The database: its pools, its schema, and the ways to a connection.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions, Database, Postgres, Sqlite,
+    ConnectOptions, Connection, Database, Executor, Postgres, Sqlite,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -12,8 +17,8 @@ use tracing::log::LevelFilter;
 use crate::{
     Conn, StoreError, Tx,
     conn::Link,
-    migrations,
-    pool::{Bounds, Lifetime, Pool},
+    connect, migrations,
+    pool::{Bounds, Lifetime, Pool, Pooled},
 };
 
 /// Our transactions wait for nothing but the database. One that is idle for longer belongs to a process that is paused
@@ -38,8 +43,12 @@ pub struct LedgerSettings {
     pub pool_size: u32,
     /// The wait for a free connection before an operation answers unavailable.
     pub acquire_timeout: Duration,
-    /// The server ends a statement that takes longer (PostgreSQL).
+    /// The server ends a statement that takes longer (PostgreSQL). Migrations have no limit.
     pub statement_timeout: Duration,
+    /// The wait for the server to answer at the start (PostgreSQL); none asks it once.
+    pub start_wait: Duration,
+    /// The role of this process, as PostgreSQL shows it in `application_name`: `wharf <activity>`.
+    pub activity: String,
 }
 
 impl LedgerSettings {
@@ -50,6 +59,8 @@ impl LedgerSettings {
             pool_size: 16,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            start_wait: Duration::ZERO,
+            activity: String::new(),
         }
     }
 
@@ -87,10 +98,12 @@ impl Ledger {
     }
 
     async fn open_postgres(settings: &LedgerSettings) -> Result<Self, StoreError> {
-        let options = settings
-            .url
-            .parse::<PgConnectOptions>()?
-            .application_name("wharf")
+        let options = settings.url.parse::<PgConnectOptions>()?;
+        // A name in the URL tells installations apart that share a server.
+        let name = options.get_application_name().unwrap_or("wharf");
+        let name = format!("{name} {}", settings.activity);
+        let options = options
+            .application_name(name.trim_end())
             .options([
                 ("statement_timeout", settings.statement_timeout.as_millis()),
                 (
@@ -101,6 +114,7 @@ impl Ledger {
             // No statement of ours should take a second: one that does is missing an index.
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
+        connect::reach(&options, settings.start_wait).await?;
         let bounds = settings.bounds(settings.pool_size);
         Ok(Self(Pools::Postgres(Pool::open(options, bounds).await?)))
     }
@@ -115,7 +129,8 @@ impl Ledger {
         }
         // A command of another process may be writing: it is waited for as for a connection.
         let options = sqlite_file(path).busy_timeout(settings.acquire_timeout);
-        // The writer first: it makes the file, which readers must find.
+        make_private(options.get_filename())?;
+        // The writer first: readers must find what it makes of the file.
         let writer = Pool::open(options.clone(), settings.bounds(1)).await?;
         let readers =
             Pool::open(options.read_only(true), settings.bounds(settings.pool_size)).await?;
@@ -134,14 +149,18 @@ impl Ledger {
         Ok(Self(Pools::Sqlite { writer, readers }))
     }
 
-    /// Brings the schema up to date. Safe to run from many processes at once.
+    /// Applies the migrations that the schema lacks, however long they take. Safe to run from many processes at once: one
+    /// migrates, the others wait.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.0 {
             Pools::Postgres(pool) => {
-                let mut conn = pool.get().await?;
+                // Not given back: it keeps no time limit.
+                let mut conn = Pooled::take(pool.get().await?);
+                conn.execute("set statement_timeout = 0").await?;
                 migrations::migrator(Backend::Postgres)
-                    .run(&mut *conn)
+                    .run(&mut conn)
                     .await?;
+                conn.close().await?;
             }
             Pools::Sqlite { writer, .. } => {
                 let mut conn = writer.get().await?;
@@ -221,6 +240,25 @@ fn sqlite_file(path: &str) -> SqliteConnectOptions {
         .foreign_keys(true)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
         .log_statements(LevelFilter::Trace)
+}
+
+/// Makes the file for its owner alone, before SQLite makes it for everybody; journals take its mode. One that is there keeps
+/// its mode, which somebody chose.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "once at the start, before anything is served"
+)]
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let mut private = OpenOptions::new();
+    private.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut private, 0o600);
+    match private.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Unavailable(error.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn figures<DB: Database>(pool: &'static str, of: &Pool<DB>) -> PoolFigures {

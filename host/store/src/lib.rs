@@ -13,6 +13,7 @@ extern crate sqlx_macros;
 
 mod clock;
 mod conn;
+mod connect;
 mod dialect;
 mod error;
 mod key_ring;
@@ -23,6 +24,7 @@ mod pool;
 mod query;
 mod readiness;
 mod rows;
+mod schema;
 mod seal;
 mod values;
 
@@ -48,11 +50,12 @@ pub use dialect::Sql;
 pub use error::StoreError;
 pub use key_ring::KeyRing;
 pub use ledger::{Backend, Ledger, LedgerSettings, PoolFigures};
+pub use schema::SchemaError;
 pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 13] = [
+    let modules: [&[(&'static str, Sql)]; 14] = [
         stores::ALL,
         logs::ALL,
         jobs::ALL,
@@ -66,6 +69,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         readiness::ALL,
         canary::ALL,
         reseal::ALL,
+        schema::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
     let modules = modules.chain(outbox::MODULES);

@@ -52,7 +52,10 @@ pub(crate) fn migrator(backend: Backend) -> Migrator {
             false,
         )
     });
-    Migrator::with_migrations(migrations.collect())
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    // A newer program's: `schema` judges them.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 /// Returns the schema as SQL: every migration in order.

@@ -11,6 +11,8 @@ use wharf_egress::{Client, Method, StatusCode, operator_client};
 use crate::{
     output::{self, Format},
     remote::IN_A_QUERY,
+    secret::Secret,
+    settings::SettingError,
 };
 
 /// `wharf flow`.
@@ -21,7 +23,11 @@ Examples:
   BASE_URL=http://localhost:3000 RECEIPTS=order-101,order-102 wharf flow
   wharf flow --json | jq '.steps[].status'
 
-It stops with an error at the first unexpected answer.")]
+It stops with an error at the first unexpected answer.
+
+  [env: ACCESS_TOKEN]
+          The store's access token at the marketplace, or in the file that ACCESS_TOKEN_FILE names
+          [default: token-v2]")]
 pub(crate) struct FlowArgs {
     /// The host's URL
     #[arg(
@@ -58,15 +64,8 @@ pub(crate) struct FlowArgs {
         default_value = "My Etsy Store"
     )]
     store_name: String,
-    /// The store's access token at the marketplace
-    #[arg(
-        long,
-        env = "ACCESS_TOKEN",
-        value_name = "ACCESS_TOKEN",
-        default_value = "token-v2",
-        hide_env_values = true
-    )]
-    access_token: String,
+    #[arg(skip = Secret::of_environment("ACCESS_TOKEN"))]
+    access_token: Secret,
     /// The store's currency
     #[arg(long, env = "CURRENCY", value_name = "CURRENCY", default_value = "USD")]
     currency: String,
@@ -104,6 +103,14 @@ struct Flow {
     base_url: String,
     format: Format,
     steps: Vec<Step>,
+}
+
+impl FlowArgs {
+    /// Tells if the access token cannot be read.
+    pub(crate) fn check(&self) -> Result<(), SettingError> {
+        // Any is right: it is the marketplace's, not ours.
+        self.access_token.check(|_| Ok::<_, String>(()))
+    }
 }
 
 /// Walks through the API; each step uses the answers of earlier ones.
@@ -157,7 +164,7 @@ impl Flow {
             "marketplace": args.marketplace,
             "externalStoreId": args.external_store_id,
             "storeName": args.store_name,
-            "accessToken": args.access_token,
+            "accessToken": args.access_token.expose().unwrap_or("token-v2"),
             "currency": args.currency,
         });
         let answer = self.post("/stores/register", &store).await?;

@@ -16,21 +16,21 @@ use wharf_store::{
 use crate::{
     key::KeyArgs,
     output::{self, Format},
-    settings::{DataArgs, DatabaseArgs},
+    settings::{DataArgs, DatabaseArgs, SettingError, database_help, encryption_key_help},
     usage::UsageError,
     wiring,
 };
 
 /// `wharf keys`.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 A new key, step by step; hosts go on working meanwhile:
   1. WHARF_ENCRYPTION_KEY=old,new on every process, so that all of them can read what the new key seals
   2. WHARF_ENCRYPTION_KEY=new,old on every process: from now on the new key seals
   3. WHARF_ENCRYPTION_KEY=new,old wharf keys reseal
   4. WHARF_ENCRYPTION_KEY=new on every process, once `wharf keys status` counts nothing under the old key
 
-On one machine the key file takes the same form; begin with step 2.")]
+On one machine the key file takes the same form; begin with step 2.", database_help!(), encryption_key_help!()))]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
     command: KeysCommand,
@@ -83,6 +83,18 @@ struct Abandon {
     place: Place,
 }
 
+impl KeysArgs {
+    /// Tells what clap could not judge.
+    pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
+        let place = match &self.command {
+            KeysCommand::Status(place) | KeysCommand::Reseal(place) => place,
+            KeysCommand::Abandon(args) => &args.place,
+        };
+        place.database.check(wrong);
+        wrong.extend(place.keys.check(&place.database).err());
+    }
+}
+
 /// Does what the subcommand says.
 pub(crate) async fn run(args: KeysArgs, format: Format) -> anyhow::Result<()> {
     match args.command {
@@ -94,9 +106,9 @@ pub(crate) async fn run(args: KeysArgs, format: Format) -> anyhow::Result<()> {
 
 impl Place {
     async fn open(&self) -> anyhow::Result<Ledger> {
-        self.database.check()?;
-        self.keys.check(&self.database)?;
-        wiring::open_ledger(&self.data, &self.database).await
+        let ledger = wiring::open_ledger(&self.data, &self.database, "keys").await?;
+        ledger.check_schema().await?;
+        Ok(ledger)
     }
 }
 

@@ -1,10 +1,6 @@
 //! `wharf mock-webhook`: a receiver that shows webhooks and checks their signatures.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -21,7 +17,13 @@ use wharf_api::ServerSettings;
 use wharf_domain::{Clock, EndpointSecret, SystemClock, Time, seed_signature, standard_signature};
 
 use super::serve::{announce, listen};
-use crate::{logging::Style, output, shutdown};
+use crate::{
+    logging::Style,
+    output,
+    secret::{self, Secret},
+    settings::{Addresses, SettingError, host},
+    shutdown,
+};
 
 /// `wharf mock-webhook`.
 #[derive(Args)]
@@ -33,25 +35,40 @@ With secrets it checks signatures, prints the result and answers 401 if one is w
 
 Examples:
   wharf mock-webhook --port 4000
-  wharf mock-webhook --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
-  curl -X POST http://127.0.0.1:4000/webhook -H 'x-fail: true' -d '{}'")]
+  SIGNING_SECRETS=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw wharf mock-webhook
+  curl -X POST http://127.0.0.1:4000/webhook -H 'x-fail: true' -d '{}'
+
+Secrets are set in the environment, or read from the file that <NAME>_FILE names:
+  [env: SIGNING_SECRETS]
+          Signing secrets of endpoints that send here, divided by commas; then one must match
+  [env: WEBHOOK_SECRET]
+          The host's; then the original service's signature must match")]
 pub(crate) struct MockWebhookArgs {
-    /// The address to listen at
-    #[arg(long, default_value = "127.0.0.1")]
-    host: IpAddr,
+    /// The address or name to listen at
+    #[arg(long, default_value = "127.0.0.1", value_parser = host)]
+    host: Addresses,
     /// The port to listen at; 0 is any free one
     #[arg(long, default_value = "4000")]
     port: u16,
-    /// The signing secret of an endpoint that sends here; may be repeated; then one must match
-    #[arg(long = "secret", value_name = "WHSEC", value_parser = secret)]
-    secrets: Vec<EndpointSecret>,
-    /// The host's WEBHOOK_SECRET
-    #[arg(long)]
-    seed_secret: Option<SecretString>,
+    #[arg(skip = Secret::of_environment("SIGNING_SECRETS"))]
+    signing_secrets: Secret,
+    #[arg(skip = Secret::of_environment("WEBHOOK_SECRET"))]
+    seed_secret: Secret,
 }
 
-fn secret(text: &str) -> Result<EndpointSecret, String> {
-    EndpointSecret::parse(text).map_err(|why| why.to_string())
+impl MockWebhookArgs {
+    /// Tells which secrets are none.
+    pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
+        let are_secrets = |text: &str| endpoint_secrets(text).map(drop);
+        wrong.extend(self.signing_secrets.check(are_secrets).err());
+        wrong.extend(self.seed_secret.check(secret::long_enough).err());
+    }
+}
+
+/// Reads secrets that are divided by commas.
+fn endpoint_secrets(text: &str) -> Result<Vec<EndpointSecret>, String> {
+    let secrets = text.split(',').map(|one| EndpointSecret::parse(one.trim()));
+    secrets.collect::<Result<_, _>>().map_err(|why| why.to_string())
 }
 
 /// State that handlers share.
@@ -74,15 +91,20 @@ const SERVER: ServerSettings = ServerSettings {
 /// Receives until a signal comes.
 pub(crate) async fn run(args: MockWebhookArgs, style: Style) -> anyhow::Result<()> {
     let stop = shutdown::on_signal(Duration::ZERO)?.stop;
-    let listener = listen(SocketAddr::new(args.host, args.port)).await?;
+    let listener = listen(&args.host.with_port(args.port)).await?;
     announce(&listener, style, "the webhook receiver")?;
     let router = Router::new()
         .fallback(post(receive).fallback(other_method))
         .layer(DefaultBodyLimit::max(MAX_BYTES))
         .with_state(Arc::new(Mock {
             style,
-            secrets: args.secrets,
-            seed_secret: args.seed_secret,
+            // They were checked with the settings.
+            secrets: args
+                .signing_secrets
+                .expose()
+                .and_then(|text| endpoint_secrets(text).ok())
+                .unwrap_or_default(),
+            seed_secret: args.seed_secret.value().cloned(),
         }));
     wharf_api::serve(listener, router, SERVER, None, stop).await;
     Ok(())

@@ -7,26 +7,27 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use wharf_app::{CallbackScheduler, Scheduled, Swept, SyncScheduler};
 
-use super::serve::{Role, serve_roles};
+use super::serve::{Role, activity, serve_roles};
 use crate::{
     output::{self, Format},
-    settings::Settings,
+    settings::{Settings, database_help, encryption_key_help, service_help},
     wiring::{self, Schema},
 };
 
 /// `wharf scheduler`.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Examples:
   wharf scheduler sync               one pass over the stores
-  wharf scheduler callback --loop    again and again, until a signal comes")]
+  wharf scheduler callback --loop    again and again, until a signal comes", database_help!(), encryption_key_help!(),
+  service_help!()))]
 pub(crate) struct SchedulerArgs {
     /// Which scheduler
     kind: Kind,
     #[command(flatten)]
     repeat: Repeat,
     #[command(flatten)]
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,15 +52,14 @@ const MAX_FLUSH: Duration = Duration::from_secs(2);
 
 /// Looks once or until a signal comes.
 pub(crate) async fn run(args: SchedulerArgs, format: Format) -> anyhow::Result<()> {
+    let role = match args.kind {
+        Kind::Sync => Role::SyncScheduler,
+        Kind::Callback => Role::CallbackScheduler,
+    };
     if args.repeat.again {
-        let role = match args.kind {
-            Kind::Sync => Role::SyncScheduler,
-            Kind::Callback => Role::CallbackScheduler,
-        };
         return serve_roles(&[role], &args.settings).await;
     }
-    args.settings.check()?;
-    let host = wiring::open(&args.settings, Schema::Others).await?;
+    let host = wiring::open(&args.settings, Schema::Checked, &activity(&[role])).await?;
     let passed = match args.kind {
         Kind::Sync => {
             SyncScheduler::new(&host.app)

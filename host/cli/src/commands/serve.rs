@@ -1,6 +1,6 @@
 //! `wharf serve`, and the roles that `wharf worker` and `wharf scheduler` run.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
@@ -13,31 +13,52 @@ use crate::{
     admin_token::AdminTokenArgs,
     logging::Style,
     mock_credentials, output,
-    settings::{ListenArgs, Settings},
+    settings::{
+        Addresses, ListenArgs, Migrate, SettingError, Settings, admin_token_help, database_help,
+        encryption_key_help, service_help,
+    },
     shutdown::{self, Shutdown},
     wiring::{self, Host, Schema},
 };
 
 /// `wharf serve`.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Examples:
   wharf serve
   PORT=8080 HOST=0.0.0.0 wharf serve
-  wharf serve --role api --role sync-scheduler
-
-MOCK_<MARKETPLACE>_USER and MOCK_<MARKETPLACE>_PASS in the environment are the Basic credentials of
-POST /mock/<marketplace>/validate; a dash in the name is an underscore there.")]
+  wharf serve --role api --role sync-scheduler", database_help!(), encryption_key_help!(), service_help!(),
+  admin_token_help!(), "
+  MOCK_<MARKETPLACE>_USER, MOCK_<MARKETPLACE>_PASS
+          Basic credentials of POST /mock/<marketplace>/validate; a dash in the name is an underscore"))]
 pub(crate) struct ServeArgs {
     /// A part to run; may be repeated. Default: all
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<Role>,
+    /// The care of the schema at the start
+    #[arg(
+        long,
+        env = "MIGRATE",
+        value_name = "MIGRATE",
+        default_value = "auto",
+        help_heading = "Database"
+    )]
+    migrate: Migrate,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
     admin_token: AdminTokenArgs,
+}
+
+impl ServeArgs {
+    /// Tells what clap could not judge.
+    pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
+        self.settings.check(wrong);
+        wrong.extend(self.admin_token.check().err());
+        wrong.extend(mock_credentials::from_environment().err());
+    }
 }
 
 /// A part of the service that can run in a process of its own.
@@ -55,13 +76,20 @@ pub(crate) enum Role {
     CallbackScheduler,
 }
 
+/// The name of a process in PostgreSQL's `application_name`: the roles that it has.
+pub(super) fn activity(roles: &[Role]) -> String {
+    if Role::value_variants().iter().all(|role| roles.contains(role)) {
+        return "all roles".into();
+    }
+    let names = roles.iter().filter_map(Role::to_possible_value);
+    names.map(|name| name.get_name().to_owned()).collect::<Vec<_>>().join(" ")
+}
+
 /// The parts that run. They end when the token is cancelled, and not before.
 type Running = JoinSet<anyhow::Result<()>>;
 
 /// Serves until a signal comes.
 pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
-    args.settings.check()?;
-    args.admin_token.check()?;
     let mock_credentials = mock_credentials::from_environment()?;
     let roles = if args.roles.is_empty() {
         Role::value_variants()
@@ -74,10 +102,16 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
         // Nobody is sent to it, so nobody has to be told.
         false => Duration::ZERO,
     };
-    // Before anything is opened, which may take long: a signal meanwhile is obeyed afterwards.
+    // Before anything is opened, which may take long.
     let shutdown = shutdown::on_signal(delay)?;
     let stop = shutdown.stop.clone();
-    let host = wiring::open(&args.settings, Schema::Ours).await?;
+    let schema = match args.migrate {
+        Migrate::Auto => Schema::Migrated,
+        Migrate::Check => Schema::Checked,
+    };
+    let Some(host) = open(&args.settings, schema, roles, &shutdown).await? else {
+        return Ok(());
+    };
     let mut running = Running::new();
     serve_metrics(&args.settings, &host, &shutdown, &mut running).await?;
     if roles.contains(&Role::Api) {
@@ -93,7 +127,7 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
             ..ApiSettings::default()
         };
         // Before the roles start: a port that is taken ends the process while it has claimed nothing.
-        let listener = listen(SocketAddr::new(args.listen.host, args.listen.port)).await?;
+        let listener = listen(&args.listen.host.with_port(args.listen.port)).await?;
         announce(&listener, style, "wharf")?;
         let server = wharf_api::serve(
             listener,
@@ -112,16 +146,31 @@ pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
 
 /// Runs roles that do not listen until a signal comes. The schema is somebody else's to bring up to date.
 pub(crate) async fn serve_roles(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
-    settings.check()?;
     let shutdown = shutdown::on_signal(Duration::ZERO)?;
     let stop = shutdown.stop.clone();
-    let host = wiring::open(settings, Schema::Others).await?;
+    let Some(host) = open(settings, Schema::Checked, roles, &shutdown).await? else {
+        return Ok(());
+    };
     let mut running = Running::new();
     serve_metrics(settings, &host, &shutdown, &mut running).await?;
     start(roles, &host, &stop, &mut running);
     let result = until_stopped(running, &stop, settings.shutdown_grace).await;
     host.close().await;
     result
+}
+
+/// Opens the host's parts. `None` if a signal comes meanwhile: a database that does not answer keeps nobody from stopping.
+async fn open(
+    settings: &Settings,
+    schema: Schema,
+    roles: &[Role],
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Host>> {
+    let activity = activity(roles);
+    tokio::select! {
+        () = shutdown.draining.cancelled() => Ok(None),
+        opened = wiring::open(settings, schema, &activity) => opened.map(Some),
+    }
 }
 
 /// A scraper or two and some health checks.
@@ -137,10 +186,10 @@ async fn serve_metrics(
     shutdown: &Shutdown,
     running: &mut Running,
 ) -> anyhow::Result<()> {
-    let Some(address) = settings.metrics_addr else {
+    let Some(addresses) = &settings.metrics_addr else {
         return Ok(());
     };
-    let listener = listen(address).await.context("METRICS_ADDR")?;
+    let listener = listen(addresses).await.context("METRICS_ADDR")?;
     tracing::info!(metricsAddress = %listener.local_addr()?, "metrics are served");
     let server = wharf_api::serve(
         listener,
@@ -217,11 +266,11 @@ async fn until_stopped(
     result
 }
 
-/// Listens at an address.
-pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
+/// Listens at the first of these addresses that is free.
+pub(crate) async fn listen(addresses: &Addresses) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addresses.all())
         .await
-        .with_context(|| format!("cannot listen on {address}"))
+        .with_context(|| format!("cannot listen on {addresses}"))
 }
 
 /// Tells where somebody listens: programs read the log, people the line.

@@ -3,19 +3,20 @@
 use clap::{Args, ValueEnum};
 
 use super::serve::{Role, serve_roles};
-use crate::settings::Settings;
+use crate::settings::{Settings, database_help, encryption_key_help, service_help};
 
 /// `wharf worker`.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Examples:
   wharf worker sync        asks marketplaces again about logs that are due
-  wharf worker callback    sends webhooks")]
+  wharf worker callback    sends webhooks", database_help!(), encryption_key_help!(),
+  service_help!()))]
 pub(crate) struct WorkerArgs {
     /// Which worker
     kind: Kind,
     #[command(flatten)]
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

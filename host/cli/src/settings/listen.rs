@@ -1,6 +1,6 @@
 //! The settings of the API: where it listens, for how many clients, and for how long.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use clap::{Args, value_parser};
 use wharf_api::ServerSettings;
@@ -8,13 +8,37 @@ use wharf_api::ServerSettings;
 use super::{Deployment, Settings, parse};
 use crate::process;
 
+/// Addresses of this machine that one setting names; the first of them that is free is listened at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(super) Vec<SocketAddr>);
+
+impl Addresses {
+    /// The addresses.
+    pub(crate) fn all(&self) -> &[SocketAddr] {
+        &self.0
+    }
+
+    /// The addresses with this port.
+    pub(crate) fn with_port(&self, port: u16) -> Self {
+        let ips = self.0.iter().map(SocketAddr::ip);
+        Self(ips.map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
 /// The address of the API, and its bounds.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "API")]
 pub(crate) struct ListenArgs {
-    /// The address to listen at; 0.0.0.0 is every network
-    #[arg(long, env = "HOST", value_name = "HOST", default_value = "127.0.0.1")]
-    pub(crate) host: IpAddr,
+    /// The address or name to listen at; 0.0.0.0 is every network
+    #[arg(long, env = "HOST", value_name = "HOST", default_value = "127.0.0.1", value_parser = parse::host)]
+    pub(crate) host: Addresses,
     /// The port to listen at; 0 is any free one
     #[arg(long, env = "PORT", value_name = "PORT", default_value = "3000")]
     pub(crate) port: u16,

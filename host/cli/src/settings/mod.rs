@@ -1,47 +1,28 @@
 //! The settings: each one field with its flag, its environment variable, its default and its help. clap checks what
-//! stands alone and is no secret. [`Settings::check`] checks the rest, because clap repeats a wrong value in its message.
+//! stands alone. Secrets have no flags (see [`Secret`]); [`Settings::check`] checks them, and what goes together.
 
+mod database;
+mod error;
+mod help;
 mod listen;
 mod parse;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, value_parser};
-use secrecy::{ExposeSecret, SecretString};
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
-pub(crate) use self::{listen::ListenArgs, parse::overlap};
-use crate::key::KeyArgs;
-
-/// A setting that is wrong.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SettingError {
-    name: String,
-    why: &'static str,
-}
-
-impl SettingError {
-    /// The setting's name, and what is wrong with it: `must be ...`. Never its value.
-    pub(crate) fn new(name: impl Into<String>, why: &'static str) -> Self {
-        Self {
-            name: name.into(),
-            why,
-        }
-    }
-}
-
-impl fmt::Display for SettingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the setting {} {}", self.name, self.why)
-    }
-}
-
-impl std::error::Error for SettingError {}
+pub(crate) use self::{
+    database::{DatabaseArgs, Deployment, Migrate},
+    error::{SettingError, WrongSettings},
+    help::{admin_token_help, database_help, encryption_key_help, service_help},
+    listen::{Addresses, ListenArgs},
+    parse::{host, overlap},
+};
+use crate::{
+    key::KeyArgs,
+    secret::{self, Secret},
+};
 
 /// Folders of this machine.
 #[derive(Args, Clone, Debug)]
@@ -54,82 +35,6 @@ pub(crate) struct DataArgs {
         default_value = ".wharf"
     )]
     pub(crate) data_dir: PathBuf,
-}
-
-/// The database.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Database")]
-pub(crate) struct DatabaseArgs {
-    /// `postgres://...`, or `sqlite:PATH` or a path for SQLite. Default: SQLite in the data folder
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        value_name = "DATABASE_URL",
-        hide_env_values = true
-    )]
-    database_url: Option<SecretString>,
-    /// Maximum number of connections
-    #[arg(long, env = "DATABASE_POOL", value_name = "DATABASE_POOL", default_value = "16",
-          value_parser = value_parser!(u32).range(1..=1_000))]
-    pub(crate) database_pool: u32,
-    /// Longest wait of an operation for a free connection; then it answers 503
-    #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT", value_name = "DATABASE_ACQUIRE_TIMEOUT", default_value = "5s",
-          value_parser = parse::duration)]
-    pub(crate) database_acquire_timeout: Duration,
-    /// PostgreSQL cancels a statement that takes longer
-    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT", value_name = "DATABASE_STATEMENT_TIMEOUT", default_value = "30s",
-          value_parser = parse::duration)]
-    pub(crate) database_statement_timeout: Duration,
-}
-
-/// The kind of database of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deployment {
-    /// SQLite on this machine.
-    Embedded,
-    /// PostgreSQL, which other processes may work on too.
-    Shared,
-}
-
-impl DatabaseArgs {
-    /// Returns the kind of database.
-    pub(crate) fn deployment(&self) -> Deployment {
-        // Both schemes are libpq's; sqlx takes both.
-        let is_postgres = |url: &SecretString| {
-            let url = url.expose_secret();
-            url.starts_with("postgres:") || url.starts_with("postgresql:")
-        };
-        if self.database_url.as_ref().is_some_and(is_postgres) {
-            Deployment::Shared
-        } else {
-            Deployment::Embedded
-        }
-    }
-
-    /// The URL, by default a file in the data folder.
-    pub(crate) fn url(&self, data_dir: &Path) -> String {
-        match &self.database_url {
-            Some(url) => url.expose_secret().to_owned(),
-            None => data_dir.join("wharf.db").display().to_string(),
-        }
-    }
-
-    /// Refuses a URL that is neither PostgreSQL's nor SQLite's.
-    pub(crate) fn check(&self) -> Result<(), SettingError> {
-        let refuse = |why| Err(SettingError::new("DATABASE_URL", why));
-        let Some(url) = self.database_url.as_ref().map(SecretString::expose_secret) else {
-            return Ok(());
-        };
-        match (self.deployment(), url.split_once("://")) {
-            (Deployment::Shared, _) if wharf_egress::Url::parse(url).is_err() => {
-                refuse("is not a valid postgres:// URL")
-            }
-            (Deployment::Embedded, Some((scheme, _))) if scheme != "sqlite" => {
-                refuse("must be postgres://..., sqlite:PATH or the path of a SQLite file")
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// The plugins and their sandbox.
@@ -146,10 +51,10 @@ pub(crate) struct PluginsArgs {
     pub(crate) plugins_dir: PathBuf,
     /// Plugin calls at a time, over all plugins
     #[arg(long, env = "PLUGIN_MAX_IN_FLIGHT", value_name = "PLUGIN_MAX_IN_FLIGHT", default_value = "64",
-          value_parser = parse::concurrency)]
+          value_parser = parse::number::<1_000>)]
     pub(crate) plugin_max_in_flight: usize,
     /// Threads that plugins run on [default: one for each processor]
-    #[arg(long, env = "PLUGIN_THREADS", value_name = "PLUGIN_THREADS", value_parser = parse::concurrency)]
+    #[arg(long, env = "PLUGIN_THREADS", value_name = "PLUGIN_THREADS", value_parser = parse::number::<256>)]
     pub(crate) plugin_threads: Option<usize>,
     /// Memory of all plugin calls together, such as 512MiB or 2GiB [default: half of what this process may use]
     #[arg(long, env = "PLUGIN_MEMORY_TOTAL", value_name = "PLUGIN_MEMORY_TOTAL", value_parser = parse::bytes)]
@@ -200,7 +105,7 @@ pub(crate) struct SyncArgs {
     pub(crate) sync_chunk_size: u32,
     /// Stores that a sync worker works on at a time
     #[arg(long, env = "SYNC_CONCURRENCY", value_name = "SYNC_CONCURRENCY", default_value = "4",
-          value_parser = parse::concurrency)]
+          value_parser = parse::number::<1_000>)]
     pub(crate) sync_concurrency: usize,
     /// Time after which a silent worker loses its work to others
     #[arg(long, env = "LEASE", value_name = "LEASE", default_value = "30s", value_parser = parse::lease)]
@@ -211,14 +116,8 @@ pub(crate) struct SyncArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Webhooks")]
 pub(crate) struct WebhookArgs {
-    /// Adds the original service's signature (X-Webhook-Signature)
-    #[arg(
-        long,
-        env = "WEBHOOK_SECRET",
-        value_name = "WEBHOOK_SECRET",
-        hide_env_values = true
-    )]
-    pub(crate) webhook_secret: Option<SecretString>,
+    #[arg(skip = Secret::of_environment("WEBHOOK_SECRET"))]
+    pub(crate) webhook_secret: Secret,
     /// Retry schedule of webhooks: `seed` (1m,5m), `standard` (10 attempts over 75 h) or waits such as `1m,5m,1h`
     #[arg(long, env = "WEBHOOK_RETRY", value_name = "WEBHOOK_RETRY", default_value = "seed",
           value_parser = parse::retry_schedule)]
@@ -232,7 +131,7 @@ pub(crate) struct WebhookArgs {
     pub(crate) webhook_timeout: Duration,
     /// A webhook that has only failed for this long is disabled
     #[arg(long, env = "WEBHOOK_DISABLE_AFTER", value_name = "WEBHOOK_DISABLE_AFTER", default_value = "120h",
-          value_parser = parse::duration)]
+          value_parser = parse::long_duration)]
     pub(crate) webhook_disable_after: Duration,
     /// Webhooks that one organization may have
     #[arg(long, env = "WEBHOOK_MAX_ENDPOINTS", value_name = "WEBHOOK_MAX_ENDPOINTS", default_value = "1000",
@@ -252,7 +151,7 @@ pub(crate) struct WebhookArgs {
     pub(crate) webhook_recoveries_per_minute: u32,
     /// Webhooks that a callback worker sends at a time
     #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
-          value_parser = parse::concurrency)]
+          value_parser = parse::number::<10_000>)]
     pub(crate) callback_concurrency: usize,
     /// Age at which finished events are deleted with their deliveries and attempts: days such as `30d`, a duration, or `off`
     #[arg(long, env = "RETENTION", value_name = "RETENTION", default_value = "30d", value_parser = parse::retention)]
@@ -268,24 +167,18 @@ pub(crate) struct Retention(pub(crate) Option<Duration>);
 pub(crate) struct Settings {
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Redis, `redis://...`: carries the news that there is work between processes. Default: within this process
-    #[arg(
-        long,
-        env = "REDIS_URL",
-        value_name = "REDIS_URL",
-        hide_env_values = true
-    )]
-    pub(crate) redis_url: Option<SecretString>,
+    #[arg(skip = Secret::of_environment("REDIS_URL"))]
+    pub(crate) redis_url: Secret,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
     /// Time that work in flight has after a signal to stop
     #[arg(long, env = "SHUTDOWN_GRACE", value_name = "SHUTDOWN_GRACE", default_value = "25s",
           value_parser = parse::duration)]
     pub(crate) shutdown_grace: Duration,
-    /// The address and port of /metrics, /healthz and /readyz, such as 127.0.0.1:9464; every role may have one. Default:
+    /// The address and port of /metrics, /healthz and /readyz, such as localhost:9464; every role may have one. Default:
     /// none, and the API answers them at its own
-    #[arg(long, env = "METRICS_ADDR", value_name = "METRICS_ADDR", value_parser = parse::address)]
-    pub(crate) metrics_addr: Option<SocketAddr>,
+    #[arg(long, env = "METRICS_ADDR", value_name = "METRICS_ADDR", value_parser = parse::addresses)]
+    pub(crate) metrics_addr: Option<Addresses>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
     #[command(flatten)]
@@ -297,23 +190,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Refuses what clap could not judge.
-    ///
-    /// # Errors
-    /// The first setting that is wrong, or missing where another one makes it necessary.
-    pub(crate) fn check(&self) -> Result<(), SettingError> {
-        self.database.check()?;
-        if self
-            .redis_url
-            .as_ref()
-            .is_some_and(|url| !parse::is_redis_url(url.expose_secret()))
-        {
-            return Err(SettingError::new(
-                "REDIS_URL",
-                "must be redis://... or rediss://...",
-            ));
-        }
-        self.keys.check(&self.database)
+    /// Tells what clap could not judge: secrets that are wrong, or missing where another setting makes them necessary.
+    pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
+        self.database.check(wrong);
+        wrong.extend(self.redis_url.check(parse::redis_url).err());
+        wrong.extend(self.keys.check(&self.database).err());
+        wrong.extend(self.webhooks.webhook_secret.check(secret::long_enough).err());
     }
 
     /// Returns the addresses that webhooks may go to.

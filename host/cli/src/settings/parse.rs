@@ -1,26 +1,46 @@
 //! Readers of single settings.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::ToSocketAddrs, time::Duration};
 
 use jiff::SignedDuration;
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
-use super::Retention;
+use super::{Addresses, Retention};
 
-/// A duration above 0, such as `500ms`, `30s` or `5m`.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Longest time that something may take. It fits into PostgreSQL's limits, which are 32 bits of milliseconds.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest time that the host keeps something or tries: ten years.
+const MAX_LONG_DURATION: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
+/// Attempts of a webhook that a schedule may list.
+const MAX_WAITS: usize = 100;
+
+/// A duration above 0 and of a day at most, such as `500ms`, `30s` or `5m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    within(text, MAX_DURATION, "24h")
+}
+
+/// A duration above 0 and of ten years at most.
+pub(super) fn long_duration(text: &str) -> Result<Duration, String> {
+    within(text, MAX_LONG_DURATION, "87600h")
+}
+
+fn within(text: &str, max: Duration, max_text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {
-        Ok(duration) if duration.is_positive() => Ok(duration.unsigned_abs()),
-        Ok(_) => Err("must be more than 0".into()),
+        Ok(duration) if !duration.is_positive() => Err("must be more than 0".into()),
+        Ok(duration) if duration.unsigned_abs() > max => Err(format!("must be at most {max_text}")),
+        Ok(duration) => Ok(duration.unsigned_abs()),
         Err(_) => Err("must be a duration such as 500ms, 30s or 5m".into()),
     }
 }
 
-/// A duration such as `5s`, or `0s` for none.
+/// A duration such as `5s` of an hour at most, or `0s` for none.
 pub(super) fn delay(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<SignedDuration>() {
-        Ok(delay) if !delay.is_negative() => Ok(delay.unsigned_abs()),
-        _ => Err("must be a duration such as 5s, or 0s".into()),
+        Ok(delay) if !delay.is_negative() && delay.unsigned_abs() <= HOUR => {
+            Ok(delay.unsigned_abs())
+        }
+        _ => Err("must be a duration such as 5s, from 0s to 1h".into()),
     }
 }
 
@@ -39,10 +59,10 @@ pub(crate) fn overlap(text: &str) -> Result<Duration, String> {
 /// A lease is renewed each third of it and kept in the database: below a second, a busy machine loses it.
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|lease| {
-        if lease < Duration::from_secs(1) {
-            Err("must be at least 1s".into())
-        } else {
+        if (Duration::from_secs(1)..=HOUR).contains(&lease) {
             Ok(lease)
+        } else {
+            Err("must be from 1s to 1h".into())
         }
     })
 }
@@ -50,24 +70,28 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
 /// `off`, days such as `30d`, or a duration.
 pub(super) fn retention(text: &str) -> Result<Retention, String> {
     const DAY: u64 = 24 * 60 * 60;
+    const MAX_DAYS: u32 = 3_650;
     match (
         text.trim(),
         text.trim().strip_suffix('d').map(str::parse::<u32>),
     ) {
         ("off", _) => Ok(Retention(None)),
         // `0d` is not taken here and refused below: it would purge whatever is finished.
-        (_, Some(Ok(days @ 1..))) => {
+        (_, Some(Ok(days @ 1..=MAX_DAYS))) => {
             Ok(Retention(Some(Duration::from_secs(u64::from(days) * DAY))))
         }
-        (text, _) => duration(text)
+        (text, _) => long_duration(text)
             .map(|time| Retention(Some(time)))
-            .map_err(|_| "must be off, days such as 30d or a duration such as 12h".into()),
+            .map_err(|_| {
+                "must be off, days from 1d to 3650d or a duration such as 12h".into()
+            }),
     }
 }
 
 /// A size such as `512MiB` or `2GiB`.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     const MIB: u64 = 1024 * 1024;
+    const MAX: u64 = 1024 * 1024 * MIB;
     let sizes = [("MiB", MIB), ("GiB", 1024 * MIB)];
     let size = sizes.into_iter().find_map(|(unit, size)| {
         let number = text.trim().strip_suffix(unit)?.trim_end();
@@ -77,23 +101,37 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
             .ok()
             .map(|number| u64::from(number) * size)
     });
-    size.filter(|size| *size > 0)
-        .ok_or_else(|| "must be a size such as 512MiB or 2GiB".into())
+    size.filter(|size| (1..=MAX).contains(size))
+        .ok_or_else(|| "must be a size such as 512MiB or 2GiB, at most 1024GiB".into())
 }
 
-/// An address with a port.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| "must be an address and a port such as 127.0.0.1:9464 or [::1]:9464".into())
+/// An address of this machine, or a name of some.
+pub(crate) fn host(text: &str) -> Result<Addresses, String> {
+    // The resolver wants a port; the setting PORT takes its place.
+    resolved((text.trim(), 0)).ok_or_else(|| {
+        "must be an address of this machine, or a name of one such as localhost".into()
+    })
 }
 
-/// A number of things done at a time.
-pub(super) fn concurrency(text: &str) -> Result<usize, String> {
+/// An address or a name with a port.
+pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
+    resolved(text.trim()).ok_or_else(|| {
+        "must be an address and a port such as 127.0.0.1:9464, [::1]:9464 or localhost:9464".into()
+    })
+}
+
+// An address is read; a name is asked for before anything is served, so that a wrong one is a wrong setting.
+fn resolved(name: impl ToSocketAddrs) -> Option<Addresses> {
+    let addresses: Vec<_> = name.to_socket_addrs().ok()?.collect();
+    (!addresses.is_empty()).then_some(Addresses(addresses))
+}
+
+/// A number of things within bounds.
+// From 1: 0 would stand still in silence.
+pub(super) fn number<const MAX: usize>(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
-        // 0 would stand still in silence.
-        Ok(number @ 1..=10_000) => Ok(number),
-        _ => Err("must be a number from 1 to 10000".into()),
+        Ok(number) if (1..=MAX).contains(&number) => Ok(number),
+        _ => Err(format!("must be a number from 1 to {MAX}")),
     }
 }
 
@@ -103,14 +141,21 @@ pub(super) fn retry_schedule(text: &str) -> Result<RetrySchedule, String> {
     match text.trim() {
         "seed" => Ok(RetrySchedule::seed()),
         "standard" => Ok(RetrySchedule::standard()),
-        list => match list.split(',').map(duration).collect() {
-            Ok(waits) => Ok(RetrySchedule {
+        list => match list.split(',').map(wait).collect::<Result<Vec<_>, _>>() {
+            Ok(waits) if waits.len() <= MAX_WAITS => Ok(RetrySchedule {
                 waits,
                 jitter_percent: JITTER_PERCENT,
             }),
-            Err(_) => Err("must be seed, standard or a list of waits such as 1m,5m,1h".into()),
+            _ => Err(
+                "must be seed, standard or a list of at most 100 waits such as 1m,5m,1h, each at most 720h".into(),
+            ),
         },
     }
+}
+
+/// A wait between two attempts, of 30 days at most.
+fn wait(text: &str) -> Result<Duration, String> {
+    within(text, 720 * HOUR, "720h")
 }
 
 /// A list of networks such as `10.0.0.0/8,::1/128`, or `none`.
@@ -128,10 +173,15 @@ pub(super) fn networks(text: &str) -> Result<AddressPolicy, String> {
         .map_err(|_| "must be none or a list of networks such as 10.0.0.0/8,::1/128".into())
 }
 
-/// Returns true for the URL of a Redis server.
-pub(super) fn is_redis_url(text: &str) -> bool {
+/// Refuses what is no URL of a Redis server.
+pub(super) fn redis_url(text: &str) -> Result<(), &'static str> {
     const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+unix", "unix"];
-    wharf_egress::Url::parse(text).is_ok_and(|url| SCHEMES.contains(&url.scheme()))
+    match wharf_egress::Url::parse(text) {
+        // The driver's `#insecure` would believe any certificate, and this program is built without it.
+        Ok(url) if url.fragment().is_some() => Err("must have no part behind a #"),
+        Ok(url) if SCHEMES.contains(&url.scheme()) => Ok(()),
+        _ => Err("must be redis://... or rediss://..."),
+    }
 }
 
 #[cfg(test)]
@@ -149,10 +199,12 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for bad in ["", "30", "0s", "-5s", "s", "soon", "5 parsecs"] {
+        for bad in ["", "30", "0s", "-5s", "s", "soon", "5 parsecs", "25h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
-        assert!(lease("999ms").is_err() && lease("1s").is_ok());
+        assert!(lease("999ms").is_err() && lease("1s").is_ok() && lease("61m").is_err());
+        assert!(long_duration("87600h").is_ok() && long_duration("87601h").is_err());
+        assert!(delay("0s").is_ok() && delay("1h").is_ok() && delay("61m").is_err());
         assert!(overlap("0s").is_ok() && overlap("168h").is_ok());
         assert!(overlap("169h").is_err() && overlap("-1s").is_err() && overlap("1").is_err());
     }
@@ -163,7 +215,7 @@ mod tests {
         assert_eq!(of("off"), Ok(None));
         assert_eq!(of("30d"), Ok(Some(Duration::from_secs(2_592_000))));
         assert_eq!(of("12h"), Ok(Some(Duration::from_secs(43_200))));
-        for bad in ["", "0d", "-1d", "d", "0s", "never"] {
+        for bad in ["", "0d", "-1d", "d", "0s", "never", "3651d", "99999h"] {
             assert!(of(bad).is_err(), "{bad}");
         }
     }
@@ -177,7 +229,8 @@ mod tests {
             retry_schedule("1m,5m, 1h").map(|schedule| schedule.waits),
             Ok(waits)
         );
-        for bad in ["", "never", "1m,,5m", "1m,0s"] {
+        let many = ["1m"; MAX_WAITS + 1].join(",");
+        for bad in ["", "never", "1m,,5m", "1m,0s", "721h", &many] {
             assert!(retry_schedule(bad).is_err(), "{bad}");
         }
     }
@@ -196,9 +249,30 @@ mod tests {
 
     #[test]
     fn numbers_have_bounds() {
-        assert_eq!(concurrency("8"), Ok(8));
-        for bad in ["0", "-1", "10001", "many", ""] {
-            assert!(concurrency(bad).is_err(), "{bad}");
+        assert_eq!(number::<8>("8"), Ok(8));
+        for bad in ["0", "-1", "9", "many", ""] {
+            assert!(number::<8>(bad).is_err(), "{bad}");
+        }
+        assert!(bytes("1024GiB").is_ok());
+        for bad in ["0MiB", "1025GiB", "4294967296GiB", "512", ""] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_addresses_or_names() {
+        for good in ["127.0.0.1", "::1", "0.0.0.0", "localhost"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for good in ["127.0.0.1:9464", "[::1]:9464", "localhost:9464"] {
+            assert!(addresses(good).is_ok(), "{good}");
+        }
+        // A name that RFC 6761 keeps from existing.
+        for bad in ["", "nowhere.invalid", "127.0.0.1:9464"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "9464", "localhost", "127.0.0.1:port"] {
+            assert!(addresses(bad).is_err(), "{bad}");
         }
     }
 
@@ -209,10 +283,10 @@ mod tests {
             "rediss://u:p@host/2",
             "redis+unix:///run/redis.sock",
         ] {
-            assert!(is_redis_url(good), "{good}");
+            assert_eq!(redis_url(good), Ok(()), "{good}");
         }
-        for bad in ["", "127.0.0.1:6379", "http://redis", "redis"] {
-            assert!(!is_redis_url(bad), "{bad}");
+        for bad in ["", "127.0.0.1:6379", "http://redis", "redis", "rediss://host/#insecure"] {
+            assert!(redis_url(bad).is_err(), "{bad}");
         }
     }
 }

@@ -33,6 +33,36 @@ async fn the_host_needs_nothing_and_stops_when_told() {
 }
 
 #[tokio::test]
+async fn a_host_listens_at_a_name_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let variables = [("PORT", "0"), ("HOST", "localhost"), ("METRICS_ADDR", "localhost:0")];
+    let host = Service::start(dir.path(), &variables, &["serve", "--role", "api"]);
+    let alive = client().get(format!("{}/healthz", host.base_url)).send();
+    assert_eq!(alive.await.expect("an answer").status(), 200);
+}
+
+#[test]
+fn every_role_checks_the_schema() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (variables, words) in [
+        (&[("MIGRATE", "check")][..], &["serve", "--port", "0"][..]),
+        (&[], &["worker", "sync"]),
+        (&[], &["worker", "callback"]),
+        (&[], &["scheduler", "sync"]),
+        (&[], &["scheduler", "callback", "--loop"]),
+        (&[], &["keys", "status"]),
+    ] {
+        let output = run(dir.path(), variables, words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.contains("lacks migration 1: run `wharf migrate`"),
+            "{words:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_host_without_plugins_serves_no_marketplace() {
     let dir = tempfile::tempdir().expect("a folder");
     let host = Service::start(dir.path(), &ANY_PORT, &["serve", "--role", "api"]);
@@ -81,6 +111,25 @@ fn workers_stop_when_told() {
         worker.logged("running");
         worker.signal("-TERM");
         assert_eq!(worker.ended().1.code(), Some(0), "{words:?}");
+    }
+}
+
+#[test]
+fn a_process_that_waits_for_its_database_stops_when_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let key = "0a".repeat(32);
+    let variables = [
+        ("DATABASE_URL", "postgres://wharf@127.0.0.1:1/wharf"),
+        ("DATABASE_START_WAIT", "1h"),
+        ("WHARF_ENCRYPTION_KEY", key.as_str()),
+    ];
+    for words in [&["serve"][..], &["worker", "sync"]] {
+        let host = Service::spawn(dir.path(), &variables, words);
+        let line = host.logged("the database does not answer yet");
+        let place = "PostgreSQL at 127.0.0.1:1, database wharf, user wharf";
+        assert_eq!(line["place"], place);
+        host.signal("-TERM");
+        assert_eq!(host.ended().1.code(), Some(0), "{words:?}");
     }
 }
 

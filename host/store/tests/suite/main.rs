@@ -14,5 +14,6 @@ mod plans;
 mod recovery;
 mod retention;
 mod shares;
+mod schema;
 mod stores;
 mod transitions;

@@ -14,15 +14,17 @@ mod trace;
 
 use clap::{Args, Subcommand};
 
-use crate::{logging::Level, output::Format};
+use crate::{logging::Level, output::Format, settings::admin_token_help};
 
 /// `wharf plugin`.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Authors work on files:       new, dev, check, run, record, bench, inspect FILE, pack
 Operators ask a host (--url): list, inspect NAME, push, activate, rollback, disable, enable, quarantine, release
 
-Exit codes: 0 done, and a checked plugin passed; 1 not; 2 called wrongly.")]
+Exit codes: 0 done, and a checked plugin passed; 1 not; 2 called wrongly.
+
+A secret is set in the environment, never by a flag, or read from the file that <NAME>_FILE names:", admin_token_help!()))]
 pub(crate) struct PluginArgs {
     #[command(subcommand)]
     command: PluginCommand,

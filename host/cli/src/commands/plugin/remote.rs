@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use wharf_egress::{Client, Method, RequestBuilder, operator_client};
 
-use crate::{admin_token::AdminTokenArgs, settings::DataArgs};
+use crate::{admin_token::AdminTokenArgs, settings::{DataArgs, WrongSettings}};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost:3000";
 
@@ -32,7 +32,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(args: &HostArgs) -> anyhow::Result<Self> {
-        args.token.check()?;
+        args.token.check().map_err(WrongSettings::from)?;
         Ok(Self {
             client: operator_client()?,
             base_url: args
