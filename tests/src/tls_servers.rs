@@ -89,7 +89,14 @@ async fn start_redis(dir: &Path, certificates: &Certificates, port: u16) -> Resu
     let mut command = Command::new("redis-server");
     command
         .args(["--port", "0", "--tls-port", &port.to_string()])
-        .args(["--bind", "127.0.0.1", "--save", "", "--tls-auth-clients", "no"])
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--tls-auth-clients",
+            "no",
+        ])
         .arg("--tls-cert-file")
         .arg(certificates.server_file())
         .arg("--tls-key-file")
@@ -120,9 +127,18 @@ async fn start_postgres(
         command
     };
     let made = run("initdb")
-        .args(["--no-sync", "--auth=trust", "--username=wharf", "--locale=C"])
+        .args([
+            "--no-sync",
+            "--auth=trust",
+            "--username=wharf",
+            "--locale=C",
+        ])
         .output()?;
-    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    ensure!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let file = |name: &str, path: &Path| format!("{name}={}", path.display());
     let mut command = run("postgres");
     command.arg("-k").arg(dir).args(["-p", &port.to_string()]);
@@ -143,13 +159,20 @@ async fn start_postgres(
 }
 
 fn spawn(command: &mut Command) -> Result<Server> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // A Ctrl-C ends it through this program.
     Ok(Server(command.process_group(0).spawn()?))
 }
 
 /// Waits until it answers, or fails as soon as it has ended.
-async fn come_up(what: &str, server: &mut Server, answers: impl AsyncFn() -> Option<()>) -> Result<()> {
+async fn come_up(
+    what: &str,
+    server: &mut Server,
+    answers: impl AsyncFn() -> Option<()>,
+) -> Result<()> {
     let ended = eventually(what, PATIENCE, || {
         let ended = server.0.try_wait().ok().flatten();
         let answers = &answers;
@@ -173,7 +196,9 @@ fn unprivileged_owner() -> Result<Option<(u32, u32)>> {
     }
     let users = fs::read_to_string("/etc/passwd")?;
     let find = |name: &str| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let line = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
         let mut ids = line.split(':').skip(2).map(str::parse);
         Some((ids.next()?.ok()?, ids.next()?.ok()?))
     };
@@ -183,7 +208,10 @@ fn unprivileged_owner() -> Result<Option<(u32, u32)>> {
 
 /// The folder of the server's programs: in PATH, or where Debian keeps them.
 fn postgres_programs() -> Option<PathBuf> {
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let debian: Vec<_> = debian.map(|version| version.path().join("bin")).collect();
     env::split_paths(&env::var_os("PATH")?)
         .chain(debian)

@@ -40,7 +40,11 @@ fn systemd_takes_the_unit_and_calls_it_safe() -> Result<()> {
     ensure!(verified.status.success() && said.is_empty(), "{said}");
     // In tenths; a service without any of this has 96.
     let rated = analyze(&["security", "--offline=true", "--threshold=20", "--no-pager"])?;
-    ensure!(rated.status.success(), "{}", String::from_utf8_lossy(&rated.stdout));
+    ensure!(
+        rated.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rated.stdout)
+    );
     Ok(())
 }
 
@@ -48,7 +52,10 @@ fn systemd_takes_the_unit_and_calls_it_safe() -> Result<()> {
 fn the_unit_has_only_sections_and_options() -> Result<()> {
     let text = read("deploy/wharf.service")?;
     let mut options = BTreeSet::new();
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let is_section = ["[Unit]", "[Service]", "[Install]"].contains(&line);
         let option = line.split_once('=').map(|(name, _)| name);
         ensure!(
@@ -97,7 +104,11 @@ fn every_container_is_confined() -> Result<()> {
         found.with_context(|| head.to_owned())
     };
     let hardened = part("x-hardened: &hardened")?;
-    for line in ["read_only: true", "cap_drop: [ALL]", "no-new-privileges:true"] {
+    for line in [
+        "read_only: true",
+        "cap_drop: [ALL]",
+        "no-new-privileges:true",
+    ] {
         ensure!(hardened.contains(line), "{line} is missing");
     }
     let wharf = part("x-wharf: &wharf")?;
@@ -132,11 +143,19 @@ fn nothing_starts_without_passwords_and_images_can_be_pinned() -> Result<()> {
         let used: Vec<_> = text.split(&format!("${{{secret}")).skip(1).collect();
         ensure!(!used.is_empty(), "{secret} is not used");
         // A default would be known to everybody.
-        ensure!(used.iter().all(|rest| rest.starts_with(":?")), "{secret} has a default");
+        ensure!(
+            used.iter().all(|rest| rest.starts_with(":?")),
+            "{secret} has a default"
+        );
     }
-    let images = text.lines().filter_map(|line| line.trim().strip_prefix("image: "));
+    let images = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("image: "));
     for image in images.filter(|image| *image != "wharf") {
-        ensure!(image.starts_with("${") && image.contains("_IMAGE:-"), "{image}");
+        ensure!(
+            image.starts_with("${") && image.contains("_IMAGE:-"),
+            "{image}"
+        );
     }
     let dockerfile = read("deploy/Dockerfile")?;
     for from in dockerfile.lines().filter(|line| line.starts_with("FROM ")) {

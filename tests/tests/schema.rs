@@ -27,10 +27,15 @@ async fn migrate_further(site: &Site) -> Result<()> {
             format!("alter table {table} add column later_count bigint not null default 7"),
             format!("create index later_{table} on {table} (later_count)"),
         ] {
-            ledger.execute(&change.replace("bigint", match site.backend() {
-                Backend::Embedded => "integer",
-                Backend::Postgres => "bigint",
-            })).await?;
+            ledger
+                .execute(&change.replace(
+                    "bigint",
+                    match site.backend() {
+                        Backend::Embedded => "integer",
+                        Backend::Postgres => "bigint",
+                    },
+                ))
+                .await?;
         }
     }
     for change in [
@@ -53,9 +58,14 @@ async fn an_older_program_works_on_a_newer_schema(backend: Backend) -> Result<()
 
     let host = site.host().start().await?;
     let receiver = Receiver::start().await?;
-    let webhook = json!({"organizationId": "org", "event": "sync.completed", "targetUrl": receiver.url()});
+    let webhook =
+        json!({"organizationId": "org", "event": "sync.completed", "targetUrl": receiver.url()});
     let registered = host.post("/webhooks/register", &webhook).await?;
-    ensure!(registered.status == 201 || registered.status == 200, "{}", registered.text);
+    ensure!(
+        registered.status == 201 || registered.status == 200,
+        "{}",
+        registered.text
+    );
     ensure!(shop.import(&host, "order-101").await?["success"] == true);
     ensure!(shop.import(&host, "order-115").await?["success"] == false);
     // A second store: a row of each table is written anew.
@@ -63,7 +73,11 @@ async fn an_older_program_works_on_a_newer_schema(backend: Backend) -> Result<()
     ensure!(other.import(&host, "order-101").await?["success"] == true);
     shop.request_sync(&host).await?;
     receiver.wait_for_event("sync.completed").await?;
-    for words in [&["migrate"][..], &["keys", "status"], &["scheduler", "sync"]] {
+    for words in [
+        &["migrate"][..],
+        &["keys", "status"],
+        &["scheduler", "sync"],
+    ] {
         let (status, printed) = site.host().command(words).run().await?;
         ensure!(status.success(), "{words:?}: {printed}");
     }
@@ -126,7 +140,12 @@ fn postgresql_shows_the_roles_of_each_process() -> Result<()> {
         let site = Site::open(Backend::Postgres).await?;
         let _all: Host = site.host().start().await?;
         let _api = site.host().role("api").start().await?;
-        let _workers = site.host().role("sync-worker").role("callback-worker").start().await?;
+        let _workers = site
+            .host()
+            .role("sync-worker")
+            .role("callback-worker")
+            .start()
+            .await?;
         let named = site.host().command(&["worker", "sync"]);
         let url = format!("{}?application_name=orders", site.database().url());
         let _named = named.env("DATABASE_URL", &url).start().await?;

@@ -14,7 +14,10 @@ fn a_host_works_over_tls() -> Result<()> {
         let verified = format!("sslmode=verify-full&sslrootcert={authority}");
         let host = site
             .host()
-            .env("DATABASE_URL", &servers.database_url("localhost", &verified))
+            .env(
+                "DATABASE_URL",
+                &servers.database_url("localhost", &verified),
+            )
             .env("REDIS_URL", &servers.redis_url())
             .env("SSL_CERT_FILE", &authority)
             .start()
@@ -25,7 +28,10 @@ fn a_host_works_over_tls() -> Result<()> {
 
         // A listener makes the stream.
         let root_cert = Some(std::fs::read(&authority)?);
-        let certificates = TlsCertificates { client_tls: None, root_cert };
+        let certificates = TlsCertificates {
+            client_tls: None,
+            root_cert,
+        };
         let redis = Client::build_with_tls(servers.redis_url(), certificates)?;
         let mut redis = redis.get_multiplexed_async_connection().await?;
         eventually("news go by Redis", PATIENCE, || {
@@ -36,16 +42,23 @@ fn a_host_works_over_tls() -> Result<()> {
             }
         })
         .await?;
-        let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await?;
+        let clients: String = redis::cmd("CLIENT")
+            .arg("LIST")
+            .query_async(&mut redis)
+            .await?;
         ensure!(clients.lines().count() > 1, "only this test: {clients}");
         ensure!(!host.logged().contains("redis_lost"), "{}", host.logged());
 
-        let mut database = PgConnection::connect(&servers.database_url("localhost", "sslmode=disable")).await?;
+        let mut database =
+            PgConnection::connect(&servers.database_url("localhost", "sslmode=disable")).await?;
         let ssl = "select count(*), count(*) filter (where ssl) from pg_stat_ssl join pg_stat_activity using (pid)
             where application_name = 'wharf all roles'";
         let row = sqlx::query(ssl).fetch_one(&mut database).await?;
         let (all, with_tls): (i64, i64) = (row.get(0), row.get(1));
-        ensure!(all > 0 && all == with_tls, "{with_tls} of {all} connections use TLS");
+        ensure!(
+            all > 0 && all == with_tls,
+            "{with_tls} of {all} connections use TLS"
+        );
         Ok(())
     })
 }
@@ -65,9 +78,17 @@ fn sslmode_does_what_the_documents_say() -> Result<()> {
             ("localhost", "sslmode=require", true),
             ("localhost", "sslmode=verify-ca", false),
             ("localhost", "sslmode=verify-full", false),
-            ("localhost", &format!("sslmode=verify-full&{authority}"), true),
+            (
+                "localhost",
+                &format!("sslmode=verify-full&{authority}"),
+                true,
+            ),
             // The certificate is for localhost, not for its address.
-            ("127.0.0.1", &format!("sslmode=verify-full&{authority}"), false),
+            (
+                "127.0.0.1",
+                &format!("sslmode=verify-full&{authority}"),
+                false,
+            ),
             ("127.0.0.1", &format!("sslmode=verify-ca&{authority}"), true),
         ] {
             let (status, printed) = migrate(servers.database_url(host, mode)).await?;

@@ -79,7 +79,10 @@ fn directives(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {
         Ok(_) if text.split(',').all(is_known) => Ok(text.to_owned()),
         // The library's own message says where its parser stopped, not what is expected.
-        _ => Err("must be off, error, warn, info, debug, trace or directives such as info,sqlx=debug".into()),
+        _ => Err(
+            "must be off, error, warn, info, debug, trace or directives such as info,sqlx=debug"
+                .into(),
+        ),
     }
 }
 
@@ -165,10 +168,25 @@ mod tests {
 
     #[test]
     fn a_level_is_a_level_or_directives() {
-        for good in ["off", "warn", "INFO", "info,sqlx=debug", "sqlx=debug", "info,[request{a=1}]=trace"] {
+        for good in [
+            "off",
+            "warn",
+            "INFO",
+            "info,sqlx=debug",
+            "sqlx=debug",
+            "info,[request{a=1}]=trace",
+        ] {
             assert!(directives(good).is_ok(), "{good}");
         }
-        for bad in ["warning", "verbose", "info,sqlx", "wharf", "wharf=loud", "", "info,"] {
+        for bad in [
+            "warning",
+            "verbose",
+            "info,sqlx",
+            "wharf",
+            "wharf=loud",
+            "",
+            "info,",
+        ] {
             assert!(directives(bad).is_err(), "{bad}");
         }
     }

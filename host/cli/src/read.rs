@@ -80,7 +80,9 @@ impl Bad {
         // `--port <PORT>`
         let arg = text(ContextKind::InvalidArg)?;
         let (flag, rest) = arg.split_once(['<', '['])?;
-        let name = rest.trim_start_matches(['=', '<']).trim_end_matches([']', '>']);
+        let name = rest
+            .trim_start_matches(['=', '<'])
+            .trim_end_matches([']', '>']);
         Some(Self {
             name: name.to_owned(),
             flag: flag.trim().to_owned(),
@@ -131,7 +133,9 @@ fn without_variables(command: Command, which: &impl Fn(&Arg) -> bool) -> Command
 
 fn has(command: &Command, which: &impl Fn(&Arg) -> bool) -> bool {
     command.get_arguments().any(which)
-        || command.get_subcommands().any(|subcommand| has(subcommand, which))
+        || command
+            .get_subcommands()
+            .any(|subcommand| has(subcommand, which))
 }
 
 #[cfg(test)]

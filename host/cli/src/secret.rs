@@ -49,8 +49,9 @@ impl Secret {
         rule: impl FnOnce(&str) -> Result<(), W>,
     ) -> Result<(), SettingError> {
         match &self.given {
-            Ok(Some(value)) => rule(value.expose_secret())
-                .map_err(|why| SettingError::new(self.name, why)),
+            Ok(Some(value)) => {
+                rule(value.expose_secret()).map_err(|why| SettingError::new(self.name, why))
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(error.clone()),
         }
@@ -96,7 +97,8 @@ pub(crate) fn read(
 /// of a container.
 fn from_file(path: &Path) -> Result<SecretString, String> {
     let mut text = String::new();
-    let file = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
+    let file =
+        File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
     // Without the path: somebody may have put the secret itself there.
     file.map_err(|error| format!("names a file that cannot be read: {error}"))?;
     if text.len() as u64 > MAX_FILE_BYTES {
@@ -118,7 +120,10 @@ impl Secret {
 
     /// A secret that is not set.
     pub(crate) fn unset(name: &'static str) -> Self {
-        Self { name, given: Ok(None) }
+        Self {
+            name,
+            given: Ok(None),
+        }
     }
 }
 
@@ -147,9 +152,15 @@ mod tests {
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&[("TOKEN", ""), ("TOKEN_FILE", "")]), Ok(None));
         assert_eq!(of(&[("TOKEN", "given")]), Ok(Some("given".into())));
-        assert_eq!(of(&[("TOKEN_FILE", file)]), Ok(Some("from the file".into())));
+        assert_eq!(
+            of(&[("TOKEN_FILE", file)]),
+            Ok(Some("from the file".into()))
+        );
         let both = of(&[("TOKEN", "given"), ("TOKEN_FILE", file)]).expect_err("one of them");
-        assert!(both.contains("TOKEN_FILE") && !both.contains("given"), "{both}");
+        assert!(
+            both.contains("TOKEN_FILE") && !both.contains("given"),
+            "{both}"
+        );
     }
 
     #[test]
@@ -158,7 +169,10 @@ mod tests {
         let path = dir.path().join("token");
         let file = path.to_str().expect("text");
         let absent = of(&[("TOKEN_FILE", file)]).expect_err("absent");
-        assert!(absent.contains("TOKEN_FILE") && !absent.contains(file), "{absent}");
+        assert!(
+            absent.contains("TOKEN_FILE") && !absent.contains(file),
+            "{absent}"
+        );
         for content in [&b"\n"[..], b"\xff\xfe", &[b'a'; 64 * 1024 + 1]] {
             fs::write(&path, content).expect("written");
             assert!(of(&[("TOKEN_FILE", file)]).is_err());
@@ -171,6 +185,9 @@ mod tests {
         assert!(long_enough("0123456789abcde").is_err());
         let short = Secret::given("WEBHOOK_SECRET", "hidden").check(long_enough);
         let said = short.expect_err("short").to_string();
-        assert!(said.contains("WEBHOOK_SECRET") && !said.contains("hidden"), "{said}");
+        assert!(
+            said.contains("WEBHOOK_SECRET") && !said.contains("hidden"),
+            "{said}"
+        );
     }
 }

@@ -220,8 +220,7 @@ fn worker_name() -> String {
 fn doorbell(settings: &Settings) -> anyhow::Result<Doorbell> {
     match settings.redis_url.expose() {
         // It need not answer yet: lost news costs a second, after which everybody looks anyway.
-        Some(url) => Doorbell::connect(url, wharf_queue::Settings::default())
-            .context("REDIS_URL"),
+        Some(url) => Doorbell::connect(url, wharf_queue::Settings::default()).context("REDIS_URL"),
         None => Ok(Doorbell::in_process()),
     }
 }

@@ -20,7 +20,12 @@ impl fmt::Display for Place<'_> {
         let (options, user) = (self.0, self.0.get_username());
         match options.get_socket() {
             Some(folder) => write!(f, "PostgreSQL in {}", folder.display())?,
-            None => write!(f, "PostgreSQL at {}:{}", options.get_host(), options.get_port())?,
+            None => write!(
+                f,
+                "PostgreSQL at {}:{}",
+                options.get_host(),
+                options.get_port()
+            )?,
         }
         // libpq's default: the database is called as the user.
         let database = options.get_database().unwrap_or(user);

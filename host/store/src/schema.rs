@@ -20,7 +20,9 @@ pub enum SchemaError {
     #[error("migration {0} of the schema is not the one of this program")]
     Different(i64),
     /// The schema lost something that this program needs.
-    #[error("the schema is too new for this program: migration {version} ({description}) took away what it uses")]
+    #[error(
+        "the schema is too new for this program: migration {version} ({description}) took away what it uses"
+    )]
     TooNew {
         /// The migration.
         version: i64,
@@ -82,7 +84,10 @@ fn judge(known: &Migrator, applied: &[Applied]) -> Result<(), SchemaError> {
         }
     }
     let newest = known.iter().map(|ours| ours.version).max().unwrap_or(0);
-    for newer in applied.iter().filter(|one| !known.version_exists(one.version)) {
+    for newer in applied
+        .iter()
+        .filter(|one| !known.version_exists(one.version))
+    {
         // A program that knows the needed one no longer uses what went.
         if contracts_to(&newer.description).is_some_and(|needed| newest < needed) {
             return Err(SchemaError::TooNew {
@@ -97,7 +102,10 @@ fn judge(known: &Migrator, applied: &[Applied]) -> Result<(), SchemaError> {
 /// The migration that programs must know to work on a schema to which this one was applied; `None` where it only adds.
 fn contracts_to(description: &str) -> Option<i64> {
     let rest = description.strip_prefix("contract ")?;
-    let number = rest.split(' ').next().and_then(|number| number.parse().ok());
+    let number = rest
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
     // One that names none breaks all that do not know it.
     Some(number.unwrap_or(i64::MAX))
 }
@@ -142,9 +150,15 @@ mod tests {
         ] {
             assert!(judge(&known(), &with(&fits)).is_ok(), "{fits}");
         }
-        for breaks in [format!("contract {:04} drop", newest + 1), "contract drop".to_owned()] {
+        for breaks in [
+            format!("contract {:04} drop", newest + 1),
+            "contract drop".to_owned(),
+        ] {
             let judged = judge(&known(), &with(&breaks));
-            assert!(matches!(judged, Err(SchemaError::TooNew { version: 9_999, .. })), "{breaks}");
+            assert!(
+                matches!(judged, Err(SchemaError::TooNew { version: 9_999, .. })),
+                "{breaks}"
+            );
         }
     }
 

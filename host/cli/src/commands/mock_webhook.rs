@@ -68,7 +68,9 @@ impl MockWebhookArgs {
 /// Reads secrets that are divided by commas.
 fn endpoint_secrets(text: &str) -> Result<Vec<EndpointSecret>, String> {
     let secrets = text.split(',').map(|one| EndpointSecret::parse(one.trim()));
-    secrets.collect::<Result<_, _>>().map_err(|why| why.to_string())
+    secrets
+        .collect::<Result<_, _>>()
+        .map_err(|why| why.to_string())
 }
 
 /// State that handlers share.

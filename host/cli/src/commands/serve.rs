@@ -78,11 +78,17 @@ pub(crate) enum Role {
 
 /// The name of a process in PostgreSQL's `application_name`: the roles that it has.
 pub(super) fn activity(roles: &[Role]) -> String {
-    if Role::value_variants().iter().all(|role| roles.contains(role)) {
+    if Role::value_variants()
+        .iter()
+        .all(|role| roles.contains(role))
+    {
         return "all roles".into();
     }
     let names = roles.iter().filter_map(Role::to_possible_value);
-    names.map(|name| name.get_name().to_owned()).collect::<Vec<_>>().join(" ")
+    names
+        .map(|name| name.get_name().to_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The parts that run. They end when the token is cancelled, and not before.

@@ -116,10 +116,16 @@ fn check_parameters(url: &Url) -> Result<(), String> {
     for (name, value) in url.query_pairs() {
         if !PARAMETERS.contains(&&*name) {
             // The name may be a part of a password with a `?` in it.
-            return Err(format!("has a parameter other than {}", PARAMETERS.join(", ")));
+            return Err(format!(
+                "has a parameter other than {}",
+                PARAMETERS.join(", ")
+            ));
         }
         if name == "sslmode" && !SSL_MODES.contains(&&*value) {
-            return Err(format!("has an sslmode other than {}", SSL_MODES.join(", ")));
+            return Err(format!(
+                "has an sslmode other than {}",
+                SSL_MODES.join(", ")
+            ));
         }
         if matches!(&*name, "port" | "statement-cache-capacity") && value.parse::<u16>().is_err() {
             return Err(format!("has a {name} that is no number up to 65535"));

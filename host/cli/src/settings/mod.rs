@@ -195,7 +195,12 @@ impl Settings {
         self.database.check(wrong);
         wrong.extend(self.redis_url.check(parse::redis_url).err());
         wrong.extend(self.keys.check(&self.database).err());
-        wrong.extend(self.webhooks.webhook_secret.check(secret::long_enough).err());
+        wrong.extend(
+            self.webhooks
+                .webhook_secret
+                .check(secret::long_enough)
+                .err(),
+        );
     }
 
     /// Returns the addresses that webhooks may go to.

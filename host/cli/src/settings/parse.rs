@@ -82,9 +82,7 @@ pub(super) fn retention(text: &str) -> Result<Retention, String> {
         }
         (text, _) => long_duration(text)
             .map(|time| Retention(Some(time)))
-            .map_err(|_| {
-                "must be off, days from 1d to 3650d or a duration such as 12h".into()
-            }),
+            .map_err(|_| "must be off, days from 1d to 3650d or a duration such as 12h".into()),
     }
 }
 
@@ -285,7 +283,13 @@ mod tests {
         ] {
             assert_eq!(redis_url(good), Ok(()), "{good}");
         }
-        for bad in ["", "127.0.0.1:6379", "http://redis", "redis", "rediss://host/#insecure"] {
+        for bad in [
+            "",
+            "127.0.0.1:6379",
+            "http://redis",
+            "redis",
+            "rediss://host/#insecure",
+        ] {
             assert!(redis_url(bad).is_err(), "{bad}");
         }
     }

@@ -76,7 +76,12 @@ fn wrong_secrets_are_all_named_and_none_is_repeated() {
         ("WHARF_ENCRYPTION_KEY", "hidden"),
         ("WEBHOOK_SECRET", "hidden"),
     ]));
-    let names = ["DATABASE_URL", "REDIS_URL", "WHARF_ENCRYPTION_KEY", "WEBHOOK_SECRET"];
+    let names = [
+        "DATABASE_URL",
+        "REDIS_URL",
+        "WHARF_ENCRYPTION_KEY",
+        "WEBHOOK_SECRET",
+    ];
     assert_eq!(said.len(), names.len());
     for (said, name) in said.iter().zip(names) {
         assert!(said.starts_with(name) && !said.contains("hidden"), "{said}");

@@ -35,7 +35,11 @@ async fn the_host_needs_nothing_and_stops_when_told() {
 #[tokio::test]
 async fn a_host_listens_at_a_name_too() {
     let dir = tempfile::tempdir().expect("a folder");
-    let variables = [("PORT", "0"), ("HOST", "localhost"), ("METRICS_ADDR", "localhost:0")];
+    let variables = [
+        ("PORT", "0"),
+        ("HOST", "localhost"),
+        ("METRICS_ADDR", "localhost:0"),
+    ];
     let host = Service::start(dir.path(), &variables, &["serve", "--role", "api"]);
     let alive = client().get(format!("{}/healthz", host.base_url)).send();
     assert_eq!(alive.await.expect("an answer").status(), 200);

@@ -39,7 +39,10 @@ fn a_wrong_setting_is_named_and_nothing_starts() {
         ("DATABASE_STATEMENT_TIMEOUT", "10000h"),
         ("DATABASE_URL", "mysql://wharf:hidden@localhost/wharf"),
         ("REDIS_URL", "localhost:6379?hidden"),
-        ("DATABASE_URL", "postgres://wharf:hidden@localhost/wharf?sslmode=on"),
+        (
+            "DATABASE_URL",
+            "postgres://wharf:hidden@localhost/wharf?sslmode=on",
+        ),
         ("WHARF_ENCRYPTION_KEY", "hidden"),
         ("WHARF_ADMIN_TOKEN", "hidden"),
         ("WEBHOOK_SECRET", "hidden"),
@@ -74,14 +77,23 @@ fn all_wrong_settings_are_in_one_answer() {
         ("WHARF_ADMIN_TOKEN", "hidden"),
         ("MOCK_ETSY_USER", "with:colon"),
     ];
-    let flags = ["serve", "--plugin-threads", "10000", "--webhook-retry=never"];
+    let flags = [
+        "serve",
+        "--plugin-threads",
+        "10000",
+        "--webhook-retry=never",
+    ];
     let output = run(dir.path(), &wrong, &flags);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.starts_with("error: 9 settings are wrong\n"), "{said}");
     let names = wrong.map(|(name, _)| name);
     for name in names.iter().chain(&["PLUGIN_THREADS", "WEBHOOK_RETRY"]) {
-        assert_eq!(said.matches(&format!("\n  {name} ")).count(), 1, "{name}: {said}");
+        assert_eq!(
+            said.matches(&format!("\n  {name} ")).count(),
+            1,
+            "{name}: {said}"
+        );
     }
     assert!(!said.contains("hidden"), "{said}");
 }
@@ -111,7 +123,10 @@ fn secrets_come_from_files_too() {
         std::fs::write(&path, format!("{line}\n")).expect("written");
         path.to_str().expect("text").to_owned()
     };
-    let (key, database) = (file("a-key", &"0a".repeat(32)), file("a-url", "sqlite:a.db"));
+    let (key, database) = (
+        file("a-key", &"0a".repeat(32)),
+        file("a-url", "sqlite:a.db"),
+    );
     let variables = [
         ("WHARF_ENCRYPTION_KEY_FILE", key.as_str()),
         ("DATABASE_URL_FILE", &database),
@@ -124,14 +139,20 @@ fn secrets_come_from_files_too() {
     let twice = [variables[0], ("WHARF_ENCRYPTION_KEY", "0a")];
     let said = run(dir.path(), &twice, &["serve"]).stderr;
     let said = String::from_utf8_lossy(&said);
-    assert!(said.contains("WHARF_ENCRYPTION_KEY must not be set together"), "{said}");
+    assert!(
+        said.contains("WHARF_ENCRYPTION_KEY must not be set together"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_database_that_does_not_answer_is_named_without_its_password() {
     let dir = tempfile::tempdir().expect("a folder");
     let variables = [
-        ("DATABASE_URL", "postgres://someone:hidden@127.0.0.1:1/orders"),
+        (
+            "DATABASE_URL",
+            "postgres://someone:hidden@127.0.0.1:1/orders",
+        ),
         ("DATABASE_START_WAIT", "600ms"),
     ];
     let output = run(dir.path(), &variables, &["migrate"]);
@@ -140,7 +161,10 @@ fn a_database_that_does_not_answer_is_named_without_its_password() {
     let place = "PostgreSQL at 127.0.0.1:1, database orders, user someone";
     // Once that it is waited for, once that it was in vain.
     assert_eq!(said.matches(place).count(), 2, "{said}");
-    assert!(said.contains("refused") && !said.contains("hidden"), "{said}");
+    assert!(
+        said.contains("refused") && !said.contains("hidden"),
+        "{said}"
+    );
 }
 
 #[test]

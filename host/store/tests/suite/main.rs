@@ -13,7 +13,7 @@ mod model;
 mod plans;
 mod recovery;
 mod retention;
-mod shares;
 mod schema;
+mod shares;
 mod stores;
 mod transitions;

@@ -14,7 +14,10 @@ async fn apply_newer(ledger: &Fixture, description: &str) -> Result<()> {
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
          values (9999, '{description}', true, '', 1)"
     );
-    ledger.sql.execute("delete from _sqlx_migrations where version = 9999").await?;
+    ledger
+        .sql
+        .execute("delete from _sqlx_migrations where version = 9999")
+        .await?;
     ledger.sql.execute(&row).await?;
     Ok(())
 }
@@ -37,12 +40,21 @@ async fn a_newer_schema_fits_while_it_only_adds(backend: Backend) -> Result<()> 
 
 async fn a_schema_that_is_behind_is_told(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
-    ledger.sql.execute("delete from _sqlx_migrations where version = 9").await?;
+    ledger
+        .sql
+        .execute("delete from _sqlx_migrations where version = 9")
+        .await?;
     let refusal = ledger.check_schema().await;
-    assert!(matches!(refusal, Err(SchemaError::Behind(9))), "{refusal:?}");
+    assert!(
+        matches!(refusal, Err(SchemaError::Behind(9))),
+        "{refusal:?}"
+    );
     ledger.sql.execute("drop table _sqlx_migrations").await?;
     let refusal = ledger.check_schema().await;
-    assert!(matches!(refusal, Err(SchemaError::Behind(1))), "{refusal:?}");
+    assert!(
+        matches!(refusal, Err(SchemaError::Behind(1))),
+        "{refusal:?}"
+    );
     Ok(())
 }
 

@@ -7,7 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use wharf_egress::{Client, Method, RequestBuilder, operator_client};
 
-use crate::{admin_token::AdminTokenArgs, settings::{DataArgs, WrongSettings}};
+use crate::{
+    admin_token::AdminTokenArgs,
+    settings::{DataArgs, WrongSettings},
+};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost:3000";
 
