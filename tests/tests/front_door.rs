@@ -165,6 +165,39 @@ async fn silent_connections_make_room(backend: Backend) -> Result<()> {
 }
 
 /// A request on a connection of its own.
+/// RFC 9112, 3.2: a request of HTTP/1.1 names its host once, and as a host.
+async fn a_request_names_its_host(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    for (version, lines, status) in [
+        ("1.1", "host: x\r\n", 200),
+        ("1.1", "Host: [::1]:3000\r\n", 200),
+        ("1.1", "host:\r\n", 200),
+        ("1.0", "", 200),
+        ("1.1", "", 400),
+        ("1.1", "host: x\r\nhost: x\r\n", 400),
+        ("1.0", "host: x\r\nhost: y\r\n", 400),
+        ("1.1", "host: a b\r\n", 400),
+        ("1.1", "host: u@x\r\n", 400),
+        ("1.1", "host: x:port\r\n", 400),
+    ] {
+        let request = format!("GET /healthz HTTP/{version}\r\n{lines}\r\n");
+        let mut connection = saying(&host, &request).await?;
+        let mut answer = [0; 12];
+        timeout(PATIENCE, connection.read_exact(&mut answer)).await??;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.ends_with(&format!(" {status}")),
+            "{request:?}: {answer}"
+        );
+        if status == 400 {
+            let mut rest = String::new();
+            timeout(PATIENCE, connection.read_to_string(&mut rest)).await??;
+            assert!(rest.contains(r#"{"error":"Bad request""#), "{rest}");
+        }
+    }
+    Ok(())
+}
+
 async fn get_anew(host: &Host, path: &str) -> Result<Answer> {
     let request = wharf_tests::client().get(format!("{}{path}", host.base_url()));
     Answer::to(request.timeout(PATIENCE)).await
@@ -345,6 +378,7 @@ async fn http2_without_an_upgrade_is_served(backend: Backend) -> Result<()> {
 }
 
 on_every_backend!(
+    a_request_names_its_host,
     nobody_keeps_a_connection_for_ever,
     answers_that_nobody_takes_are_given_up,
     silent_connections_make_room,

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use futures::StreamExt;
-use serde_json::Value;
+use serde_json::error::Category;
 
 use crate::{error::ApiError, fields::Fields, request::FromFields};
 
@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestTimeout(pub(crate) Duration);
 
-/// A request from the JSON object in the body: checks content type (415), size (413), time (408) and syntax and fields (400), in
+/// A request from the JSON object in the body: checks coding and content type (415), size (413), time (408) and syntax and fields (400), in
 /// this order.
 ///
 /// An empty body counts as an empty object, so that the answer names the fields that are missing.
@@ -44,11 +44,23 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     // Judged before the body is read: what would be refused anyway costs no memory.
+    refuse_encoded(&parts.headers)?;
     let (is_json, is_empty) = (is_json(&parts.headers), body.is_end_stream());
     if is_json || is_empty {
         collect(body.into_data_stream()).await
     } else {
         Err(ApiError::UnsupportedMediaType)
+    }
+}
+
+/// Refuses a compressed body (RFC 9110, 8.4): no route takes one, and unpacked it may be of any size.
+pub(crate) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    // `identity` is reserved for Accept-Encoding, but it says nothing else than its absence.
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Ok(())
+    } else {
+        Err(ApiError::UnsupportedCoding)
     }
 }
 
@@ -97,11 +109,12 @@ fn parse(bytes: &[u8]) -> Result<Fields, ApiError> {
         // Routes whose fields are all optional can be called without a body.
         return Ok(Fields::default());
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) => Ok(Fields::from_object(object)),
-        Ok(_) => Err(ApiError::Malformed("the body must be a JSON object")),
-        Err(_) => Err(ApiError::Malformed("the body is not valid JSON")),
-    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        ApiError::Malformed(match error.classify() {
+            Category::Data => "the body must be a JSON object",
+            Category::Io | Category::Syntax | Category::Eof => "the body is not valid JSON",
+        })
+    })
 }
 
 #[cfg(test)]
@@ -136,6 +149,26 @@ mod tests {
             assert!(!json(bad), "{bad}");
         }
         assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_body_comes_as_it_is() {
+        let refused = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            refuse_encoded(&headers).is_err()
+        };
+        assert!(!refused(&[]) && !refused(&["identity"]) && !refused(&["Identity"]));
+        for codings in [
+            &["gzip"][..],
+            &["identity", "br"],
+            &["gzip, identity"],
+            &[""],
+        ] {
+            assert!(refused(codings), "{codings:?}");
+        }
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub(crate) enum ApiError {
     BodyTooLarge,
     /// A body that is not JSON by its content type.
     UnsupportedMediaType,
+    /// A body that is compressed.
+    UnsupportedCoding,
+    /// A request without a host, with two, or with what is none (RFC 9112, 3.2).
+    BadHost,
     /// An upload that is no form.
     NotMultipart,
     /// An uploaded component or its grants are larger than any that would be looked at.
@@ -111,6 +115,9 @@ type Answer = (Status, &'static str, Option<&'static str>);
 /// `error` of every request with wrong fields or an unreadable body.
 const INVALID: &str = "Validation error";
 
+/// `message` where a plugin that is not there yet may come.
+const LOADING: &str = "plugins are still being loaded";
+
 fn too_large(limit: &'static str) -> Answer {
     (Status::PAYLOAD_TOO_LARGE, "Payload too large", Some(limit))
 }
@@ -149,7 +156,10 @@ fn app_answer(error: &AppError) -> Answer {
             Some("the organization asked for this too often"),
         ),
         // To a client it is one more wrong field, though the rule needs the operator's networks to be judged.
-        AppError::TargetForbidden(_) => (Status::BAD_REQUEST, INVALID, None),
+        AppError::TargetForbidden(_) | AppError::UnknownMarketplace => {
+            (Status::BAD_REQUEST, INVALID, None)
+        }
+        AppError::PluginsLoading => unavailable(LOADING),
         // True of every operation: what may have been committed before the failure is found by the repeat.
         AppError::Unavailable(_) => unavailable("it is safe to repeat the request"),
         // The cause is for the log: it may name tables and files.
@@ -206,6 +216,12 @@ impl ApiError {
             Self::BodyTooLarge => too_large("at most 1 MiB"),
             Self::UploadTooLarge => too_large("at most 32 MiB"),
             Self::UnsupportedMediaType => unsupported("use application/json"),
+            Self::UnsupportedCoding => unsupported("send the body without a content coding"),
+            Self::BadHost => (
+                Status::BAD_REQUEST,
+                "Bad request",
+                Some("a request names its host once"),
+            ),
             Self::NotMultipart => unsupported("use multipart/form-data"),
             Self::RateLimited(_) => (Status::TOO_MANY_REQUESTS, "rate_limited", None),
             Self::CredentialsNotConfigured => internal("Marketplace credentials not configured"),
@@ -225,9 +241,7 @@ impl ApiError {
             Self::Unready(Unready::Failed(_)) => {
                 unavailable("the database cannot be read and written")
             }
-            Self::PluginsLoading | Self::Unready(Unready::Loading) => {
-                unavailable("plugins are still being loaded")
-            }
+            Self::PluginsLoading | Self::Unready(Unready::Loading) => unavailable(LOADING),
             Self::Stopping => unavailable("stopping"),
         }
     }
@@ -239,6 +253,10 @@ impl ApiError {
             Self::App(AppError::TargetForbidden(message)) => vec![Detail {
                 path: "targetUrl",
                 message,
+            }],
+            Self::App(AppError::UnknownMarketplace) => vec![Detail {
+                path: "marketplace",
+                message: "no plugin serves it".into(),
             }],
             Self::Plugin(OperationError::Quarantined(reason)) => vec![Detail {
                 path: "reason",
@@ -288,10 +306,15 @@ impl ApiError {
             | Self::Unready(_)
             | Self::PluginsLoading
             | Self::Stopping
-            | Self::App(AppError::Unavailable(_))
+            | Self::App(AppError::Unavailable(_) | AppError::PluginsLoading)
             | Self::Plugin(OperationError::State(_)) => Some(retry_after(RETRY_SOON)),
             // What is left of the body is not read: the connection cannot carry another request.
             Self::RequestTimedOut => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            // RFC 9110, 15.5.16: it tells that the coding was the reason, and not the type.
+            Self::UnsupportedCoding => Some((
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            )),
             _ => None,
         }
     }

@@ -1,8 +1,9 @@
 //! The fields of a request, from a body or a query, with every mistake collected.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use wharf_domain::Invalid;
 
 use crate::{
@@ -30,22 +31,13 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// The fields of a JSON object. `null` counts as absent.
-    pub(crate) fn from_object(object: Map<String, Value>) -> Self {
-        // Of two members of one name serde_json has kept the last.
-        let given = object.into_iter().filter(|(_, value)| !value.is_null());
-        Self {
-            given: given
-                .map(|(name, value)| (name, Given::Json(value)))
-                .collect(),
-            details: Vec::new(),
-        }
+    #[cfg(test)]
+    pub(crate) fn of(value: Value) -> Self {
+        Self::deserialize(value).expect("an object")
     }
 
-    /// Adds a field of a query; a second one of the same name makes it unusable, since which of the two was meant is
-    /// unknown.
-    pub(crate) fn add(&mut self, name: String, value: Result<String, &'static str>) {
-        let value = value.map_or_else(Given::Wrong, Given::Text);
+    /// Adds a field; a second one of the same name makes it unusable, since which of the two was meant is unknown.
+    pub(crate) fn add(&mut self, name: String, value: Given) {
         self.given
             .entry(name)
             // A proxy and this host might else read different ones of the two.
@@ -60,7 +52,7 @@ impl Fields {
         read: impl FnOnce(&Given) -> Result<T, Invalid>,
     ) -> Option<T> {
         let value = match self.given.get(path) {
-            None => Err(Invalid("is required".into())),
+            None | Some(Given::Json(Value::Null)) => Err(Invalid("is required".into())),
             Some(Given::Wrong(why)) => Err(Invalid((*why).into())),
             Some(given) => read(given),
         };
@@ -72,7 +64,8 @@ impl Fields {
 
     /// Returns true if the field was sent, right or wrong.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.given.contains_key(path)
+        // `null` counts as left out.
+        !matches!(self.given.get(path), None | Some(Given::Json(Value::Null)))
     }
 
     /// Returns true for a string that is not empty.
@@ -83,6 +76,31 @@ impl Fields {
     /// Everything that was found wrong.
     pub(crate) fn refusal(self) -> ApiError {
         ApiError::Validation(self.details)
+    }
+}
+
+/// The fields of a JSON object. Not by way of a map of serde_json's, which keeps the last of two members of one name.
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                while let Some((name, value)) = members.next_entry()? {
+                    fields.add(name, Given::Json(value));
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
     }
 }
 
@@ -101,13 +119,6 @@ mod tests {
     use super::*;
     use crate::{request::Field, values::Number};
 
-    fn fields(value: Value) -> Fields {
-        let Value::Object(object) = value else {
-            panic!("not an object")
-        };
-        Fields::from_object(object)
-    }
-
     fn refused(fields: Fields) -> Vec<(&'static str, String)> {
         let ApiError::Validation(details) = fields.refusal() else {
             panic!("another refusal")
@@ -120,7 +131,7 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_reported_once_and_in_the_order_of_asking() {
-        let mut fields = fields(
+        let mut fields = Fields::of(
             json!({"a": "", "b": 5, "c": "x\u{0}", "d": "x".repeat(256), "e": null, "f": "fine"}),
         );
         for name in ["a", "b", "c", "d", "e"] {
@@ -141,9 +152,29 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_given_once() {
+        for body in [
+            r#"{"a": "x", "a": "y"}"#,
+            r#"{"a": "x", "b": 1, "a": "x", "a": "x"}"#,
+            r#"{"a": null, "a": "x"}"#,
+            r#"{"a": "x", "a": null}"#,
+            r#"{"a": "x", "\u0061": "y"}"#,
+        ] {
+            let mut fields: Fields = serde_json::from_str(body).expect("an object");
+            assert!(<Option<Receipt> as Field>::take(&mut fields, "a").is_none());
+            let expected = [("a", "must be given once".to_owned())];
+            assert_eq!(refused(fields), expected, "{body}");
+        }
+        // Of fields that nobody asks for none is meant.
+        let body = r#"{"x": 1, "a": "fine", "x": {"a": 1, "a": 2}}"#;
+        let mut fields: Fields = serde_json::from_str(body).expect("an object");
+        assert!(Receipt::take(&mut fields, "a").is_some());
+    }
+
+    #[test]
     fn an_optional_field_may_be_absent_but_not_wrong() {
         let mut fields =
-            fields(json!({"good": "eur", "null": null, "bad": ["EUR"], "worse": "EURO"}));
+            Fields::of(json!({"good": "eur", "null": null, "bad": ["EUR"], "worse": "EURO"}));
         let mut take = |name| <Option<Currency> as Field>::take(&mut fields, name);
         assert_eq!(
             take("good").flatten().map(|c| c.to_string()).as_deref(),
@@ -158,7 +189,7 @@ mod tests {
 
     #[test]
     fn numbers_and_flags_have_bounds_and_are_no_text_in_a_body() {
-        let mut fields = fields(
+        let mut fields = Fields::of(
             json!({"n": 5, "whole": 7.0, "big": 11, "f": 1.5, "t": "7", "huge": 1e300, "yes": true,
             "no": "false"}),
         );
@@ -192,7 +223,7 @@ mod tests {
             ("yes", "true"),
             ("x", "si"),
         ] {
-            fields.add(name.to_owned(), Ok(value.to_owned()));
+            fields.add(name.to_owned(), Given::Text(value.to_owned()));
         }
         let mut number = |name| Number::<0, 10>::take(&mut fields, name).map(|number| number.0);
         assert_eq!(

@@ -3,7 +3,11 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 use percent_encoding::percent_decode_str;
 
-use crate::{error::ApiError, fields::Fields, request::FromFields};
+use crate::{
+    error::ApiError,
+    fields::{Fields, Given},
+    request::FromFields,
+};
 
 /// A request from the parameters of the query string, as strict as a body: each at most once, in UTF-8.
 pub(crate) struct Query<T>(pub(crate) T);
@@ -23,7 +27,7 @@ fn parse(query: &str) -> Fields {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         // No field of ours has a name that is not UTF-8, and unknown fields are ignored.
         if let Ok(name) = decode(name) {
-            fields.add(name, decode(value));
+            fields.add(name, decode(value).map_or_else(Given::Wrong, Given::Text));
         }
     }
     fields

@@ -116,6 +116,15 @@ async fn bodies_are_checked_before_they_are_read() {
         (415, unsupported.clone())
     );
     assert_eq!(posted(None, good).await, (415, unsupported));
+    let packed = Request::post("/echo")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_ENCODING, "gzip");
+    let (status, headers, body) = answer(packed.body(good.into()).expect("a request")).await;
+    assert_eq!(
+        (status, &headers[header::ACCEPT_ENCODING]),
+        (415, &"identity".parse().expect("a value"))
+    );
+    assert_eq!(body["message"], "send the body without a content coding");
     let malformed = json!({"error": "Validation error", "message": "the body is not valid JSON"});
     assert_eq!(posted(JSON, "{").await, (400, malformed));
     let no_object =

@@ -50,11 +50,28 @@ macro_rules! texts {
 
 texts! {
     OrganizationId "org-123"
-    MarketplaceName "etsy"
     ExternalStoreId "store-456"
     StoreName "My Store"
     AccessToken "token-abc"
     Receipt "order-101"
+}
+
+macro_rules! plugin_names {
+    ($($name:ident $example:literal)*) => {$(
+        impl Field for $name {
+            fn read(given: &Given) -> Result<Self, Invalid> {
+                text(given).and_then(Self::parse)
+            }
+
+            fn schema() -> ObjectBuilder {
+                bounded(Self::MAX).pattern(Some("^[a-z0-9-]+$")).examples([$example])
+            }
+        }
+    )*};
+}
+
+plugin_names! {
+    MarketplaceName "etsy"
     ShaperName "standard"
 }
 

@@ -11,6 +11,12 @@ pub enum AppError {
     /// No store has this sync token.
     #[error("Store not found")]
     StoreNotFound,
+    /// No plugin serves this marketplace, nor ever did.
+    #[error("no plugin serves this marketplace")]
+    UnknownMarketplace,
+    /// The plugin that serves this marketplace may still be being loaded.
+    #[error("plugins are still being loaded")]
+    PluginsLoading,
     /// The organization has no such webhook endpoint.
     #[error("Webhook not found")]
     EndpointNotFound,

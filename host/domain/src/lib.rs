@@ -14,6 +14,10 @@ mod event;
 mod id;
 mod log;
 mod money;
+mod request_id;
+// The SDK's file: the two must not read different grammars, and neither may depend on the other.
+#[path = "../../../plugins/sdk/src/rfc3339.rs"]
+mod rfc3339;
 mod shares;
 mod signature;
 mod store;
@@ -34,11 +38,12 @@ pub use log::{
     import_result, next_state,
 };
 pub use money::{Amount, Currency};
+pub use request_id::RequestId;
 pub use shares::{Parties, Shares};
 pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature};
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};
 pub use text::{
     AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName,
-    StoreName, TargetUrl, bounded_text,
+    StoreName, TargetUrl, bounded_text, is_plugin_name,
 };
 pub use time::Time;

@@ -28,8 +28,24 @@ pub fn bounded_text(value: &str, most: usize) -> Result<String, Invalid> {
     }
 }
 
+/// The plugin contract's rule for what a plugin calls itself: 1 to 64 of a-z, 0-9 and `-`.
+pub fn is_plugin_name(name: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(valid)
+}
+
+fn plugin_name(value: &str, most: usize) -> Result<String, Invalid> {
+    // The general rule first, for its plainer words about an empty name and a long one.
+    let name = bounded_text(value, most)?;
+    if is_plugin_name(&name) {
+        Ok(name)
+    } else {
+        Err(Invalid("must consist of a-z, 0-9 and -".into()))
+    }
+}
+
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident $most:literal)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $most:literal $rule:ident)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -38,9 +54,10 @@ macro_rules! texts {
             /// The most characters that it may have.
             pub const MAX: usize = $most;
 
-            /// Refuses an empty text, a NUL and a text that is too long.
+            /// Refuses an empty text, a NUL and a text that is too long; as a plugin's name, what no plugin can be
+            /// called.
             pub fn parse(value: &str) -> Result<Self, Invalid> {
-                bounded_text(value, Self::MAX).map(Self)
+                $rule(value, Self::MAX).map(Self)
             }
 
             /// A text that was parsed before it was stored.
@@ -64,17 +81,17 @@ macro_rules! texts {
 
 texts! {
     /// The organization that stores and webhooks belong to.
-    OrganizationId 255
-    /// The name of a marketplace, whatever an adapter serves.
-    MarketplaceName 255
+    OrganizationId 255 bounded_text
+    /// The name of a marketplace, as its adapter has it.
+    MarketplaceName 64 plugin_name
     /// The store's own id at its marketplace.
-    ExternalStoreId 255
+    ExternalStoreId 255 bounded_text
     /// The store's name for people.
-    StoreName 255
+    StoreName 255 bounded_text
     /// The name of an order at the marketplace that a client asks us to import.
-    Receipt 255
-    /// The name of a payload shaper, whatever a plugin serves.
-    ShaperName 64
+    Receipt 255 bounded_text
+    /// The name of a payload shaper, as its plugin has it.
+    ShaperName 64 plugin_name
 }
 
 impl ShaperName {
@@ -178,6 +195,18 @@ mod tests {
         }
         assert!(AccessToken::parse(&"t".repeat(8_192)).is_ok());
         assert!(AccessToken::parse(&"t".repeat(8_193)).is_err());
+    }
+
+    #[test]
+    fn plugins_have_names_of_the_contract() {
+        for good in ["etsy", "-", "0", &"a".repeat(64)] {
+            assert!(MarketplaceName::parse(good).is_ok(), "{good}");
+            assert!(ShaperName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Etsy", "a b", "a_b", "ä", "a\n", &"a".repeat(65)] {
+            assert!(MarketplaceName::parse(bad).is_err(), "{bad:?}");
+            assert!(ShaperName::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

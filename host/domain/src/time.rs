@@ -2,9 +2,17 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::{SignedDuration, civil::DateTime};
+
+use crate::rfc3339;
+
 /// An instant, exact to the microsecond: the finest unit that PostgreSQL and SQLite both keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(i64);
+
+/// The beginning of the year 0000 and the end of 9999.
+const FIRST_MICROS: i64 = -62_167_219_200_000_000;
+const LAST_MICROS: i64 = 253_402_300_799_999_999;
 
 impl Time {
     /// Microseconds since 1970-01-01T00:00:00Z.
@@ -25,9 +33,20 @@ impl Time {
 
     /// Reads RFC 3339, cutting what is finer than a microsecond. `None` if the text is not RFC 3339.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>()
-            .ok()
-            .map(|at| Self(at.as_microsecond()))
+        // Offsets lead out of the four digits of a year, and then the time could not be shown.
+        rfc3339::micros(text).map(|micros| Self(micros.clamp(FIRST_MICROS, LAST_MICROS)))
+    }
+
+    /// RFC 3339 in UTC with all six digits: text that reads as the same instant.
+    pub fn to_exact_text(self) -> String {
+        self.civil()
+            .map_or_else(|| self.to_string(), |at| format!("{at:.6}Z"))
+    }
+
+    /// Date and time of day in UTC; `None` outside the years -9999 to 9999.
+    fn civil(self) -> Option<DateTime> {
+        let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+        epoch.checked_add(SignedDuration::from_micros(self.0)).ok()
     }
 
     /// Returns the time from `earlier` to this; zero if it is not earlier.
@@ -59,10 +78,10 @@ impl std::ops::Sub<Duration> for Time {
 /// RFC 3339 in UTC with milliseconds, `2024-01-01T12:00:00.000Z`: the one form that clients and plugins see.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(at) => write!(f, "{at:.3}"),
-            // Outside the years -9999 to 9999; an error here would make `to_string` panic.
-            Err(_) => write!(f, "{}us", self.0),
+        match self.civil() {
+            Some(at) => write!(f, "{at:.3}Z"),
+            // An error here would make `to_string` panic.
+            None => write!(f, "{}us", self.0),
         }
     }
 }
@@ -78,6 +97,9 @@ mod tests {
             ("2024-01-01T12:00:00.1239999Z", "2024-01-01T12:00:00.123Z"),
             ("2024-01-01T14:00:00.5+02:00", "2024-01-01T12:00:00.500Z"),
             ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+            ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.999Z"),
+            ("0000-01-01T00:00:00+12:00", "0000-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(
                 Time::parse(text).map(|t| t.to_string()).as_deref(),
@@ -86,6 +108,14 @@ mod tests {
         }
         for text in ["", "2024-01-01", "12:00", "2024-13-01T00:00:00Z"] {
             assert_eq!(Time::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn exact_text_is_the_same_instant() {
+        for micros in [0, -1, 1_767_225_600_123_456, FIRST_MICROS, LAST_MICROS] {
+            let at = Time::from_micros(micros);
+            assert_eq!(Time::parse(&at.to_exact_text()), Some(at), "{micros}");
         }
     }
 

@@ -60,8 +60,7 @@ impl Rows {
             (None, _) => Value::Null,
             (Some(at), Backend::Sqlite) => at.as_micros().into(),
             // With all six digits: less would move a time that is compared with itself later.
-            (Some(at), Backend::Postgres) => jiff::Timestamp::from_microsecond(at.as_micros())
-                .map_or(Value::Null, |at| format!("{at:.6}").into()),
+            (Some(at), Backend::Postgres) => at.to_exact_text().into(),
         };
         self.set(column, value)
     }

@@ -36,6 +36,7 @@ pub mod config;
 pub mod decimal;
 pub mod http;
 pub mod log;
+mod rfc3339;
 pub mod shaper;
 pub mod testing;
 

@@ -153,10 +153,7 @@ mod tests {
     use super::*;
 
     fn ask(value: Value) -> Result<(String, String), ApiError> {
-        let Value::Object(object) = value else {
-            panic!("not an object")
-        };
-        question(Fields::from_object(object))
+        question(Fields::of(value))
             .map(|(receipt, currency)| (receipt.to_string(), currency.to_string()))
     }
 

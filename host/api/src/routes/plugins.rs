@@ -8,13 +8,14 @@ mod view;
 use axum::{
     Json,
     extract::{Multipart, State, multipart::MultipartRejection},
+    http::HeaderMap,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 use wharf_app::{App, Digest, OperationError, PluginChange, PluginDetails, PluginTransition};
 
 use crate::{
-    body::JsonBody,
+    body::{JsonBody, refuse_encoded},
     error::{ApiError, Refusal},
     request::request,
     values::Note,
@@ -181,8 +182,10 @@ pub(super) async fn inspect(target: Target) -> Result<Json<PluginDetail>, ApiErr
     ))]
 pub(super) async fn upload(
     target: Target,
+    headers: HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<PluginNow>, ApiError> {
+    refuse_encoded(&headers)?;
     let Upload { component, grants } =
         Upload::read(form.map_err(|_| ApiError::NotMultipart)?).await?;
     target

@@ -22,6 +22,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::{
     activity::{Activity, Arrival, Exchange},
+    host,
     places::Class,
 };
 use crate::error::ApiError;
@@ -41,8 +42,16 @@ impl Service<Request<Incoming>> for Exchanges {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Before the class is looked at: a client that does not take its 503 has to be noticed too.
         let exchange = self.activity.begin(!request.body().is_end_stream());
-        if self.class == Class::Probes && !is_probe(request.uri().path()) {
-            return Box::pin(async move { Ok(overloaded().map(|body| leaving(body, exchange))) });
+        let refused = if !host::is_named(&request) {
+            Some(ApiError::BadHost)
+        } else if self.class == Class::Probes && !is_probe(request.uri().path()) {
+            Some(ApiError::TooManyConnections)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            let answer = last(error).map(|body| leaving(body, exchange));
+            return Box::pin(async move { Ok(answer) });
         }
         let arrival = exchange.arrival();
         let request = request.map(|body| Body::new(Arriving { body, arrival }));
@@ -56,10 +65,11 @@ fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
 
-fn overloaded() -> Response<Body> {
-    let mut response = ApiError::TooManyConnections.into_response();
+/// The last answer on its connection.
+fn last(error: ApiError) -> Response<Body> {
+    let mut response = error.into_response();
     let headers = response.headers_mut();
-    // Kept open it would hold one of the few places that are for health checks.
+    // Kept open it would hold one of the few places that are for health checks, or carry on a client's confusion.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

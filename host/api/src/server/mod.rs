@@ -6,6 +6,7 @@
 //! | says nothing, or half a request's head | closed after [`ServerSettings::request_timeout`] |
 //! | sends a body too slowly | 408 after as long (`body.rs`) |
 //! | keeps a connection without a request | closed after 2.5 times as long |
+//! | names no host, two, or none of the form of a host | 400, and closed (`host.rs`) |
 //! | does not take its answer | closed after as long as that, pings of HTTP/2 or not |
 //! | has half of the places, while less than a quarter is free | its next ones as below (`places.rs`) |
 //! | opens more than [`ServerSettings::max_connections`] | the longest idle ones are closed for the new (`places.rs`) |
@@ -17,6 +18,7 @@
 mod activity;
 mod connection;
 mod exchange;
+mod host;
 mod places;
 mod socket;
 

@@ -134,11 +134,7 @@ pub(crate) fn shaper_manifest(said: shaper::Manifest) -> Result<ShaperManifest, 
 }
 
 fn check_plugin_name(field: &str, name: &str) -> Result<(), Fault> {
-    let valid = (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if valid {
+    if wharf_domain::is_plugin_name(name) {
         Ok(())
     } else {
         Err(Fault::broken(format!(

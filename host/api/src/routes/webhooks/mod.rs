@@ -276,10 +276,7 @@ mod tests {
     use crate::{fields::Fields, request::FromFields};
 
     fn parse(value: Value) -> Result<WebhookRegistration, Vec<String>> {
-        let Value::Object(object) = value else {
-            panic!("not an object")
-        };
-        RegisterWebhook::from_fields(Fields::from_object(object))
+        RegisterWebhook::from_fields(Fields::of(value))
             .map(WebhookRegistration::from)
             .map_err(|error| {
                 let ApiError::Validation(details) = error else {
