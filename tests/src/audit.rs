@@ -118,7 +118,8 @@ impl Traffic {
         let ours = &self.inner().organizations;
         let counters = format!(
             "select s.id, s.imported_orders, s.rate_limited_count, s.sync_status,
-                (select count(*) from sync_logs l where l.store_id = s.id and l.status = 'success') as imported,
+                (select count(*) from sync_logs l where l.store_id = s.id and l.status = 'success'
+                    and l.duplicate_of is null) as imported,
                 (select count(*) from sync_logs l where l.store_id = s.id and l.status = 'rate_limited') as limited
             from stores s where s.organization_id in ({ours})"
         );

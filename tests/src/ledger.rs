@@ -125,6 +125,16 @@ impl Ledger {
         eventually(select, PATIENCE, || async { self.row(select).await.ok() }).await
     }
 
+    /// Writes down that a process with other plugins serves this marketplace.
+    ///
+    /// # Errors
+    /// If the database refuses it.
+    pub async fn served_elsewhere(&self, marketplace: &str) -> Result<()> {
+        let at = self.time(0);
+        let served = format!("insert into marketplaces values ('{marketplace}', {at})");
+        self.execute(&served).await.map(drop)
+    }
+
     /// Runs a statement and returns how many rows it changed.
     ///
     /// # Errors
@@ -225,6 +235,16 @@ impl Ledger {
                 "cast(extract(epoch from {column} - clock_timestamp()) as double precision)"
             ),
             Pool::Sqlite(_) => format!("({column} / 1000000.0 - unixepoch('subsec'))"),
+        }
+    }
+
+    /// The seconds between the times in two columns, as an expression: the same however late it is looked at.
+    pub fn seconds_between(&self, from: &str, to: &str) -> String {
+        match &self.0 {
+            Pool::Postgres(_) => {
+                format!("cast(extract(epoch from {to} - {from}) as double precision)")
+            }
+            Pool::Sqlite(_) => format!("(({to} - {from}) / 1000000.0)"),
         }
     }
 }

@@ -56,9 +56,9 @@ async fn remote(host: &Host, name: &str, grants: &str) -> Result<Shop> {
     Shop::open(host, "org-1", name).await
 }
 
-/// The log of a receipt, with the seconds until it is asked again.
+/// The log of a receipt, with the seconds from its answer until it is asked again.
 async fn log_of(ledger: &Ledger, receipt: &str) -> Result<Value> {
-    let wait = ledger.seconds("next_retry_at");
+    let wait = ledger.seconds_between("updated_at", "next_retry_at");
     let columns = format!("status, attempt, last_error, order_id, {wait} as wait");
     ledger
         .row(&format!(

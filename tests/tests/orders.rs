@@ -67,7 +67,7 @@ async fn an_import_answers_as_documented_and_again_the_same(backend: Backend) ->
             .await?["n"],
         0
     );
-    let retry = ledger.seconds("next_retry_at");
+    let retry = ledger.seconds_between("updated_at", "next_retry_at");
     let limited = format!(
         "select status, attempt, {retry} as wait from sync_logs where receipt = 'order-115'"
     );

@@ -120,6 +120,8 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
 async fn an_import_for_a_plugin_that_is_loading_is_put_off(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let warm = site.host().start().await?;
+    let ledger = Ledger::open(&site).await?;
+    ledger.served_elsewhere("hostile").await?;
     let shop = Shop::open(&warm, "org-1", "hostile").await?;
     drop(warm);
     put(&site, "aaa", &compile_bomb())?;
@@ -127,11 +129,20 @@ async fn an_import_for_a_plugin_that_is_loading_is_put_off(backend: Backend) -> 
     put(&site, "late", &unheard_of(&fs::read(late)?))?;
     let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "15s").spawn()?;
     host.wait_until_listening().await?;
+    // One of those that are loading may serve it; whoever repeats the request will know.
+    let unheard = Shop::registration("org-1", "unheard-of");
+    let answer = host.post("/stores/register", &unheard).await?;
+    let told = (
+        answer.status,
+        answer.get("message"),
+        answer.header("retry-after"),
+    );
+    assert_eq!(told, (503, json!("plugins are still being loaded"), "1"));
     let answer = shop.import(&host, "order-101").await?;
     assert_eq!(answer["error"], "marketplace_unavailable", "{answer}");
     let stored =
         "select status from sync_logs where receipt = 'order-101' and next_retry_at is not null";
-    Ledger::open(&site).await?.row(stored).await?;
+    ledger.row(stored).await?;
     Ok(())
 }
 

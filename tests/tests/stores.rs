@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use wharf_tests::{
     Answer, Backend, Host, Ledger, Shop,
-    model::{Verdict, sync_status},
+    model::{Verdict, is_recent_time, sync_status},
     on_every_backend,
 };
 
@@ -69,7 +69,7 @@ async fn a_registration_is_made_once_and_then_updated(backend: Backend) -> Resul
     let mut keys = BTreeSet::from([shop.sync_token]);
     for (field, value) in [
         ("organizationId", "org-124"),
-        ("marketplace", "no-adapter"),
+        ("marketplace", "shopify"),
         ("externalStoreId", "EXT-100"),
     ] {
         let mut other = first.clone();
@@ -131,7 +131,11 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
             body[field] = value;
             body
         };
-        let most = if field == "accessToken" { 8_192 } else { 255 };
+        let most = match field {
+            "accessToken" => 8_192,
+            "marketplace" => 64,
+            _ => 255,
+        };
         for bad in [
             json!(null),
             json!(""),
@@ -150,7 +154,7 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
         let mut without = good.clone();
         without.as_object_mut().expect("an object").remove(field);
         refused(&without, &[field]).await?;
-        if field != "currency" {
+        if !["currency", "marketplace"].contains(&field) {
             for longest in [
                 "x".repeat(most),
                 "\u{1f6a2}".repeat(most),
@@ -172,6 +176,27 @@ async fn every_field_of_a_registration_is_checked(backend: Backend) -> Result<()
         body["currency"] = currency.into();
         refused(&body, &["currency"]).await?;
     }
+    // No plugin can have the first ones, and none has the last two.
+    for marketplace in [
+        "Etsy",
+        "etsy ",
+        "e_tsy",
+        "\u{1f6a2}",
+        "a'b",
+        "no-adapter",
+        &"x".repeat(64),
+    ] {
+        let mut body = good.clone();
+        body["marketplace"] = marketplace.into();
+        refused(&body, &["marketplace"]).await?;
+    }
+    let mut unserved = good.clone();
+    unserved["marketplace"] = "no-adapter".into();
+    let details = json!([{"path": "marketplace", "message": "no plugin serves it"}]);
+    assert_eq!(
+        host.post("/stores/register", &unserved).await?.json(),
+        json!({"error": "Validation error", "details": details})
+    );
     let all_wrong: Value = FIELDS
         .iter()
         .map(|field| ((*field).to_owned(), json!(0)))
@@ -240,13 +265,16 @@ async fn follow(host: &Host, number: usize, history: &[Verdict]) -> Result<()> {
         shop.import(host, &format!("{at}-{ending}")).await?;
         let so_far = &history[..=at];
         let count = |wanted| so_far.iter().filter(|verdict| **verdict == wanted).count();
+        let mut status = shop.status(host).await?;
+        let last = status["lastSyncAt"].take();
+        assert!(is_recent_time(&last), "the marketplace was asked: {last}");
         let expected = json!({
             "lastSyncAt": null,
             "importedOrders": count(Verdict::Imported),
             "syncStatus": sync_status(so_far),
             "rateLimitedCount": count(Verdict::RateLimited),
         });
-        assert_eq!(shop.status(host).await?, expected, "{so_far:?}");
+        assert_eq!(status, expected, "{so_far:?}");
     }
     Ok(())
 }

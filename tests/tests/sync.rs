@@ -22,7 +22,7 @@ async fn open(host: &Host) -> Result<(Shop, Receiver)> {
 }
 
 async fn log_of(ledger: &Ledger, receipt: &str) -> Result<Value> {
-    let wait = ledger.seconds("next_retry_at");
+    let wait = ledger.seconds_between("updated_at", "next_retry_at");
     let columns =
         format!("status, attempt, {wait} as wait, cast(exhausted as integer) as exhausted");
     ledger

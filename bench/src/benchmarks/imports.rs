@@ -128,11 +128,11 @@ fn first(round: usize) -> Result<Script> {
     let at = "2026-01-01T12:00:00.000000Z";
     let id = format!("{STORE_ID}STORE");
     let logs = format!(
-        r#"[{{"id":"00000000-0000-7000-9000-NUMBER","store_id":"{id}","receipt":"p-NUMBER-01","created_at":"{at}","status":"success","attempt":1,"next_retry_at":null,"exhausted":0,"order_id":"order-0123456789abcdef","amount":"123.45","currency":"USD","imported_at":"{at}","last_error":null,"plugin_digest":"{}"}}]"#,
+        r#"[{{"id":"00000000-0000-7000-9000-NUMBER","store_id":"{id}","receipt":"p-NUMBER-01","created_at":"{at}","status":"success","attempt":1,"next_retry_at":null,"exhausted":0,"order_id":"order-NUMBER","amount":"123.45","currency":"USD","imported_at":"{at}","last_error":null,"plugin_digest":"{}","plugin_faults":0,"refusals":0,"request_id":"0190a5e4-7b1c-7def-8abc-0123456789ab"}}]"#,
         "0123456789abcdef".repeat(4)
     );
     let counts = format!(
-        r#"[{{"id":"{id}","imported":1,"rate_limited":0,"sync_status":"success","last_sync_at":null,"updated_at":"{at}"}}]"#
+        r#"[{{"id":"{id}","imported":1,"rate_limited":0,"sync_status":"success","last_sync_at":"{at}","last_run_at":null,"updated_at":"{at}"}}]"#
     );
     let variables = vec![
         ("turn", (round * 10_000_000).to_string()),

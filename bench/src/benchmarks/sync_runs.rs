@@ -45,7 +45,8 @@ pub(crate) async fn run(plan: &Plan) -> Result<Vec<Figure>> {
 async fn fill(site: &Site, logs: usize) -> Result<usize> {
     site.run(&format!(
         "truncate sync_logs, callback_outbox cascade;
-         update stores set imported_orders = 0, rate_limited_count = 0, sync_status = 'pending', last_sync_at = null;
+         update stores set imported_orders = 0, rate_limited_count = 0, sync_status = 'pending', last_sync_at = null,
+             last_run_at = null;
          insert into sync_logs (store_id, receipt)
          select ('{STORE_ID}' || lpad(cast(s as text), 12, '0'))::uuid, 'due-' || n || '-' || lpad(cast(n % 100 as text), 2, '0')
          from generate_series(1, {STORES}) s, generate_series(1, {logs}) n;

@@ -13,7 +13,9 @@ use std::{
 use futures::{FutureExt, future::BoxFuture, future::Shared};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
-use wharf_domain::{Before, ImportResult, LogId, Receipt, StoreId, SyncToken, Time, next_state};
+use wharf_domain::{
+    Before, ImportResult, LogId, Receipt, RequestId, StoreId, SyncToken, Time, next_state,
+};
 use wharf_store::{
     Ledger, StoreError,
     logs::{self, NewLog},
@@ -102,11 +104,15 @@ impl App {
         &self,
         token: SyncToken,
         receipt: Receipt,
+        request: RequestId,
     ) -> Result<ImportResult, AppError> {
         let began = Instant::now();
         let (answer, asked) = match self.look_up(token, &receipt).await {
             Ok((_, Some(known))) => (Ok(known), None),
-            Ok((store, None)) => (self.import_new(store, receipt).await, Some(began.elapsed())),
+            Ok((store, None)) => {
+                let imported = self.import_new(store, receipt, request).await;
+                (imported, Some(began.elapsed()))
+            }
             Err(error) => (Err(error), None),
         };
         self.0.metrics.import(&answer, asked);
@@ -122,20 +128,26 @@ impl App {
         looked_up.ok_or(AppError::StoreNotFound)
     }
 
-    async fn import_new(&self, store: Store, receipt: Receipt) -> Result<ImportResult, AppError> {
+    async fn import_new(
+        &self,
+        store: Store,
+        receipt: Receipt,
+        request: RequestId,
+    ) -> Result<ImportResult, AppError> {
         let key = (store.id, receipt);
         let app = self.clone();
         // A task of its own: a client that hangs up takes nobody else's import down, nor leaves a flight behind.
         let flight = self.0.imports.join(&key, || {
             let key = key.clone();
-            let span = trace::import(store.id);
+            let span = trace::import(store.id, &request);
             let import = async move {
                 // Dropped after the commit, when whoever comes finds the stored result; and also by a panic.
                 let landing = Landing {
                     app: &app,
                     key: &key,
                 };
-                landing.app.ask_and_store(&store, &landing.key.1).await
+                let receipt = &landing.key.1;
+                landing.app.ask_and_store(&store, receipt, request).await
             };
             let task = tokio::spawn(import.instrument(span).in_current_span());
             task.map(|joined| joined.unwrap_or_else(|panic| Err(AppError::internal(panic))))
@@ -148,6 +160,7 @@ impl App {
         &self,
         store: &Store,
         receipt: &Receipt,
+        request: RequestId,
     ) -> Result<ImportResult, AppError> {
         let now = self.0.clock.now();
         let (answer, plugin_digest) = self.ask(store, receipt, now).await;
@@ -157,6 +170,7 @@ impl App {
             receipt: receipt.clone(),
             state: next_state(Before::NEW, answer, now),
             plugin_digest,
+            request_id: Some(request),
             at: now,
         };
         self.0.imports.commit(log).instrument(trace::commit()).await

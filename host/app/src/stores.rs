@@ -1,10 +1,10 @@
 //! Registering stores, reading their status, asking for a run.
 
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreId, StoreName,
-    SyncStatus, SyncToken, Time,
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, RequestId, StoreId,
+    StoreName, SyncStatus, SyncToken, Time,
 };
-use wharf_store::{canary, jobs, stores};
+use wharf_store::{canary, jobs, marketplaces, stores};
 
 use crate::{
     App, AppError,
@@ -40,7 +40,7 @@ pub struct RegisteredStore {
 /// `GET /stores/sync-status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusReport {
-    /// The time when the sync engine last finished with the store.
+    /// The time when its marketplace was last asked, by the sync engine or by an import.
     pub last_sync_at: Option<Time>,
     /// Receipts that became orders.
     pub imported_orders: i64,
@@ -60,11 +60,16 @@ pub struct SyncRequested {
 }
 
 impl App {
-    /// Registers a store; one with the same organization, marketplace and external id is updated and keeps its ids.
+    /// Registers a store; one with the same organization, marketplace and external id is updated and keeps its ids. With
+    /// another access token its failed work is due at once.
+    ///
+    /// # Errors
+    /// No plugin serves the marketplace, nor ever did; or it may still be being loaded.
     pub async fn register_store(
         &self,
         registration: StoreRegistration,
     ) -> Result<RegisteredStore, AppError> {
+        self.check_known(&registration.marketplace).await?;
         let now = self.0.clock.now();
         let new = stores::NewStore {
             // Drawn in any case: a store that is known already keeps its own.
@@ -78,15 +83,37 @@ impl App {
             currency: registration.currency,
             nonce: random(),
         };
-        let mut tx = self.0.ledger.begin().await?;
         let key = &self.0.settings.encryption_key;
+        let mut tx = self.0.ledger.begin().await?;
         canary::hold(&mut tx, key, random(), now).await?;
-        let (store_id, sync_token) = stores::register(&mut tx, key, &new, now).await?;
+        let store = stores::register(&mut tx, key, &new, now).await?;
+        if store.has_new_credentials {
+            jobs::enqueue(&mut tx, [store.id], now).await?;
+        }
         tx.commit().await?;
+        if store.has_new_credentials {
+            self.ring_for(store.id);
+        }
         Ok(RegisteredStore {
-            store_id,
-            sync_token,
+            store_id: store.id,
+            sync_token: store.sync_token,
         })
+    }
+
+    /// Refuses a marketplace that no process serves or has served: nobody would ever work for its stores.
+    async fn check_known(&self, marketplace: &MarketplaceName) -> Result<(), AppError> {
+        if self.serves(marketplace.as_str()) {
+            return Ok(());
+        }
+        // Another process may have its plugin, or this one may have had it before.
+        let mut conn = self.0.ledger.read().await?;
+        if marketplaces::is_known(&mut conn, marketplace).await? {
+            Ok(())
+        } else if self.is_loading() {
+            Err(AppError::PluginsLoading)
+        } else {
+            Err(AppError::UnknownMarketplace)
+        }
     }
 
     /// The status of a store's imports. Reads one row, however long the store's log is.
@@ -104,12 +131,18 @@ impl App {
     }
 
     /// Queues a run of the store now, without waiting for the scheduler.
-    pub async fn request_sync(&self, token: SyncToken) -> Result<SyncRequested, AppError> {
-        let mut conn = self.0.ledger.write().await?;
-        let store = stores::by_token(&mut conn, token)
+    pub async fn request_sync(
+        &self,
+        token: SyncToken,
+        request: &RequestId,
+    ) -> Result<SyncRequested, AppError> {
+        let mut tx = self.0.ledger.begin().await?;
+        let store = stores::by_token(&mut tx, token)
             .await?
             .ok_or(AppError::StoreNotFound)?;
-        let queued = jobs::enqueue(&mut conn, [store.id], self.0.clock.now()).await?;
+        let queued = jobs::enqueue(&mut tx, [store.id], self.0.clock.now()).await?;
+        jobs::note_request(&mut tx, store.id, request).await?;
+        tx.commit().await?;
         // Rung even if it was queued already: the earlier ring may be lost.
         self.ring_for(store.id);
         Ok(SyncRequested {

@@ -5,14 +5,14 @@
 //! them and however late: the run's `traceparent` is stored with the event. Deliveries continue the trace, instead of
 //! starting their own with a link, because an event has one cause and few attempts: one trace id finds all of it.
 //!
-//! Spans name stores, events, endpoints and plugins. No span holds a URL, a receipt, a token, a secret or a body.
+//! Spans name requests, stores, events, endpoints and plugins. No span holds a URL, a receipt, a token, a secret or a body.
 
 use std::collections::HashMap;
 
 use opentelemetry::{Context, global};
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use wharf_domain::StoreId;
+use wharf_domain::{RequestId, StoreId};
 use wharf_engine::Called;
 use wharf_store::{
     deliveries::{self, Attempt},
@@ -54,8 +54,8 @@ pub fn continue_from(span: &Span, traceparent: Option<&str>) {
 }
 
 /// An import that asks its marketplace.
-pub(crate) fn import(store: StoreId) -> Span {
-    info_span!(target: TARGET, "import", store.id = %store)
+pub(crate) fn import(store: StoreId, request: &RequestId) -> Span {
+    info_span!(target: TARGET, "import", store.id = %store, request.id = %request)
 }
 
 /// Waiting for the transaction that stores an import with others.
@@ -66,7 +66,12 @@ pub(crate) fn commit() -> Span {
 /// A claim of a sync job.
 pub(crate) fn sync_job(job: &jobs::Claimed) -> Span {
     // No parent: a run is the cause of its events, so a trace begins with it, not with the worker.
-    info_span!(target: TARGET, parent: None, "sync", store.id = %job.fence.store_id, outcome = Empty)
+    info_span!(target: TARGET, parent: None, "sync", store.id = %job.fence.store_id, request.id = Empty, outcome = Empty)
+}
+
+/// Records the request of the sync run that the present span is of.
+pub(crate) fn sync_run(request: &RequestId) {
+    Span::current().record("request.id", tracing::field::display(request));
 }
 
 /// A call of a plugin.
@@ -98,7 +103,8 @@ pub(crate) fn plugin_called<T>(span: &Span, called: &Called<T>, outcome: &'stati
 pub(crate) fn fan_out(claimed: &outbox::Claimed) -> Span {
     let event = &claimed.event;
     let span = info_span!(
-        target: TARGET, parent: None, "fan out", event.id = %event.id, event.kind = event.kind, attempt = claimed.attempt
+        target: TARGET, parent: None, "fan out", event.id = %event.id, event.kind = event.kind, attempt = claimed.attempt,
+        request.id = claimed.request_id
     );
     continue_from(&span, claimed.traceparent.as_deref());
     span
@@ -111,7 +117,7 @@ pub(crate) fn delivery(claimed: &deliveries::Claimed) -> Span {
         target: TARGET, parent: None, "deliver", otel.kind = "client", event.id = %claimed.event_id,
         event.kind = claimed.event, delivery.id = %claimed.fence.id, endpoint.id = %claimed.endpoint_id,
         attempt = claimed.attempts_before + 1, http.request.method = "POST", http.response.status_code = Empty,
-        otel.status_code = Empty
+        otel.status_code = Empty, request.id = claimed.request_id
     );
     continue_from(&span, claimed.traceparent.as_deref());
     span

@@ -76,6 +76,13 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Returns true if nobody was asked.
+    pub const fn is_put_off(&self) -> bool {
+        matches!(self, Self::Deferred { .. })
+    }
+}
+
 /// The part of a log that an answer decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogState {
@@ -89,6 +96,8 @@ pub struct LogState {
     pub exhausted: bool,
     /// Faults of the adapter on this receipt since it last got an answer.
     pub plugin_faults: i64,
+    /// Times that the marketplace refused it.
+    pub refusals: i64,
     /// The confirmed order, exactly when the status is success.
     pub order: Option<Order>,
     /// The reason why it did not succeed, for people.
@@ -113,6 +122,8 @@ pub struct Before {
     pub attempt: i64,
     /// Faults of the adapter on this receipt since it last got an answer.
     pub plugin_faults: i64,
+    /// Times that the marketplace refused it.
+    pub refusals: i64,
 }
 
 impl Before {
@@ -121,13 +132,14 @@ impl Before {
         status: LogStatus::Pending,
         attempt: 0,
         plugin_faults: 0,
+        refusals: 0,
     };
 }
 
 /// Returns the state that an answer gives to a log.
 ///
 /// A first refusal is asked again at the next run (`next_retry_at` = now), later ones after the backoff, and after
-/// [`MAX_REFUSALS`] attempts it rests. A receipt on which the adapter fails rests after [`MAX_PLUGIN_FAULTS`] faults.
+/// [`MAX_REFUSALS`] of them it rests. A receipt on which the adapter fails rests after [`MAX_PLUGIN_FAULTS`] faults.
 /// Rate limits and outages are retried for ever: they say nothing about the order.
 pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
     let (status_before, attempts) = (before.status, before.attempt);
@@ -139,6 +151,7 @@ pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
         next_retry_at: Some(now + wait),
         exhausted: false,
         plugin_faults: 0,
+        refusals: before.refusals,
         order: None,
         last_error: Some(error),
     };
@@ -149,13 +162,15 @@ pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
             next_retry_at: None,
             exhausted: false,
             plugin_faults: 0,
+            refusals: before.refusals,
             order: Some(order),
             last_error: None,
         },
         // The marketplace says no for the tenth time: asking on would cost it and us a call a run, for ever.
-        Answer::Refused(reason) if attempt >= MAX_REFUSALS => LogState {
+        Answer::Refused(reason) if before.refusals + 1 >= MAX_REFUSALS => LogState {
             next_retry_at: None,
             exhausted: true,
+            refusals: before.refusals + 1,
             ..retry(LogStatus::Failed, attempt, Duration::ZERO, reason)
         },
         Answer::Refused(reason) => {
@@ -165,7 +180,10 @@ pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
             } else {
                 Duration::ZERO
             };
-            retry(LogStatus::Failed, attempt, wait, reason)
+            LogState {
+                refusals: before.refusals + 1,
+                ..retry(LogStatus::Failed, attempt, wait, reason)
+            }
         }
         // The longer of both: a marketplace that asks for a second must not be asked sixty times a minute.
         Answer::RateLimited(asked) => {
@@ -202,6 +220,7 @@ fn faulted(before: Before, reason: String, now: Time) -> LogState {
         next_retry_at: (!rests).then(|| now + Backoff::LOG.after(attempt)),
         exhausted: rests,
         plugin_faults,
+        refusals: before.refusals,
         order: None,
         last_error: Some(last_error),
     }
@@ -253,6 +272,7 @@ mod tests {
             status: state.status,
             attempt: state.attempt,
             plugin_faults: state.plugin_faults,
+            refusals: state.refusals,
         }
     }
 
@@ -285,6 +305,28 @@ mod tests {
         );
     }
 
+    /// An outage, a rate limit or a fault says nothing about the receipt, so none of them brings it nearer to its rest.
+    #[test]
+    fn only_refusals_count_as_refusals() {
+        let others = || {
+            [
+                Answer::Unavailable("down".into()),
+                Answer::RateLimited(None),
+                Answer::Faulted("it trapped".into()),
+                deferred_for(MINUTE),
+            ]
+        };
+        let mut state = next_state(Before::NEW, Answer::Unavailable("down".into()), NOW);
+        for refusals in 1..=MAX_REFUSALS {
+            for other in others() {
+                state = next_state(after(&state), other, NOW);
+            }
+            state = next_state(after(&state), Answer::Refused("no".into()), NOW);
+            let rests = refusals == MAX_REFUSALS;
+            assert_eq!((state.refusals, state.exhausted), (refusals, rests));
+        }
+    }
+
     #[test]
     fn an_answer_forgives_the_faults_before_it() {
         let state = next_state(Before::NEW, Answer::Faulted("oh".into()), NOW);
@@ -309,6 +351,7 @@ mod tests {
                 status: LogStatus::Failed,
                 attempt: 9,
                 plugin_faults: 0,
+                refusals: 9,
             },
             Answer::Refused("no".into()),
             NOW,
@@ -335,6 +378,7 @@ mod tests {
                 status: LogStatus::RateLimited,
                 attempt: 3,
                 plugin_faults: 2,
+                refusals: 1,
             },
             deferred_for(MINUTE * 7),
             NOW,

@@ -61,6 +61,8 @@ pub struct Delivery {
     pub created_at: Time,
     /// The time of its last change.
     pub updated_at: Time,
+    /// The request that caused the event.
+    pub request_id: Option<String>,
     /// The last [`MAX_SHOWN_ATTEMPTS`] of its attempts, in the order in which they were made.
     pub attempts: Vec<PastAttempt>,
 }
@@ -94,6 +96,7 @@ struct Row {
     last_error: Option<String>,
     created_at: At,
     updated_at: At,
+    request_id: Option<String>,
 }
 
 impl From<Row> for Delivery {
@@ -110,6 +113,7 @@ impl From<Row> for Delivery {
             last_error: row.last_error,
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
+            request_id: row.request_id,
             attempts: Vec::new(),
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use uuid::Uuid;
-use wharf_domain::{Parties, RunId, StoreId, SyncCounts, Time};
+use wharf_domain::{Parties, RequestId, RunId, StoreId, SyncCounts, Time};
 
 use crate::{
     Conn, StoreError,
@@ -41,12 +41,17 @@ statements! {
             due_at = r.due_at, claimed_by = r.worker, attempt = attempt + 1, updated_at = r.at
         from" rows(r, store_id uuid, due_at time, worker text, at time)
         "where sync_jobs.store_id = r.store_id and sync_jobs.store_id in (select store_id from chosen)
-        returning sync_jobs.store_id, fence, attempt, run_id, run_started_at, processed, succeeded, failed, rate_limited"];
+        returning sync_jobs.store_id, fence, attempt, run_id, run_started_at, run_request_id, processed, succeeded, failed,
+            rate_limited"];
+    // Whoever asked first is the one; the run that is queued is one and the same for all.
+    REQUESTED = ["update sync_jobs set request_id = $2 where store_id = $1 and request_id is null"];
     // A job that has ended keeps its fence, so the state is asked, too, here and below.
     RENEW = ["update sync_jobs set due_at = $3 where store_id = $1 and fence = $2 and state = 'running'"];
+    // The request is the run's from now on, so that another can ask for the next.
     START_RUN = ["update sync_jobs set run_id = $3, run_started_at = $4, processed = 0, succeeded = 0, failed = 0,
-            rate_limited = 0, updated_at = $4
-        where store_id = $1 and fence = $2 and state = 'running'"];
+            rate_limited = 0, updated_at = $4, run_request_id = coalesce(request_id, $5), request_id = null
+        where store_id = $1 and fence = $2 and state = 'running'
+        returning run_request_id"];
     // The sums stand in the row, so that a run that a crash interrupted goes on where its last commit ended.
     ADVANCE = ["update sync_jobs set processed = processed + $3, succeeded = succeeded + $4, failed = failed + $5,
             rate_limited = rate_limited + $6, due_at = $7, updated_at = $8
@@ -55,7 +60,8 @@ statements! {
     // Back to idle, or to queued where work arrived meanwhile (`dirty`) or is left ($3).
     FINISH = ["update sync_jobs set updated_at = $4, state = case when dirty or $3 = 1 then 'queued' else 'idle' end,
             due_at = case when dirty or $3 = 1 then" time("$4") "else null end,
-            dirty = (1 = 0), attempt = 0, claimed_by = null, last_error = null, run_id = null, run_started_at = null
+            dirty = (1 = 0), attempt = 0, claimed_by = null, last_error = null, run_id = null, run_started_at = null,
+            request_id = case when dirty then request_id else null end, run_request_id = null
         where store_id = $1 and fence = $2 and state = 'running'
         returning state"];
     // Back to queued, to be run at $3. The run in progress is kept.
@@ -91,6 +97,16 @@ pub async fn enqueue(
         .collect())
 }
 
+/// Notes the request that asked for the store's next run, if it is the first to ask. In the transaction that queues it.
+pub async fn note_request(
+    conn: &mut Conn,
+    store: StoreId,
+    request: &RequestId,
+) -> Result<(), StoreError> {
+    let query = conn.query(REQUESTED).bind(store.0);
+    query.bind(request.as_str()).run().await.map(drop)
+}
+
 /// The right to work on one store, until the lease ends or somebody claims it after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
@@ -112,10 +128,12 @@ pub struct Claimed {
 }
 
 /// A run in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Its id.
     pub id: RunId,
+    /// The request that asked for it; where nobody did, its own id.
+    pub request_id: RequestId,
     /// The time when it began: it works on what was due then.
     pub started_at: Time,
     /// Its sums so far.
@@ -187,6 +205,7 @@ pub async fn claim(
         attempt: i64,
         run_id: Option<Uuid>,
         run_started_at: Option<At>,
+        run_request_id: Option<String>,
         #[sqlx(flatten)]
         counts: CountsRow,
     }
@@ -217,6 +236,10 @@ pub async fn claim(
                 .zip(row.run_started_at)
                 .map(|(id, started_at)| Run {
                     id: RunId(id),
+                    // A release of before began it.
+                    request_id: row
+                        .run_request_id
+                        .map_or_else(|| id.into(), RequestId::from_stored),
                     started_at: started_at.0,
                     counts: row.counts.into(),
                 }),
@@ -251,14 +274,26 @@ pub async fn start_run(
     fence: Fence,
     id: RunId,
     now: Time,
-) -> Result<(), StoreError> {
+) -> Result<Run, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        run_request_id: String,
+    }
     let query = conn
         .query(START_RUN)
         .bind(fence.store_id.0)
         .bind(fence.number)
         .bind(id.0)
-        .time(now);
-    held(query.run().await?)
+        .time(now)
+        .bind(id.to_string());
+    let row: Option<Row> = query.optional().await?;
+    let row = row.ok_or(StoreError::FenceLost)?;
+    Ok(Run {
+        id,
+        request_id: RequestId::from_stored(row.run_request_id),
+        started_at: now,
+        counts: SyncCounts::default(),
+    })
 }
 
 /// Takes the store's row and then the fence for the rest of this transaction, adds a chunk's counts to the run and

@@ -23,6 +23,7 @@ mod pieces;
 mod pool;
 mod query;
 mod readiness;
+mod registration;
 mod rows;
 mod schema;
 mod seal;
@@ -35,6 +36,7 @@ pub mod endpoints;
 pub mod history;
 pub mod jobs;
 pub mod logs;
+pub mod marketplaces;
 pub mod outbox;
 pub mod queues;
 pub mod rebase;
@@ -57,7 +59,8 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
     let modules: [&[(&'static str, Sql)]; 14] = [
         stores::ALL,
-        logs::ALL,
+        registration::ALL,
+        marketplaces::ALL,
         jobs::ALL,
         history::ALL,
         resend::ALL,
@@ -72,6 +75,6 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         schema::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
-    let modules = modules.chain(outbox::MODULES);
+    let modules = modules.chain(logs::MODULES).chain(outbox::MODULES);
     modules.chain(deliveries::MODULES).flatten().copied()
 }

@@ -33,6 +33,7 @@ const ALL: &[Pair] = &[
     pair!("0007_organization_limits"),
     pair!("0008_fan_out_place"),
     pair!("0009_plugin_faults"),
+    pair!("0012_orders"),
 ];
 
 /// Returns what brings a schema up to date.

@@ -25,7 +25,21 @@ macro_rules! store_columns {
             $table,
             ".access_token, ",
             $table,
-            ".currency"
+            ".currency, ",
+            $table,
+            ".credentials_changed_at"
+        )
+    };
+}
+
+/// The log of the store that has the order `r.order_id` already, under another receipt; null if none has.
+macro_rules! original {
+    ($store:literal) => {
+        concat!(
+            "(select f.id from sync_logs f where f.store_id = ",
+            $store,
+            " and f.order_id = r.order_id
+                and f.duplicate_of is null order by f.created_at, f.id limit 1)"
         )
     };
 }
@@ -34,7 +48,7 @@ macro_rules! store_columns {
 macro_rules! deliveries_with_events {
     () => {
         "select d.id, d.outbox_id, d.endpoint_id, o.event, d.state, d.attempt, d.due_at, d.last_error, d.created_at,
-            d.updated_at
+            d.updated_at, o.request_id
         from callback_deliveries d join callback_outbox o on o.id = d.outbox_id"
     };
 }
@@ -87,6 +101,6 @@ macro_rules! event_state {
 }
 
 pub(crate) use {
-    dead_letters, deliveries_with_events, endpoint_columns, event_state, store_columns,
+    dead_letters, deliveries_with_events, endpoint_columns, event_state, original, store_columns,
     with_waiting_endpoints,
 };

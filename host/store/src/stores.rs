@@ -1,10 +1,10 @@
-//! Stores: registration, lookup by token, the counters and the status that reading never has to compute.
+//! Stores: lookup by token, the counters and the status that reading never has to compute.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use wharf_domain::{
     AccessToken, Currency, ExternalStoreId, LogStatus, MarketplaceName, OrganizationId, StoreId,
-    StoreName, SyncStatus, SyncToken, Time, sync_status,
+    SyncStatus, SyncToken, Time, sync_status,
 };
 
 use crate::{
@@ -14,14 +14,11 @@ use crate::{
     values::At,
 };
 
+pub use crate::registration::{NewStore, Registered, register};
+
 statements! {
-    // Insert or update, answering the ids of whichever row stands then.
-    REGISTER = ["insert into stores (id, identity, organization_id, marketplace, external_store_id, store_name,
-        access_token, currency, sync_token, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
-        on conflict (identity) do update set store_name = excluded.store_name, access_token = excluded.access_token,
-            currency = excluded.currency, updated_at = excluded.updated_at
-        returning id, sync_token"];
+    // Not where they changed once more meanwhile.
+    CREDENTIALS_TRIED = ["update stores set credentials_changed_at = null where id = $1 and credentials_changed_at = $2"];
     BY_TOKEN = ["select" store_columns!("stores") "from stores where sync_token = $1"];
     BY_ID = ["select" store_columns!("stores") "from stores where id = $1"];
     REPORT = ["select last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
@@ -36,38 +33,18 @@ statements! {
     // Counters are added to, not set: nobody needs to read them first.
     APPLY = ["update stores set imported_orders = stores.imported_orders + r.imported,
             rate_limited_count = stores.rate_limited_count + r.rate_limited, sync_status = r.sync_status,
-            last_sync_at = coalesce(r.last_sync_at, stores.last_sync_at), updated_at = r.updated_at
-        from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, updated_at time)
+            last_sync_at = coalesce(r.last_sync_at, stores.last_sync_at),
+            last_run_at = coalesce(r.last_run_at, stores.last_run_at), updated_at = r.updated_at
+        from" rows(r, id uuid, imported int, rate_limited int, sync_status text, last_sync_at time, last_run_at time,
+            updated_at time)
         "where stores.id = r.id"];
     // A page of stores by (created_at, id), each with whether the sync engine has something to do there. Not by
     // `exists`, which PostgreSQL may turn into a hash of all due logs. A run in the future ($3 is now) was before the
     // clock was set back, and is no reason to rest.
-    PAGE = ["select s.id, s.created_at, (s.last_sync_at is null or s.last_sync_at <= $4 or s.last_sync_at > $3)
+    PAGE = ["select s.id, s.created_at, (s.last_run_at is null or s.last_run_at <= $4 or s.last_run_at > $3)
             and coalesce((select l.due_at from sync_logs l where l.store_id = s.id and l.due_at is not null
                 order by l.due_at limit 1) <= $3, 1 = 0) as due
         from stores s where (s.created_at, s.id) > ($1, $2) order by s.created_at, s.id limit $5"];
-}
-
-/// A store to register.
-pub struct NewStore<'a> {
-    /// The id that it gets if it is new.
-    pub id: StoreId,
-    /// The token that it gets if it is new.
-    pub sync_token: SyncToken,
-    /// The organization that it belongs to.
-    pub organization_id: &'a OrganizationId,
-    /// Its marketplace.
-    pub marketplace: &'a MarketplaceName,
-    /// Its id there.
-    pub external_store_id: &'a ExternalStoreId,
-    /// Its name for people.
-    pub store_name: &'a StoreName,
-    /// Its token there; stored encrypted.
-    pub access_token: &'a AccessToken,
-    /// Its currency.
-    pub currency: Currency,
-    /// Random bytes for the encryption, used once.
-    pub nonce: [u8; 24],
 }
 
 /// A seller's store, as imports and the sync engine need it.
@@ -83,6 +60,8 @@ pub struct Store {
     pub external_store_id: ExternalStoreId,
     /// Its currency.
     pub currency: Currency,
+    /// The time when its credentials changed, as long as not all that failed before was made due again.
+    pub credentials_changed_at: Option<Time>,
     identity: String,
     access_token: Sealed,
 }
@@ -114,45 +93,14 @@ pub(crate) fn digest_of(parts: &[&str]) -> String {
         .collect()
 }
 
-/// Registers a store, or updates name, token and currency of the one that has its key; the ids never change.
-pub async fn register(
+/// Notes that all that failed before the credentials changed, at `changed_at`, is due again.
+pub async fn credentials_tried(
     conn: &mut Conn,
-    keys: &KeyRing,
-    new: &NewStore<'_>,
-    now: Time,
-) -> Result<(StoreId, SyncToken), StoreError> {
-    #[derive(FromRow)]
-    struct Row {
-        id: Uuid,
-        sync_token: Uuid,
-    }
-    // The unique key: three names of 255 characters do not fit into a b-tree entry.
-    let identity = digest_of(&[
-        new.organization_id.as_str(),
-        new.marketplace.as_str(),
-        new.external_store_id.as_str(),
-    ]);
-    let token = keys.seal(
-        TOKEN_PLACE,
-        &identity,
-        new.access_token.expose().as_bytes(),
-        new.nonce,
-    );
-    let row: Row = conn
-        .query(REGISTER)
-        .bind(new.id.0)
-        .bind(identity)
-        .bind(new.organization_id.as_str())
-        .bind(new.marketplace.as_str())
-        .bind(new.external_store_id.as_str())
-        .bind(new.store_name.as_str())
-        .bind(token.0)
-        .bind(new.currency.as_str())
-        .bind(new.sync_token.0)
-        .time(now)
-        .one()
-        .await?;
-    Ok((StoreId(row.id), SyncToken(row.sync_token)))
+    store: StoreId,
+    changed_at: Time,
+) -> Result<(), StoreError> {
+    let query = conn.query(CREDENTIALS_TRIED).bind(store.0).time(changed_at);
+    query.run().await.map(drop)
 }
 
 #[derive(FromRow)]
@@ -164,6 +112,7 @@ pub(crate) struct StoreRow {
     external_store_id: String,
     access_token: Vec<u8>,
     currency: String,
+    credentials_changed_at: Option<At>,
 }
 
 impl TryFrom<StoreRow> for Store {
@@ -176,6 +125,7 @@ impl TryFrom<StoreRow> for Store {
             external_store_id: ExternalStoreId::from_stored(row.external_store_id),
             currency: Currency::parse(&row.currency)
                 .map_err(|why| StoreError::unreadable("stores.currency", why))?,
+            credentials_changed_at: row.credentials_changed_at.map(|at| at.0),
             identity: row.identity,
             access_token: Sealed(row.access_token),
         })
@@ -200,7 +150,7 @@ async fn read(conn: &mut Conn, statement: Sql, id: Uuid) -> Result<Option<Store>
 /// The answer of `GET /stores/sync-status`, read from one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The time when the sync engine last finished with the store, or an import was recorded.
+    /// The time when its marketplace was last asked, by the sync engine or by an import.
     pub last_sync_at: Option<Time>,
     /// Logs with status success.
     pub imported_orders: i64,
@@ -239,6 +189,10 @@ pub struct Change {
     pub imported: i64,
     /// Logs that became rate_limited, less those that ceased to be.
     pub rate_limited: i64,
+    /// The time when the marketplace was asked, if it was.
+    pub asked_at: Option<Time>,
+    /// The time of the sync run, if it was one.
+    pub run_at: Option<Time>,
 }
 
 /// Takes the stores' rows for this transaction. Every transaction that changes logs takes them first.
@@ -262,7 +216,6 @@ fn id_rows(conn: &Conn, stores: impl Iterator<Item = StoreId>) -> Rows {
 pub(crate) async fn apply_changes(
     conn: &mut Conn,
     changes: &[(StoreId, Change)],
-    last_sync_at: Option<Time>,
     now: Time,
 ) -> Result<Vec<(StoreId, SyncStatus)>, StoreError> {
     let statuses = statuses(conn, changes.iter().map(|(store, _)| *store)).await?;
@@ -275,7 +228,8 @@ pub(crate) async fn apply_changes(
             .int("imported", change.imported)
             .int("rate_limited", change.rate_limited)
             .text("sync_status", status.as_str())
-            .time("last_sync_at", last_sync_at)
+            .time("last_sync_at", change.asked_at)
+            .time("last_run_at", change.run_at)
             .time("updated_at", now);
     }
     conn.query(APPLY).rows(&rows).run().await?;

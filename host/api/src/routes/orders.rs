@@ -1,11 +1,11 @@
 //! Importing orders.
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use wharf_app::App;
-use wharf_domain::{Amount, ImportResult, Order, Receipt, SyncToken};
+use wharf_domain::{Amount, ImportResult, Order, Receipt, RequestId, SyncToken};
 
 use crate::{
     body::JsonBody,
@@ -70,6 +70,8 @@ enum ImportTrouble {
 /// Import an order
 ///
 /// Idempotent: the first result for a store's receipt is stored and returned from then on, however many clients ask at once.
+/// A receipt that stands for an order which the store has under another receipt is answered with that order and not counted
+/// again.
 #[utoipa::path(post, path = "/orders/import", tag = "Orders", operation_id = "importOrder",
     request_body = ImportOrder,
     responses(
@@ -78,6 +80,7 @@ enum ImportTrouble {
     ))]
 pub(super) async fn import(
     State(app): State<App>,
+    Extension(id): Extension<RequestId>,
     JsonBody(request): JsonBody<ImportOrder>,
 ) -> Result<Json<ImportAnswer>, ApiError> {
     let trouble = |error| {
@@ -87,7 +90,7 @@ pub(super) async fn import(
         })
     };
     Ok(Json(
-        match app.import(request.sync_token, request.receipt).await? {
+        match app.import(request.sync_token, request.receipt, id).await? {
             ImportResult::Imported(order) => ImportAnswer::Imported(order.into()),
             ImportResult::InvalidReceipt => trouble(ImportTrouble::InvalidReceipt),
             // Still a 200: the log is stored, and the sync engine asks again by itself.

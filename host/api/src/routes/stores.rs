@@ -1,13 +1,13 @@
 //! Stores: register them, read their status, queue a sync.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 use wharf_app::{App, StoreRegistration};
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, StoreName, SyncStatus,
-    SyncToken,
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, RequestId, StoreName,
+    SyncStatus, SyncToken,
 };
 
 use crate::{
@@ -69,7 +69,8 @@ pub(super) struct RegisteredStore {
 /// Register or update a store
 ///
 /// Repeating the organization, marketplace and external id updates the store's name, token and currency and returns the
-/// same two ids.
+/// same two ids. With another token, orders that could not be imported are asked about again at once. A marketplace that no
+/// plugin serves or has served is a wrong field.
 #[utoipa::path(post, path = "/stores/register", tag = "Stores", operation_id = "registerStore",
     request_body = RegisterStore,
     responses((status = 200, description = "The store, new or updated", body = RegisteredStore)))]
@@ -96,7 +97,7 @@ request! {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoreStatus {
-    /// Null before the first import and sync.
+    /// When the marketplace was last asked, by an import or a sync; null before that.
     #[schema(required, format = DateTime)]
     last_sync_at: Option<String>,
     #[schema(minimum = 0)]
@@ -159,9 +160,10 @@ pub(super) struct QueuedSync {
     ))]
 pub(super) async fn sync(
     State(app): State<App>,
+    Extension(id): Extension<RequestId>,
     JsonBody(request): JsonBody<StoreByToken>,
 ) -> Result<(StatusCode, Json<QueuedSync>), ApiError> {
-    let requested = app.request_sync(request.sync_token).await?;
+    let requested = app.request_sync(request.sync_token, &id).await?;
     let job_id = format!("store:{}", requested.store_id);
     let queued = QueuedSync {
         store_id: requested.store_id.0,
@@ -179,10 +181,7 @@ mod tests {
     use crate::{fields::Fields, request::FromFields};
 
     fn parse(value: Value) -> Result<StoreRegistration, ApiError> {
-        let Value::Object(object) = value else {
-            panic!("not an object")
-        };
-        RegisterStore::from_fields(Fields::from_object(object)).map(StoreRegistration::from)
+        RegisterStore::from_fields(Fields::of(value)).map(StoreRegistration::from)
     }
 
     #[test]

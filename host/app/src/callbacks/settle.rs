@@ -206,7 +206,8 @@ fn tell(app: &App, report: &Report, settled: &SettledDelivery, held: bool, now: 
     let accepted = settled.state == DeliveryState::Success;
     info!(
         event = claimed.event, outboxId = %claimed.event_id, organizationId = claimed.organization_id,
-        storeId = %claimed.store_id, endpointId = %claimed.endpoint_id, attempt = settled.attempt_number,
+        storeId = %claimed.store_id, endpointId = %claimed.endpoint_id, request_id = claimed.request_id,
+        attempt = settled.attempt_number,
         endpointCount = 1, successCount = u8::from(accepted), failCount = u8::from(!accepted),
         nextRetryAt = settled.due_at.map(tracing::field::display), status = attempt.http_status,
         latencyMs = attempt.latency.as_millis(), error = attempt.error, "callback_delivery"

@@ -2,12 +2,17 @@
 //!
 //! The row follows the file. A kill between the two loses the row, never the state.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wharf_domain::{Time, uuid_v7};
 use wharf_engine::Transition;
-use wharf_store::transitions::{self, PluginTransition};
+use wharf_store::{
+    StoreError, marketplaces,
+    transitions::{self, PluginTransition},
+};
 
 use crate::{App, entropy::random};
 
@@ -19,6 +24,8 @@ pub struct PluginAudit {
     app: App,
     transitions: Option<UnboundedReceiver<Transition>>,
     ids: Ids,
+    /// The marketplaces that are remembered as served.
+    remembered: BTreeSet<String>,
 }
 
 impl PluginAudit {
@@ -28,6 +35,7 @@ impl PluginAudit {
             app: app.clone(),
             transitions: app.0.engine.transitions(),
             ids: Ids::default(),
+            remembered: BTreeSet::new(),
         }
     }
 
@@ -38,6 +46,8 @@ impl PluginAudit {
         };
         let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
+            // At the start, too: what serves from the beginning makes no step.
+            self.remember_marketplaces(&stop).await;
             let received = tokio::select! {
                 received = transitions.recv_many(&mut batch, MAX_BATCH) => received,
                 () = stop.cancelled() => {
@@ -57,18 +67,52 @@ impl PluginAudit {
         }
     }
 
-    /// Tries until it is done, or once if there is no time left.
-    async fn record(&self, rows: &[PluginTransition], stop: &CancellationToken) {
-        let ledger = &self.app.0.ledger;
-        // May run twice on the same rows. Their ids were made before, and a row that is there is left alone.
-        let record = async || transitions::record(&mut ledger.write().await?, rows).await;
-        while let Err(error) = record().await {
-            tracing::warn!(%error, steps = rows.len(), "the audit of plugins could not be written");
-            if stop.is_cancelled() {
+    /// Writes down which marketplaces are served that were not before, for the processes that have other plugins.
+    async fn remember_marketplaces(&mut self, stop: &CancellationToken) {
+        let served = self.app.0.engine.marketplaces();
+        let new: Vec<String> = served
+            .into_iter()
+            .filter(|name| !self.remembered.contains(name))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let now = self.app.0.clock.now();
+        while let Err(error) = self.try_remember(&new, now).await {
+            if self.gives_up(&error, stop).await {
                 return;
             }
-            self.app.pause(stop).await;
         }
+        self.remembered.extend(new);
+    }
+
+    async fn try_remember(&self, names: &[String], now: Time) -> Result<(), StoreError> {
+        let mut conn = self.app.0.ledger.write().await?;
+        let names = names.iter().map(String::as_str);
+        marketplaces::remember(&mut conn, names, now).await
+    }
+
+    async fn record(&self, rows: &[PluginTransition], stop: &CancellationToken) {
+        while let Err(error) = self.try_record(rows).await {
+            if self.gives_up(&error, stop).await {
+                return;
+            }
+        }
+    }
+
+    /// May run twice on the same rows. Their ids were made before, and a row that is there is left alone.
+    async fn try_record(&self, rows: &[PluginTransition]) -> Result<(), StoreError> {
+        transitions::record(&mut self.app.0.ledger.write().await?, rows).await
+    }
+
+    /// Waits before the next try; returns true where there is no time for one.
+    async fn gives_up(&self, error: &StoreError, stop: &CancellationToken) -> bool {
+        tracing::warn!(%error, "the audit of plugins could not be written");
+        if !stop.is_cancelled() {
+            self.app.pause(stop).await;
+            return false;
+        }
+        true
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use tracing::info;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
+use tracing::{Instrument, Span, info, info_span};
 use wharf_domain::{
-    Event, EventId, EventKind, LogStatus, StoreId, SyncCounts, SyncStatus, Time, next_state,
+    Event, EventId, EventKind, LogStatus, RunId, StoreId, SyncCounts, SyncStatus, Time, next_state,
 };
 use wharf_queue::Queue;
 use wharf_store::{
@@ -24,13 +25,25 @@ pub(super) struct Chunk<'a> {
     pub(super) app: &'a App,
     pub(super) store: &'a Store,
     pub(super) fence: Fence,
-    pub(super) run: Run,
+    pub(super) started_at: Time,
+    /// The run, once somebody was asked.
+    pub(super) run: OnceCell<Run>,
+    pub(super) log_span: &'a Span,
+    /// More failed before the store's credentials changed than this claim made due.
+    pub(super) more_to_retry: bool,
+}
+
+/// A due log with its answer.
+pub(super) struct Asked {
+    settled: SettledLog,
+    /// Nobody was asked.
+    is_put_off: bool,
 }
 
 impl Chunk<'_> {
     /// The present time, but after the run's beginning, so that a refused receipt waits for the next run.
     fn now(&self) -> Time {
-        let earliest = self.run.started_at + Duration::from_micros(1);
+        let earliest = self.started_at + Duration::from_micros(1);
         self.app.0.clock.now().max(earliest)
     }
 
@@ -39,60 +52,100 @@ impl Chunk<'_> {
         &self,
         cut: impl Future<Output = ()>,
         due: Vec<DueLog>,
-    ) -> Vec<SettledLog> {
+    ) -> Result<Vec<Asked>, StoreError> {
         let now = self.now();
         let asks = due.into_iter().map(|log| async move {
-            let (answer, plugin_digest) = self.app.ask(self.store, &log.receipt, now).await;
-            let state = next_state(log.before(), answer, now);
-            SettledLog {
-                log,
-                state,
-                plugin_digest,
-            }
+            // The request that imported the receipt, so that one order can be followed.
+            let span = info_span!("ask", import_request_id = log.request_id);
+            self.ask(log, now).instrument(span).await
         });
         stream::iter(asks)
             // Those that were begun go on to their end, or a slow marketplace would never get anywhere.
             .take_until(cut)
             // In any order: each answer is written to its own row.
             .buffer_unordered(self.app.0.settings.sync.asks)
-            .collect()
+            .try_collect()
             .await
     }
 
-    /// One transaction: logs, counters, status and the run's sums, which it returns.
-    pub(super) async fn write(&self, answers: &[SettledLog]) -> Result<SyncCounts, StoreError> {
-        let counts = count(answers);
+    async fn ask(&self, log: DueLog, now: Time) -> Result<Asked, StoreError> {
+        let (answer, plugin_digest) = self.app.ask(self.store, &log.receipt, now).await;
+        let is_put_off = answer.is_put_off();
+        if !is_put_off {
+            self.run.get_or_try_init(|| self.start_run()).await?;
+        }
+        let state = next_state(log.before(), answer, now);
+        Ok(Asked {
+            settled: SettledLog {
+                log,
+                state,
+                plugin_digest,
+            },
+            is_put_off,
+        })
+    }
+
+    async fn start_run(&self) -> Result<Run, StoreError> {
+        let (store, at) = (self.store, self.started_at);
+        let data = serde_json::json!({ "storeId": store.id.to_string() });
+        let started = event(store, EventKind::SyncStarted, &data, at);
         let mut tx = self.app.0.ledger.begin().await?;
-        let (_, sums) = self
-            .write_answers(&mut tx, answers, counts, self.now())
-            .await?;
+        // The run and the event that tells of it stand or fall together: a crash tells of no run twice.
+        let run = jobs::start_run(&mut tx, self.fence, RunId(new_id(at)), at).await?;
+        self.emit(&mut tx, &started, &run).await?;
+        failpoint::pass("sync.start.before");
+        tx.commit().await?;
+        failpoint::pass("sync.start.after");
+        self.app.0.doorbell.ring(Queue::Callback, "events");
+        self.tell_request_of(&run);
+        Ok(run)
+    }
+
+    /// Names the request of the run in its lines of the log and in its trace, if there is a run yet.
+    pub(super) fn tell_request(&self) {
+        if let Some(run) = self.run.get() {
+            self.tell_request_of(run);
+        }
+    }
+
+    fn tell_request_of(&self, run: &Run) {
+        self.log_span
+            .record("request_id", tracing::field::display(&run.request_id));
+        trace::sync_run(&run.request_id);
+    }
+
+    async fn emit(&self, tx: &mut Tx, event: &Event, run: &Run) -> Result<(), StoreError> {
+        let traceparent = trace::traceparent();
+        let cause = outbox::Cause {
+            traceparent: traceparent.as_deref(),
+            request_id: Some(&run.request_id),
+        };
+        outbox::emit(tx, event, cause).await
+    }
+
+    /// One transaction: logs, counters, status and the run's sums.
+    pub(super) async fn write(&self, run: &Run, asked: &[Asked]) -> Result<(), StoreError> {
+        let (now, counts) = (self.now(), count(asked));
+        let mut tx = self.app.0.ledger.begin().await?;
+        self.write_answers(&mut tx, run, asked, counts, now).await?;
         commit(tx).await?;
         self.tell(counts);
-        Ok(sums)
+        Ok(())
     }
 
     /// The same, with the run's event and the end of the job.
-    pub(super) async fn write_last(&self, answers: &[SettledLog]) -> Result<Ended, StoreError> {
-        let (now, counts) = (self.now(), count(answers));
+    pub(super) async fn write_last(&self, run: &Run, asked: &[Asked]) -> Result<Ended, StoreError> {
+        let (now, counts) = (self.now(), count(asked));
         let mut tx = self.app.0.ledger.begin().await?;
-        let (status, sums) = self.write_answers(&mut tx, answers, counts, now).await?;
+        let (status, sums) = self.write_answers(&mut tx, run, asked, counts, now).await?;
         let end = if status == SyncStatus::Failed {
             EventKind::SyncFailed
         } else {
             EventKind::SyncCompleted
         };
         let told = event(self.store, end, &run_data(self.store, sums), now);
-        outbox::emit(&mut tx, &told, trace::traceparent().as_deref()).await?;
-        // In the transaction that ends the job, so that nothing due is left behind an idle one.
-        let more = logs::has_due(&mut tx, self.store.id, self.run.started_at).await?;
-        let again = jobs::finish(&mut tx, self.fence, more, now).await?;
-        if again {
-            failpoint::pass("requeue.before");
-        }
-        commit(tx).await?;
-        if again {
-            failpoint::pass("requeue.after");
-        }
+        self.emit(&mut tx, &told, run).await?;
+        let again = self.finish(tx, now).await?;
         self.tell(counts);
         self.app.0.metrics.sync_run(end);
         log_counts("job_completed", self.store.id, sums);
@@ -101,24 +154,84 @@ impl Chunk<'_> {
         Ok(Ended::finished(again))
     }
 
+    /// Ends a job about which nobody was asked: nothing was due, or all of it is put off.
+    pub(super) async fn end_without_run(&self, asked: &[Asked]) -> Result<Ended, StoreError> {
+        let now = self.now();
+        let mut tx = self.app.0.ledger.begin().await?;
+        self.write_put_off(&mut tx, asked, now).await?;
+        let again = self.finish(tx, now).await?;
+        Ok(Ended::finished(again))
+    }
+
+    /// Writes that all of a chunk is put off. Otherwise what is due behind it would never come up.
+    pub(super) async fn put_off(&self, asked: &[Asked]) -> Result<(), StoreError> {
+        let mut tx = self.app.0.ledger.begin().await?;
+        self.write_put_off(&mut tx, asked, self.now()).await?;
+        commit(tx).await
+    }
+
+    /// Ends the job in this transaction and commits it. Returns whether the job is queued again.
+    async fn finish(&self, mut tx: Tx, now: Time) -> Result<bool, StoreError> {
+        // In the transaction that ends the job, so that nothing due is left behind an idle one.
+        let more =
+            self.more_to_retry || logs::has_due(&mut tx, self.store.id, self.started_at).await?;
+        let again = jobs::finish(&mut tx, self.fence, more, now).await?;
+        if again {
+            failpoint::pass("requeue.before");
+        }
+        commit(tx).await?;
+        if again {
+            failpoint::pass("requeue.after");
+        }
+        Ok(again)
+    }
+
     async fn write_answers(
         &self,
         tx: &mut Tx,
-        answers: &[SettledLog],
+        run: &Run,
+        asked: &[Asked],
         counts: SyncCounts,
         now: Time,
     ) -> Result<(SyncStatus, SyncCounts), StoreError> {
-        let lease_until = now + self.app.0.settings.lease;
-        // First: it locks the store's row and the fence, in the order in which everybody takes them.
-        let sums = jobs::hold(tx, self.fence, counts, lease_until, now).await?;
-        let status = logs::settle(tx, self.store.id, answers, now).await?;
+        let sums = self.hold(tx, counts, now).await?;
+        let logs = settled(asked);
+        let status = logs::settle(tx, self.store.id, &logs, &run.request_id, now).await?;
         Ok((status, sums))
+    }
+
+    async fn write_put_off(
+        &self,
+        tx: &mut Tx,
+        asked: &[Asked],
+        now: Time,
+    ) -> Result<(), StoreError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        self.hold(tx, SyncCounts::default(), now).await?;
+        logs::put_off(tx, self.store.id, &settled(asked), now).await
+    }
+
+    /// First in a transaction: it locks the store's row and the fence, in the order in which everybody takes them.
+    async fn hold(
+        &self,
+        tx: &mut Tx,
+        counts: SyncCounts,
+        now: Time,
+    ) -> Result<SyncCounts, StoreError> {
+        let lease_until = now + self.app.0.settings.lease;
+        jobs::hold(tx, self.fence, counts, lease_until, now).await
     }
 
     fn tell(&self, counts: SyncCounts) {
         log_counts("sync_store_batch", self.store.id, counts);
         self.app.0.metrics.sync_chunk(counts);
     }
+}
+
+fn settled(asked: &[Asked]) -> Vec<SettledLog> {
+    asked.iter().map(|asked| asked.settled.clone()).collect()
 }
 
 async fn commit(tx: Tx) -> Result<(), StoreError> {
@@ -129,7 +242,7 @@ async fn commit(tx: Tx) -> Result<(), StoreError> {
 }
 
 /// An event about a store.
-pub(super) fn event(store: &Store, kind: EventKind, data: &serde_json::Value, at: Time) -> Event {
+fn event(store: &Store, kind: EventKind, data: &serde_json::Value, at: Time) -> Event {
     Event {
         id: EventId(new_id(at)),
         kind: kind.as_str().to_owned(),
@@ -150,11 +263,12 @@ fn run_data(store: &Store, sums: SyncCounts) -> serde_json::Value {
     })
 }
 
-fn count(answers: &[SettledLog]) -> SyncCounts {
+/// Counts what was asked about. What is put off was not.
+fn count(asked: &[Asked]) -> SyncCounts {
     let mut counts = SyncCounts::default();
-    for SettledLog { state, .. } in answers {
+    for asked in asked.iter().filter(|asked| !asked.is_put_off) {
         counts.processed += 1;
-        match state.status {
+        match asked.settled.state.status {
             LogStatus::Success => counts.success += 1,
             LogStatus::RateLimited => counts.rate_limited += 1,
             // Clients are told of three ends alone, and one that is pending again did not succeed.

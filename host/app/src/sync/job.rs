@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, warn};
+use tracing::{Instrument, Span, debug, warn};
 use wharf_domain::Backoff;
 use wharf_queue::{Acquired, Guard};
 use wharf_store::{
@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) claimed: Claimed,
     pub(super) place: Place,
     pub(super) stop: CancellationToken,
+    /// The span of its lines in the log.
+    pub(super) span: Span,
 }
 
 /// The end of working on a job.
@@ -44,12 +46,19 @@ pub(super) enum Ended {
 type Outcome = &'static str;
 
 impl Job {
-    pub(super) fn new(app: &App, claimed: Claimed, place: Place, stop: &CancellationToken) -> Self {
+    pub(super) fn new(
+        app: &App,
+        claimed: Claimed,
+        place: Place,
+        stop: &CancellationToken,
+        span: Span,
+    ) -> Self {
         Self {
             app: app.clone(),
             claimed,
             place,
             stop: stop.clone(),
+            span,
         }
     }
 

@@ -1,67 +1,71 @@
-//! The run of a job: `sync.started`, then chunk after chunk, the last of which ends the job.
+//! The run of a job: chunk after chunk, the first of which tells `sync.started` and the last of which ends the job.
 
-use wharf_domain::{EventKind, RunId, SyncCounts, Time};
-use wharf_queue::Queue;
+use tokio::sync::OnceCell;
+use wharf_domain::Time;
 use wharf_store::{
     StoreError,
-    jobs::{self, Run},
     logs::{self, DueLog},
-    outbox,
     stores::{self, Store},
 };
 
 use super::{
-    chunk::{Chunk, event},
+    chunk::Chunk,
     job::{Ended, Job},
 };
-use crate::{entropy::new_id, failpoint, trace};
+
+/// Logs that one claim makes due because the store's credentials changed: as many as a run works on by default.
+const MAX_RETRIED: i64 = 1_000;
 
 impl Job {
     /// Asks about what was due when the run began, at most so many chunks of it.
+    ///
+    /// The run begins with the first answer. Where the adapter is out of service for all that is due, nobody is asked,
+    /// and there is no run to tell of.
     pub(super) async fn run(&self) -> Result<Ended, StoreError> {
         let Some(store) = self.store().await? else {
             // The store is gone, and its job with it.
             return Ok(Ended::Finished);
         };
-        let started_at = self
-            .claimed
-            .run
+        let more_to_retry = self.retry_failed(&store).await?;
+        let run = &self.claimed.run;
+        let started_at = run
+            .as_ref()
             .map_or_else(|| self.app.0.clock.now(), |run| run.started_at);
-        // Due at the beginning of the run, and not now: a receipt is asked about once per run.
-        let (mut due, mut more) = self.due(&store, started_at).await?;
-        if due.is_empty() && self.claimed.run.is_none() {
-            return self.end_without_run(started_at).await;
-        }
-        let run = match self.claimed.run {
-            Some(run) => run,
-            None => self.start_run(&store, started_at).await?,
-        };
         let chunk = Chunk {
             app: &self.app,
             store: &store,
             fence: self.claimed.fence,
-            run,
+            started_at,
+            run: OnceCell::new_with(run.clone()),
+            log_span: &self.span,
+            more_to_retry,
         };
-        let mut processed = run.counts.processed;
+        chunk.tell_request();
+        // Due at the beginning of the run, and not now: a receipt is asked about once per run.
+        let (mut due, mut more) = self.due(&store, started_at).await?;
+        let mut processed = run.as_ref().map_or(0, |run| run.counts.processed);
         loop {
             let wanted = due.len();
-            let answers = tokio::select! {
-                answers = chunk.ask_until(self.place.given_back(), due) => answers,
+            let asked = tokio::select! {
+                asked = chunk.ask_until(self.place.given_back(), due) => asked?,
                 // Answers that are not written are asked for again; that is safe, and quicker than waiting.
                 () = self.stop.cancelled() => return Ok(Ended::Stopped),
             };
-            let is_cut = answers.len() < wanted;
-            processed += i64::try_from(answers.len()).unwrap_or(i64::MAX);
+            let is_cut = asked.len() < wanted;
+            processed += i64::try_from(asked.len()).unwrap_or(i64::MAX);
             // A run has an end, also where more falls due all the time: then the next one begins.
-            if (!more && !is_cut) || processed >= self.max_per_run() {
-                return chunk.write_last(&answers).await;
+            let is_last = (!more && !is_cut) || processed >= self.max_per_run();
+            match chunk.run.get() {
+                Some(run) if is_last => return chunk.write_last(run, &asked).await,
+                Some(run) => chunk.write(run, &asked).await?,
+                None if is_last => return chunk.end_without_run(&asked).await,
+                None => chunk.put_off(&asked).await?,
             }
-            chunk.write(&answers).await?;
             // The place is taken by another; the store goes to the back of the queue, in the middle of its run.
             if self.place.is_given_back() {
                 return Ok(Ended::Yielded);
             }
-            (due, more) = self.due(&store, run.started_at).await?;
+            (due, more) = self.due(&store, started_at).await?;
         }
     }
 
@@ -75,6 +79,22 @@ impl Job {
         stores::by_id(&mut conn, self.claimed.fence.store_id).await
     }
 
+    /// Makes due what failed before the store's credentials changed, a page of it. Returns whether there is more.
+    async fn retry_failed(&self, store: &Store) -> Result<bool, StoreError> {
+        let Some(changed_at) = store.credentials_changed_at else {
+            return Ok(false);
+        };
+        // Not before the change, or the same logs would be found again.
+        let now = self.app.0.clock.now().max(changed_at);
+        let mut conn = self.app.0.ledger.write().await?;
+        let retried = logs::retry_failed(&mut conn, store.id, changed_at, MAX_RETRIED, now).await?;
+        let more = retried >= MAX_RETRIED.unsigned_abs();
+        if !more {
+            stores::credentials_tried(&mut conn, store.id, changed_at).await?;
+        }
+        Ok(more)
+    }
+
     /// A chunk of the logs that were due at `until`, and whether there are more.
     async fn due(&self, store: &Store, until: Time) -> Result<(Vec<DueLog>, bool), StoreError> {
         let chunk_size = self.app.0.settings.sync.chunk_size;
@@ -85,32 +105,6 @@ impl Job {
         let more = due.len() > chunk_size;
         due.truncate(chunk_size);
         Ok((due, more))
-    }
-
-    /// Nothing was due: no run, and no event.
-    async fn end_without_run(&self, now: Time) -> Result<Ended, StoreError> {
-        let mut conn = self.app.0.ledger.write().await?;
-        let again = jobs::finish(&mut conn, self.claimed.fence, false, now).await?;
-        Ok(Ended::finished(again))
-    }
-
-    async fn start_run(&self, store: &Store, now: Time) -> Result<Run, StoreError> {
-        let run = Run {
-            id: RunId(new_id(now)),
-            started_at: now,
-            counts: SyncCounts::default(),
-        };
-        let data = serde_json::json!({ "storeId": store.id.to_string() });
-        let started = event(store, EventKind::SyncStarted, &data, now);
-        let mut tx = self.app.0.ledger.begin().await?;
-        // The run and the event that tells of it stand or fall together: a crash tells of no run twice.
-        jobs::start_run(&mut tx, self.claimed.fence, run.id, now).await?;
-        outbox::emit(&mut tx, &started, trace::traceparent().as_deref()).await?;
-        failpoint::pass("sync.start.before");
-        tx.commit().await?;
-        failpoint::pass("sync.start.after");
-        self.app.0.doorbell.ring(Queue::Callback, "events");
-        Ok(run)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, field::Empty, info_span, warn};
 use wharf_domain::{Parties, StoreId};
 use wharf_queue::{Listener, Queue};
 use wharf_store::jobs::{self, Claimed};
@@ -117,8 +117,10 @@ impl SyncWorker {
 
     fn start(&mut self, claimed: Claimed, place: Place) {
         let fence = claimed.fence;
-        let span = info_span!("sync_job", storeId = %fence.store_id, fence = fence.number);
-        let job = Job::new(&self.app, claimed, place, &self.stop);
+        let span = info_span!(
+            "sync_job", storeId = %fence.store_id, fence = fence.number, request_id = Empty
+        );
+        let job = Job::new(&self.app, claimed, place, &self.stop, span.clone());
         self.jobs.spawn(job.work().instrument(span));
     }
 }

@@ -51,7 +51,12 @@ impl App {
         };
         let mut tx = self.0.ledger.begin().await?;
         // Not fanned out: it is for this endpoint alone.
-        outbox::emit_delivered(&mut tx, &event, trace::traceparent().as_deref()).await?;
+        let traceparent = trace::traceparent();
+        let cause = outbox::Cause {
+            traceparent: traceparent.as_deref(),
+            request_id: None,
+        };
+        outbox::emit_delivered(&mut tx, &event, cause).await?;
         outbox::deliver(&mut tx, &[extra], now).await?;
         tx.commit().await?;
         self.0.doorbell.ring(Queue::Callback, "test");

@@ -10,7 +10,7 @@ use wharf_domain::{Clock, EventKind, ImportResult, Time};
 use wharf_tests::{Backend, Receiver, on_every_backend};
 
 use crate::{
-    host::{InProcess, organization},
+    host::{InProcess, organization, request_id},
     retention::{finish_one, rows},
 };
 
@@ -55,7 +55,7 @@ async fn a_step_back_keeps_no_work_waiting(backend: Backend) -> Result<()> {
     host.import(store, "order-102").await?;
     host.synchronise().await?;
     host.import(store, "order-104").await?;
-    host.app.request_sync(store).await?;
+    host.app.request_sync(store, &request_id()).await?;
 
     host.clock.set(host.clock.now() - DAY);
     host.drain().await?;

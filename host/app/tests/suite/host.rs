@@ -17,7 +17,8 @@ use wharf_app::{
 };
 use wharf_domain::{
     AccessToken, AddressPolicy, Clock, Currency, EventKind, ExternalStoreId, FixedClock,
-    ImportResult, MarketplaceName, OrganizationId, Receipt, StoreName, SyncToken, TargetUrl, Time,
+    ImportResult, MarketplaceName, OrganizationId, Receipt, RequestId, StoreName, SyncToken,
+    TargetUrl, Time,
 };
 use wharf_engine::{Engine, EngineSettings};
 use wharf_queue::Doorbell;
@@ -57,6 +58,10 @@ impl Clock for FragileClock {
 
 pub(crate) fn organization() -> OrganizationId {
     OrganizationId::from_stored("org-1".into())
+}
+
+pub(crate) fn request_id() -> RequestId {
+    RequestId::from_stored("request-1".into())
 }
 
 impl InProcess {
@@ -183,7 +188,8 @@ impl InProcess {
     }
 
     pub(crate) async fn import(&self, store: SyncToken, receipt: &str) -> Result<ImportResult> {
-        Ok(self.app.import(store, Receipt::parse(receipt)?).await?)
+        let receipt = Receipt::parse(receipt)?;
+        Ok(self.app.import(store, receipt, request_id()).await?)
     }
 
     /// Registers an endpoint of [`organization`].

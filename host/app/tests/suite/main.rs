@@ -13,3 +13,4 @@ mod receipts;
 mod recovery;
 mod retention;
 mod starvation;
+mod stores;

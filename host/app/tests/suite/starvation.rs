@@ -15,7 +15,7 @@ use wharf_domain::{
 };
 use wharf_tests::{Backend, guest, on_every_backend};
 
-use crate::host::InProcess;
+use crate::host::{InProcess, request_id};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -155,7 +155,7 @@ async fn slow_marketplaces_do_not_hold_up_a_healthy_store(backend: Backend) -> R
 
     let healthy = host.store(&organization("healthy")).await?;
     host.import(healthy, "order-102").await?;
-    host.app.request_sync(healthy).await?;
+    host.app.request_sync(healthy, &request_id()).await?;
     let synced = async {
         while log_of(&host, "order-102").await?["attempt"] != 2 {
             host.sync_worker.step().await?;

@@ -25,7 +25,7 @@ statements! {
         returning id"];
     // Plain joins lose nothing: what is pending has its message, and goes with event and endpoint.
     LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
-            o.store_id, o.created_at, o.traceparent, m.content_type, m.headers, m.body, e.target_url, e.is_active,
+            o.store_id, o.created_at, o.traceparent, o.request_id, m.content_type, m.headers, m.body, e.target_url, e.is_active,
             e.failures, e.secret, e.retired_secrets, e.signing_root, e.identity, e.signs_v1a
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
@@ -50,6 +50,8 @@ pub struct Claimed {
     pub happened_at: Time,
     /// The W3C traceparent of its cause.
     pub traceparent: Option<String>,
+    /// The request that caused the event.
+    pub request_id: Option<String>,
     /// The store that it is about.
     pub store_id: StoreId,
     /// The organization that the event belongs to.
@@ -177,6 +179,7 @@ struct LoadedRow {
     store_id: Uuid,
     created_at: At,
     traceparent: Option<String>,
+    request_id: Option<String>,
     content_type: String,
     headers: JsonText,
     body: Vec<u8>,
@@ -203,6 +206,7 @@ impl TryFrom<LoadedRow> for Claimed {
             event: row.event,
             happened_at: row.created_at.0,
             traceparent: row.traceparent,
+            request_id: row.request_id,
             store_id: StoreId(row.store_id),
             organization_id: row.organization_id,
             endpoint_id: EndpointId(row.endpoint_id),

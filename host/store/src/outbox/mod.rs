@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use wharf_domain::{
-    DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, StoreId, Time,
+    DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, RequestId, StoreId, Time,
 };
 
 use crate::{
@@ -29,19 +29,19 @@ pub(crate) const MODULES: [&[(&str, Sql)]; 3] = [ALL, fan_out::ALL, purge::ALL];
 
 statements! {
     EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at,
-            traceparent)
-        values ($1, $2, $3, $4, $5, $6, $6, $6, $7)"];
+            traceparent, request_id)
+        values ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8)"];
     // An event whose delivery is stored with it.
     EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
-            updated_at, traceparent)
-        values ($1, $2, $3, $4, $5, null, $6, $6, $7)"];
+            updated_at, traceparent, request_id)
+        values ($1, $2, $3, $4, $5, null, $6, $6, $7, $8)"];
     // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
     CLAIM = ["with picked as materialized (
             select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
         where id in (select id from picked where" few("picked.id") ")
         returning id, fence, fan_out_attempt, fan_out_after, fan_out_deferred, shaper_faults, organization_id, store_id, event,
-            payload, created_at, traceparent"];
+            payload, created_at, traceparent, request_id"];
     // What was shaped first stays: every attempt of an event sends the same bytes.
     INSERT_MESSAGES = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
         select outbox_id, shaper, plugin_digest, content_type, headers, body
@@ -60,29 +60,34 @@ statements! {
         (select 1 from callback_outbox where due_at <= $1 limit $2) d"];
 }
 
-/// Stores an event, with the W3C traceparent of its cause. In the transaction of its cause.
-pub async fn emit(
-    conn: &mut Conn,
-    event: &Event,
-    traceparent: Option<&str>,
-) -> Result<(), StoreError> {
-    insert(conn, EMIT, event, traceparent).await
+/// The cause of an event, by which people find the one from the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cause<'c> {
+    /// Its W3C traceparent, where traces are collected.
+    pub traceparent: Option<&'c str>,
+    /// Its request.
+    pub request_id: Option<&'c RequestId>,
+}
+
+/// Stores an event. In the transaction of its cause.
+pub async fn emit(conn: &mut Conn, event: &Event, cause: Cause<'_>) -> Result<(), StoreError> {
+    insert(conn, EMIT, event, cause).await
 }
 
 /// Stores an event that is for one endpoint alone, in the transaction that [delivers](deliver) it.
 pub async fn emit_delivered(
     conn: &mut Conn,
     event: &Event,
-    traceparent: Option<&str>,
+    cause: Cause<'_>,
 ) -> Result<(), StoreError> {
-    insert(conn, EMIT_DELIVERED, event, traceparent).await
+    insert(conn, EMIT_DELIVERED, event, cause).await
 }
 
 async fn insert(
     conn: &mut Conn,
     statement: Sql,
     event: &Event,
-    traceparent: Option<&str>,
+    cause: Cause<'_>,
 ) -> Result<(), StoreError> {
     conn.query(statement)
         .bind(event.id.0)
@@ -91,7 +96,8 @@ async fn insert(
         .bind(event.kind.as_str())
         .bind(JsonText(event.data.clone()))
         .time(event.at)
-        .bind(traceparent)
+        .bind(cause.traceparent)
+        .bind(cause.request_id.map(RequestId::as_str))
         .run()
         .await
         .map(drop)
@@ -121,6 +127,8 @@ pub struct Claimed {
     pub shaper_faults: i64,
     /// The W3C traceparent of its cause.
     pub traceparent: Option<String>,
+    /// The request of its cause.
+    pub request_id: Option<String>,
 }
 
 /// Claims up to `limit` events that are to be fanned out, oldest first.
@@ -144,6 +152,7 @@ pub async fn claim(
         payload: JsonText,
         created_at: At,
         traceparent: Option<String>,
+        request_id: Option<String>,
     }
     let rows: Vec<Row> = conn
         .query(CLAIM)
@@ -163,6 +172,7 @@ pub async fn claim(
                 deferred: row.fan_out_deferred,
             },
             traceparent: row.traceparent,
+            request_id: row.request_id,
             event: Event {
                 id: EventId(row.id),
                 kind: row.event,

@@ -31,7 +31,7 @@ pub(crate) fn event(organization: &str, store_id: StoreId, at: Time) -> Event {
 pub(crate) async fn emit(ledger: &Fixture, organization: &str) -> Result<EventId> {
     let (store_id, _) = ledger.register(organization, "shop").await?;
     let event = event(organization, store_id, NOW);
-    outbox::emit(&mut ledger.conn().await?, &event, None).await?;
+    outbox::emit(&mut ledger.conn().await?, &event, outbox::Cause::default()).await?;
     Ok(event.id)
 }
 

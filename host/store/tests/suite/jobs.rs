@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use wharf_domain::{Answer, RunId, SyncCounts};
+use wharf_domain::{Answer, RequestId, RunId, SyncCounts};
 use wharf_store::{
     StoreError,
     jobs::{self, GiveBack},
@@ -95,7 +95,8 @@ async fn a_lost_lease_refuses_every_write(backend: Backend) -> Result<()> {
     let lost =
         |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::FenceLost)));
     lost(jobs::renew(&mut conn, stale, later).await);
-    lost(jobs::start_run(&mut conn, stale, RunId(random_v7()), later).await);
+    let started = jobs::start_run(&mut conn, stale, RunId(random_v7()), later).await;
+    lost(started.map(drop));
     lost(
         jobs::hold(&mut conn, stale, SyncCounts::default(), later, later)
             .await
@@ -213,7 +214,39 @@ async fn the_scheduler_walks_every_store_once(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// A run is of the first request that asked for it; one that comes while it runs is of the next.
+async fn a_run_has_the_request_that_asked_for_it(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let mut conn = ledger.conn().await?;
+    let request = |id: &str| RequestId::from_stored(id.into());
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    for id in ["first", "late"] {
+        jobs::note_request(&mut conn, store, &request(id)).await?;
+    }
+    let job = claim(&mut conn, "w", LEASE, 1, NOW).await?.remove(0);
+    let run = jobs::start_run(&mut conn, job.fence, RunId(random_v7()), NOW).await?;
+    assert_eq!(run.request_id, request("first"));
+    jobs::enqueue(&mut conn, [store], NOW).await?;
+    jobs::note_request(&mut conn, store, &request("next")).await?;
+    let later = NOW + LEASE;
+    let again = claim(&mut conn, "w", LEASE, 1, later).await?.remove(0);
+    assert_eq!(again.run, Some(run), "as before the crash");
+    assert!(jobs::finish(&mut conn, again.fence, false, later).await?);
+    let next = claim(&mut conn, "w", LEASE, 1, later).await?.remove(0);
+    let run = jobs::start_run(&mut conn, next.fence, RunId(random_v7()), later).await?;
+    assert_eq!(run.request_id, request("next"));
+    jobs::finish(&mut conn, next.fence, false, later).await?;
+    // Nobody asks: the run is found by its own id.
+    jobs::enqueue(&mut conn, [store], later).await?;
+    let own = claim(&mut conn, "w", LEASE, 1, later).await?.remove(0);
+    let run = jobs::start_run(&mut conn, own.fence, RunId(random_v7()), later).await?;
+    assert_eq!(run.request_id, run.id.0.into());
+    Ok(())
+}
+
 on_every_backend!(
+    a_run_has_the_request_that_asked_for_it,
     a_store_never_has_two_jobs,
     work_that_arrives_during_a_run_makes_it_run_again,
     a_lost_lease_refuses_every_write,

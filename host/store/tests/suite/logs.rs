@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use wharf_domain::{Answer, ImportResult, LogStatus, Receipt, SyncStatus, next_state};
+use wharf_domain::{Answer, ImportResult, LogStatus, Receipt, RequestId, SyncStatus, next_state};
 use wharf_store::{
     logs::{self, SettledLog},
-    stores,
+    stores::{self, Cursor},
 };
 use wharf_tests::{Backend, on_every_backend};
 
 use crate::fixture::{Fixture, NOW, SECOND, accepted, judged};
+
+/// The request of a sync run.
+pub(crate) fn run() -> RequestId {
+    RequestId::from_stored("run-1".into())
+}
 
 /// Many writers, the same receipts of the same stores in different orders: every receipt counts once, everybody is
 /// told the same, nobody deadlocks.
@@ -120,7 +125,7 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
         plugin_digest: Some("d2".into()),
     };
     let mut tx = ledger.begin().await?;
-    let status = logs::settle(&mut tx, store, &[settled(accepted())], at(20)).await?;
+    let status = logs::settle(&mut tx, store, &[settled(accepted())], &run(), at(20)).await?;
     tx.commit().await?;
     assert_eq!(status, SyncStatus::Partial);
     // The same chunk once more, as after a crash between commit and answer, with another verdict: nothing changes.
@@ -129,6 +134,7 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
         &mut tx,
         store,
         &[settled(Answer::RateLimited(None))],
+        &run(),
         at(21),
     )
     .await?;
@@ -197,7 +203,77 @@ async fn what_a_plugin_said_may_hold_nul(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// A marketplace that was asked moves the time that clients see, and does not keep the scheduler from the store.
+async fn an_import_is_a_sync_to_clients_alone(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let (store, token) = ledger.register("org", "shop").await?;
+    let last = async || -> Result<_> {
+        let report = stores::report(&mut ledger.conn().await?, token).await?;
+        Ok(report.expect("a report").last_sync_at)
+    };
+    let deferred = Answer::Deferred {
+        reason: "out".into(),
+        wait: Duration::ZERO,
+    };
+    ledger.record(&[judged(store, "a", deferred, NOW)]).await?;
+    assert_eq!(last().await?, None, "nobody was asked");
+    let answers = [
+        accepted(),
+        Answer::Refused("no".into()),
+        Answer::RateLimited(None),
+        Answer::Unavailable("down".into()),
+    ];
+    for (number, answer) in (1..).zip(answers) {
+        let at = NOW + SECOND * number;
+        let log = judged(store, &format!("r-{number}"), answer, at);
+        ledger.record(&[log]).await?;
+        assert_eq!(last().await?, Some(at));
+    }
+    let mut conn = ledger.conn().await?;
+    let now = NOW + SECOND * 60;
+    let page = stores::page(&mut conn, Cursor::START, now, NOW, 10).await?;
+    assert_eq!(page.due, [store]);
+    Ok(())
+}
+
+/// With new credentials, all that failed before is tried again, also what rests; what is limited or done is not.
+async fn what_failed_is_retried_page_by_page(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let (store, _) = ledger.register("org", "shop").await?;
+    let (other, _) = ledger.register("org", "other").await?;
+    let refused = |store, receipt| judged(store, receipt, Answer::Refused("no".into()), NOW);
+    let mut rests = refused(store, "rests");
+    (rests.state.exhausted, rests.state.next_retry_at) = (true, None);
+    let down = Answer::Unavailable("unauthorized".into());
+    let logs = [
+        rests,
+        refused(store, "refused"),
+        judged(store, "down", down, NOW),
+        judged(store, "limited", Answer::RateLimited(None), NOW),
+        judged(store, "done", accepted(), NOW),
+        refused(other, "another's"),
+    ];
+    ledger.record(&logs).await?;
+    let mut conn = ledger.conn().await?;
+    let changed = NOW + SECOND;
+    let mut retried = Vec::new();
+    for _ in 0..3 {
+        retried.push(logs::retry_failed(&mut conn, store, changed, 2, changed).await?);
+    }
+    assert_eq!(retried, [2, 1, 0]);
+    let due = logs::due(&mut conn, store, changed, 10).await?;
+    let mut due: Vec<_> = due
+        .iter()
+        .map(|log| (log.receipt.as_str(), log.refusals))
+        .collect();
+    due.sort_unstable();
+    assert_eq!(due, [("down", 0), ("refused", 0), ("rests", 0)]);
+    Ok(())
+}
+
 on_every_backend!(
+    an_import_is_a_sync_to_clients_alone,
+    what_failed_is_retried_page_by_page,
     imports_count_once_under_contention,
     the_first_result_stands,
     due_logs_come_oldest_first_and_settle_once,

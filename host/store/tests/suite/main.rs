@@ -10,6 +10,7 @@ mod jobs;
 mod keys;
 mod logs;
 mod model;
+mod orders;
 mod plans;
 mod recovery;
 mod retention;

@@ -26,6 +26,8 @@ use Reads::{Index, IndexOnly};
 const PLANS: &[(&str, Reads)] = &[
     ("logs::DUE", Index("sync_logs_due")),
     ("logs::HAS_DUE", IndexOnly("sync_logs_due")),
+    ("logs::INSERT", Index("sync_logs_orders")),
+    ("logs::settle::RETRY_FAILED", Index("sync_logs_unfinished")),
     ("stores::PAGE", IndexOnly("sync_logs_due")),
     ("stores::RECENT", IndexOnly("sync_logs_recent")),
     ("jobs::DUE", Index("sync_jobs_due")),
@@ -105,8 +107,9 @@ fn finished_logs(backend: Backend, from: i64, to: i64) -> String {
         ),
     };
     format!(
-        "{numbers} insert into sync_logs (id, store_id, receipt, status, attempt, next_retry_at, created_at, updated_at)
-        select {id}, owners.id, 'fill-' || n, case when n % 100 < 97 then 'success' else 'rate_limited' end, 1,
+        "{numbers} insert into sync_logs (id, store_id, receipt, status, order_id, attempt, next_retry_at, created_at, updated_at)
+        select {id}, owners.id, 'fill-' || n, case when n % 100 < 97 then 'success' else 'rate_limited' end,
+            case when n % 100 < 97 then 'order-' || n end, 1,
             case when n % 100 < 97 then null when n % 100 = 97 then {at} else {at} + {later} end, {at}, {at}
         from series join owners on owners.turn = n % {STORES}"
     )
@@ -191,7 +194,8 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
         "logs::DUE" => vec![nobody, late, number],
         "logs::HAS_DUE" => vec![nobody, late],
         "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
-        "stores::RECENT" => vec![ids],
+        "logs::settle::RETRY_FAILED" => vec![nobody, late.clone(), late, number],
+        "stores::RECENT" | "logs::INSERT" => vec![ids],
         "jobs::DUE"
         | "outbox::COUNT_DUE"
         | "outbox::purge::PURGE"

@@ -1,12 +1,14 @@
 //! The schema, the statements, and sellers' stores.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use futures::future::try_join_all;
-use wharf_domain::{Receipt, SyncStatus, SyncToken};
-use wharf_store::{EncryptionKey, logs, stores};
+use wharf_domain::{MarketplaceName, Receipt, SyncStatus, SyncToken};
+use wharf_store::{EncryptionKey, logs, marketplaces, stores};
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, key, random_v4, register_as};
+use crate::fixture::{Fixture, NOW, key, random_v4, register_as};
 
 async fn prepares_every_statement(backend: Backend) {
     let ledger = Fixture::open(backend).await.expect("a ledger");
@@ -112,7 +114,53 @@ async fn a_new_store_reports_pending(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+async fn only_another_token_is_new_credentials(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let mut conn = ledger.conn().await?;
+    let mut changed = Vec::new();
+    for token in ["one", "one", "two", "two", "one"] {
+        let (id, _) = register_as(&mut conn, "org", "shop", token).await?;
+        let store = stores::by_id(&mut conn, id).await?.expect("a store");
+        changed.push(store.credentials_changed_at.is_some());
+        if let Some(at) = store.credentials_changed_at {
+            stores::credentials_tried(&mut conn, id, at).await?;
+        }
+    }
+    assert_eq!(changed, [false, false, true, false, true]);
+    // A change that is not tried yet is not forgotten by a repeat.
+    register_as(&mut conn, "org", "shop", "three").await?;
+    let (id, _) = register_as(&mut conn, "org", "shop", "three").await?;
+    let store = stores::by_id(&mut conn, id).await?.expect("a store");
+    let at = store.credentials_changed_at.expect("a change");
+    stores::credentials_tried(&mut conn, id, at + Duration::from_secs(1)).await?;
+    let store = stores::by_id(&mut conn, id).await?.expect("a store");
+    assert!(
+        store.credentials_changed_at.is_some(),
+        "a later change stays"
+    );
+    Ok(())
+}
+
+async fn marketplaces_are_remembered(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let mut conn = ledger.conn().await?;
+    for names in [&["etsy", "shopify"][..], &["etsy"], &[]] {
+        marketplaces::remember(&mut conn, names.iter().copied(), NOW).await?;
+    }
+    for (name, known) in [("etsy", true), ("shopify", true), ("amazon", false)] {
+        let name = MarketplaceName::parse(name)?;
+        assert_eq!(
+            marketplaces::is_known(&mut conn, &name).await?,
+            known,
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
 on_every_backend!(
+    only_another_token_is_new_credentials,
+    marketplaces_are_remembered,
     prepares_every_statement,
     migrates_twice_and_from_many_processes,
     registers_once_per_key,

@@ -4,7 +4,10 @@
 //! into an otherwise good order; `reason:`, `fault:` and `config:` answer with what they name. A stamped component obeys
 //! its stamp before the receipt, see the crate `faults`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use wharf_plugin_sdk::{
     adapter::{Adapter, Fault, Manifest, Order, Request, Verdict},
@@ -25,7 +28,7 @@ impl Adapter for Hostile {
 
     fn validate(request: Request) -> Result<Verdict, Fault> {
         let order = Order {
-            id: "order-1".into(),
+            id: id_of(&request.receipt),
             amount: "12.50".into(),
             currency: request.currency,
             imported_at: request.now,
@@ -36,6 +39,13 @@ impl Adapter for Hostile {
             None => misbehave(what, order),
         }
     }
+}
+
+/// An id of its own for each receipt: the host takes two of one id for one order.
+fn id_of(receipt: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    receipt.hash(&mut hasher);
+    format!("order-{:016x}", hasher.finish())
 }
 
 fn misdescribe(what: &str, mut manifest: Manifest) -> Manifest {

@@ -29,6 +29,10 @@ pub(in crate::routes) struct Delivery {
     created_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
+    /// The request that caused the event (`X-Request-Id`): of a sync that was asked for, else an id of the run. It is in
+    /// the log, in traces and with the store's receipts, too.
+    #[schema(required)]
+    request_id: Option<String>,
     /// The last 100 attempts, in the order in which they were made.
     #[schema(max_items = 100)]
     attempts: Vec<Attempt>,
@@ -71,6 +75,7 @@ impl From<AppDelivery> for Delivery {
             last_error: delivery.last_error,
             created_at: delivery.created_at.to_string(),
             updated_at: delivery.updated_at.to_string(),
+            request_id: delivery.request_id,
             attempts: delivery.attempts.into_iter().map(Attempt::from).collect(),
         }
     }

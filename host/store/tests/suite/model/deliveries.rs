@@ -196,7 +196,7 @@ impl Scene<'_> {
         match step {
             Step::Emit => {
                 let event = event("org", self.store, now);
-                outbox::emit(&mut ledger.conn().await?, &event, None).await?;
+                outbox::emit(&mut ledger.conn().await?, &event, outbox::Cause::default()).await?;
                 self.model.events.insert(
                     event.id,
                     Outgoing {

@@ -132,11 +132,11 @@ impl Model {
                 "{claim:?} of {job:?}"
             );
             ensure!(
-                claim.run.map(|run| (run.id, run.started_at)) == job.run,
+                claim.run.as_ref().map(|run| (run.id, run.started_at)) == job.run,
                 "{claim:?} of {job:?}"
             );
             ensure!(
-                claim.run.is_none_or(|run| run.counts == job.sums),
+                claim.run.as_ref().is_none_or(|run| run.counts == job.sums),
                 "{claim:?} of {job:?}"
             );
             self.claims.push(claim.fence);
@@ -206,7 +206,7 @@ async fn apply(
             let id = RunId(random_v7());
             agree(
                 job.is_some(),
-                jobs::start_run(&mut conn, fence, id, *now).await,
+                jobs::start_run(&mut conn, fence, id, *now).await.map(drop),
             )?;
             job.into_iter()
                 .for_each(|job| (job.run, job.sums) = (Some((id, *now)), SyncCounts::default()));

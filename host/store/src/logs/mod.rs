@@ -1,51 +1,53 @@
 //! Sync logs: one row a receipt. Imports add them, sync runs move them on.
 
-use std::collections::{BTreeMap, HashSet};
+mod settle;
+mod written;
+
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 use wharf_domain::{
-    Before, Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, StoreId,
-    SyncStatus, SyncToken, Time, import_result,
+    Before, Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, RequestId, StoreId,
+    SyncToken, Time, import_result,
 };
 
 use crate::{
     Conn, StoreError,
-    dialect::statements,
+    dialect::{Sql, statements},
     rows::Rows,
-    stores::{self, Change, Store, StoreRow},
+    stores::{self, Store, StoreRow},
     values::{At, Money},
 };
+
+use self::written::{Moved, WrittenLogs, changes, copy_orders, rounds, state_columns, written};
+
+pub use self::settle::{SettledLog, put_off, retry_failed, settle};
+
+/// Every statement about logs, by module.
+pub(crate) const MODULES: [&[(&str, Sql)]; 3] = [ALL, settle::ALL, written::ALL];
 
 statements! {
     // `where true`, here and elsewhere: without it SQLite takes `on conflict` for a join's `on`.
     INSERT = ["insert into sync_logs (id, store_id, receipt, status, attempt, next_retry_at, exhausted, order_id, amount,
-            currency, imported_at, last_error, plugin_digest, plugin_faults, created_at, updated_at)
+            currency, imported_at, last_error, plugin_digest, plugin_faults, refusals, request_id, created_at, updated_at,
+            duplicate_of)
         select id, store_id, receipt, status, attempt, next_retry_at, exhausted = 1, order_id, amount, currency,
-            imported_at, last_error, plugin_digest, plugin_faults, created_at, created_at
-        from" rows(r, id uuid, store_id uuid, receipt text, status text, attempt int, next_retry_at time, exhausted int,
+            imported_at, last_error, plugin_digest, plugin_faults, refusals, request_id, created_at, created_at,"
+            original!("r.store_id")
+        "from" rows(r, id uuid, store_id uuid, receipt text, status text, attempt int, next_retry_at time, exhausted int,
             order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
-            plugin_faults int, created_at time)
-        "where true on conflict (store_id, receipt) do nothing returning id"];
+            plugin_faults int, refusals int, request_id text, created_at time)
+        "where true on conflict (store_id, receipt) do nothing returning id, duplicate_of"];
     // The store of a token, with the log of one of its receipts if there is one.
     LOOK_UP = ["select" store_columns!("s") ", l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from stores s left join sync_logs l on l.store_id = s.id and l.receipt = $2 where s.sync_token = $1"];
     FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from" rows(r, store_id uuid, receipt text)
         "join sync_logs l on l.store_id = r.store_id and l.receipt = r.receipt"];
-    DUE = ["select id, receipt, status, attempt, plugin_faults from sync_logs
+    DUE = ["select id, receipt, status, attempt, plugin_faults, refusals, request_id from sync_logs
         where store_id = $1 and due_at <= $2 order by due_at, id limit $3"];
     // `limit 1` inside: counting all due logs of a store would read them all.
     HAS_DUE = ["select count(*) as number from (select 1 from sync_logs where store_id = $1 and due_at <= $2 limit 1) d"];
-    // Only where the log still is what the worker saw: whatever happened in between is kept.
-    SETTLE = ["update sync_logs set status = r.status, attempt = r.attempt, next_retry_at = r.next_retry_at,
-            exhausted = r.exhausted = 1, order_id = r.order_id, amount = r.amount, currency = r.currency,
-            imported_at = r.imported_at, last_error = r.last_error,
-            plugin_digest = coalesce(r.plugin_digest, sync_logs.plugin_digest), plugin_faults = r.plugin_faults, updated_at = r.updated_at
-        from" rows(r, id uuid, was text, was_attempt int, status text, attempt int, next_retry_at time, exhausted int,
-            order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
-            plugin_faults int, updated_at time)
-        "where sync_logs.id = r.id and sync_logs.status = r.was and sync_logs.attempt = r.was_attempt
-        returning sync_logs.id"];
 }
 
 /// A receipt that was judged and is to be stored.
@@ -61,6 +63,8 @@ pub struct NewLog {
     pub state: LogState,
     /// SHA-256 of the plugin that judged it, if one could.
     pub plugin_digest: Option<String>,
+    /// The request that asked for it.
+    pub request_id: Option<RequestId>,
     /// The time when it was judged.
     pub at: Time,
 }
@@ -77,18 +81,27 @@ pub async fn record(
     // Stores before logs, as in every transaction that writes logs: two of them never wait for each other in a circle.
     let stores: BTreeMap<StoreId, ()> = new.iter().map(|log| (log.store_id, ())).collect();
     stores::lock(conn, stores.keys().copied()).await?;
-    let inserted = insert(conn, new).await?;
-    let changes = changes(
-        new.iter()
-            .filter(|log| inserted.contains(&log.id.0))
+    let mut inserted = WrittenLogs::new();
+    for round in rounds(new, |log| Some((log.store_id, log.state.order.as_ref()?))) {
+        inserted.extend(insert(conn, &round).await?);
+    }
+    copy_orders(conn, &inserted).await?;
+    let changes = changes(new.iter().filter_map(|log| {
+        let is_duplicate = *inserted.get(&log.id.0)?;
+        Some(Moved {
+            store: log.store_id,
             // A log that was not there counted for nothing, as a pending one does.
-            .map(|log| (log.store_id, LogStatus::Pending, log.state.status)),
-    );
+            before: LogStatus::Pending,
+            after: log.state.status,
+            is_duplicate,
+            asked_at: (log.state.attempt > 0).then_some(log.at),
+        })
+    }));
     if !changes.is_empty() {
-        stores::apply_changes(conn, &changes, None, now).await?;
+        stores::apply_changes(conn, &changes, now).await?;
     }
     // The usual case saves a read: everything was new, so what was judged is what is stored.
-    if inserted.len() == new.len() {
+    if inserted.len() == new.len() && !inserted.values().any(|is_duplicate| *is_duplicate) {
         return Ok(new
             .iter()
             .map(|log| import_result(log.state.status, log.state.order.clone()))
@@ -111,46 +124,18 @@ pub async fn record(
         .collect()
 }
 
-async fn insert(conn: &mut Conn, new: &[NewLog]) -> Result<HashSet<Uuid>, StoreError> {
+async fn insert(conn: &mut Conn, new: &[&NewLog]) -> Result<WrittenLogs, StoreError> {
     let mut rows = Rows::new(conn);
     for log in new {
         rows.push()
             .uuid("id", log.id.0)
             .uuid("store_id", log.store_id.0)
             .text("receipt", log.receipt.as_str())
+            .text("request_id", log.request_id.as_ref().map(RequestId::as_str))
             .time("created_at", log.at);
         state_columns(&mut rows, &log.state, log.plugin_digest.as_deref());
     }
-    let inserted = conn.query(INSERT).rows(&rows).ids().await?;
-    Ok(inserted.into_iter().collect())
-}
-
-fn state_columns(rows: &mut Rows, state: &LogState, plugin_digest: Option<&str>) {
-    let order = state.order.as_ref();
-    rows.text("status", state.status.as_str())
-        .int("attempt", state.attempt)
-        .time("next_retry_at", state.next_retry_at)
-        .int("exhausted", i64::from(state.exhausted))
-        .text("order_id", order.map(|order| order.id.as_str()))
-        .money("amount", order.map(|order| order.amount))
-        .text("currency", order.map(|order| order.currency.as_str()))
-        .time("imported_at", order.map(|order| order.imported_at))
-        .text("last_error", state.last_error.as_deref())
-        .text("plugin_digest", plugin_digest)
-        .int("plugin_faults", state.plugin_faults);
-}
-
-/// Sums up (store, status before, status after) by store.
-fn changes(logs: impl Iterator<Item = (StoreId, LogStatus, LogStatus)>) -> Vec<(StoreId, Change)> {
-    let mut changes = BTreeMap::<StoreId, Change>::new();
-    for (store, before, after) in logs {
-        let change = changes.entry(store).or_default();
-        let is = |status: LogStatus, wanted| i64::from(status == wanted);
-        change.imported += is(after, LogStatus::Success) - is(before, LogStatus::Success);
-        change.rate_limited +=
-            is(after, LogStatus::RateLimited) - is(before, LogStatus::RateLimited);
-    }
-    changes.into_iter().collect()
+    written(conn, INSERT, &rows).await
 }
 
 /// The columns of a log that decide what the client is told; all null where there is no log.
@@ -248,6 +233,10 @@ pub struct DueLog {
     pub attempt: i64,
     /// Faults of the adapter on this receipt since it last got an answer.
     pub plugin_faults: i64,
+    /// Times that the marketplace refused it.
+    pub refusals: i64,
+    /// The request that imported it.
+    pub request_id: Option<String>,
 }
 
 impl DueLog {
@@ -257,6 +246,7 @@ impl DueLog {
             status: self.status,
             attempt: self.attempt,
             plugin_faults: self.plugin_faults,
+            refusals: self.refusals,
         }
     }
 }
@@ -275,6 +265,8 @@ pub async fn due(
         status: String,
         attempt: i64,
         plugin_faults: i64,
+        refusals: i64,
+        request_id: Option<String>,
     }
     let rows: Vec<Row> = conn
         .query(DUE)
@@ -291,6 +283,8 @@ pub async fn due(
                 status: parse_status(&row.status)?,
                 attempt: row.attempt,
                 plugin_faults: row.plugin_faults,
+                refusals: row.refusals,
+                request_id: row.request_id,
             })
         })
         .collect()
@@ -300,49 +294,4 @@ pub async fn due(
 pub async fn has_due(conn: &mut Conn, store: StoreId, until: Time) -> Result<bool, StoreError> {
     let query = conn.query(HAS_DUE).bind(store.0).time(until);
     Ok(query.number().await? > 0)
-}
-
-/// A due log and what came of asking.
-#[derive(Clone, Debug)]
-pub struct SettledLog {
-    /// The log as the worker saw it.
-    pub log: DueLog,
-    /// The state that it gets.
-    pub state: LogState,
-    /// SHA-256 of the plugin that judged it, if one could.
-    pub plugin_digest: Option<String>,
-}
-
-/// Writes what a chunk of a sync run found out about one store, with counters and status. Returns the store's new
-/// status. The caller holds the job's fence in the same transaction (see [`jobs::hold`](crate::jobs::hold)).
-pub async fn settle(
-    conn: &mut Conn,
-    store: StoreId,
-    logs: &[SettledLog],
-    now: Time,
-) -> Result<SyncStatus, StoreError> {
-    let mut rows = Rows::new(conn);
-    for settled in logs {
-        rows.push()
-            .uuid("id", settled.log.id.0)
-            .text("was", settled.log.status.as_str())
-            .int("was_attempt", settled.log.attempt)
-            .time("updated_at", now);
-        state_columns(&mut rows, &settled.state, settled.plugin_digest.as_deref());
-    }
-    let written = conn.query(SETTLE).rows(&rows).ids().await?;
-    let written: HashSet<Uuid> = written.into_iter().collect();
-    let moved = logs
-        .iter()
-        .filter(|settled| written.contains(&settled.log.id.0));
-    let mut changes =
-        changes(moved.map(|settled| (store, settled.log.status, settled.state.status)));
-    // Also where no log changed: the run looked at the store, so `last_sync_at` moves.
-    if changes.is_empty() {
-        changes.push((store, Change::default()));
-    }
-    let statuses = stores::apply_changes(conn, &changes, Some(now), now).await?;
-    Ok(statuses
-        .first()
-        .map_or(SyncStatus::Pending, |(_, status)| *status))
 }
