@@ -105,6 +105,10 @@ fn check_run(spans: &[Span], delivering_span: &str) {
         "the receiver continues from the attempt"
     );
     assert_eq!(deliver.attributes["http.response.status_code"], "200");
+    let of_request = |name| &*one(spans, name).attributes["request.id"];
+    assert!(!of_request("sync").is_empty());
+    assert_eq!(of_request("fan out"), of_request("sync"));
+    assert_eq!(of_request("deliver"), of_request("sync"));
     assert_eq!((deliver.kind, deliver.failed), (3, false));
     assert!(spans.iter().all(|span| span.service == "wharf"));
 }
@@ -126,6 +130,7 @@ async fn one_trace_goes_from_the_cause_to_the_delivery(backend: Backend) -> Resu
     let theirs = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let request = host
         .request("POST", "/orders/import")
+        .header("x-request-id", "import-104")
         .header("traceparent", format!("00-{}-{}-01", theirs.0, theirs.1));
     let answer =
         Answer::to(request.json(&json!({"syncToken": shop.sync_token, "receipt": "order-104"})))
@@ -148,6 +153,8 @@ async fn one_trace_goes_from_the_cause_to_the_delivery(backend: Backend) -> Resu
         (&commit.parent_id, &call.parent_id)
     );
     assert_eq!(import.attributes["store.id"], shop.store_id);
+    assert_eq!(request.attributes["request.id"], "import-104");
+    assert_eq!(import.attributes["request.id"], "import-104");
 
     // A sync run, its calls, its events and their delivery.
     shop.request_sync(&host).await?;

@@ -86,6 +86,8 @@ impl App {
         let key = &self.0.settings.encryption_key;
         let mut tx = self.0.ledger.begin().await?;
         canary::hold(&mut tx, key, random(), now).await?;
+        // Where there is a store, other processes know its marketplace, whatever the audit has written down.
+        marketplaces::remember(&mut tx, [new.marketplace.as_str()], now).await?;
         let store = stores::register(&mut tx, key, &new, now).await?;
         if store.has_new_credentials {
             jobs::enqueue(&mut tx, [store.id], now).await?;

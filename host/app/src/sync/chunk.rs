@@ -54,11 +54,7 @@ impl Chunk<'_> {
         due: Vec<DueLog>,
     ) -> Result<Vec<Asked>, StoreError> {
         let now = self.now();
-        let asks = due.into_iter().map(|log| async move {
-            // The request that imported the receipt, so that one order can be followed.
-            let span = info_span!("ask", import_request_id = log.request_id);
-            self.ask(log, now).instrument(span).await
-        });
+        let asks = due.into_iter().map(|log| self.ask(log, now));
         stream::iter(asks)
             // Those that were begun go on to their end, or a slow marketplace would never get anywhere.
             .take_until(cut)
@@ -69,7 +65,10 @@ impl Chunk<'_> {
     }
 
     async fn ask(&self, log: DueLog, now: Time) -> Result<Asked, StoreError> {
-        let (answer, plugin_digest) = self.app.ask(self.store, &log.receipt, now).await;
+        // The request that imported the receipt, so that one order can be followed.
+        let span = info_span!("ask", import_request_id = log.request_id);
+        let ask = self.app.ask(self.store, &log.receipt, now);
+        let (answer, plugin_digest) = ask.instrument(span).await;
         let is_put_off = answer.is_put_off();
         if !is_put_off {
             self.run.get_or_try_init(|| self.start_run()).await?;
