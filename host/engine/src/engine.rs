@@ -28,7 +28,10 @@ use crate::plugins::{
     store::{RevisionStore, Stored, records_dir},
     watch::{self as folders, Watched},
 };
-use crate::sandbox::runtime::{self, Metering, Threads};
+use crate::sandbox::{
+    runtime::{self, Metering},
+    threads::Threads,
+};
 
 /// Time that the start waits for revisions that were compiled before. Twenty-four take 0.3 s.
 const MAX_START: Duration = Duration::from_secs(2);
@@ -100,7 +103,7 @@ impl Engine {
             records: settings.state_dir.as_deref().map(records_dir),
         };
         let (served, is_served) = oneshot::channel();
-        engine.threads.handle().spawn(folders::follow(
+        engine.threads.spawn(folders::follow(
             engine.registry.clone(),
             watched,
             served,
@@ -315,10 +318,7 @@ impl Engine {
         F: Future<Output = T> + Send,
     {
         let registry = self.registry.clone();
-        let task = self
-            .threads
-            .handle()
-            .spawn(async move { change(registry).await });
+        let task = self.threads.spawn(async move { change(registry).await });
         task.await
             // Changes run on the engine's threads, so a caller that goes away does not stop them half way.
             .expect("changes do not panic, and the runtime lives as long as the engine")

@@ -4,6 +4,8 @@
 //! instance with limits on time, memory, stack, output and log. A new or changed file is swapped in by one pointer
 //! exchange; a call keeps the revision that it began with.
 //!
+//! A call begins on its caller's thread and is moved to the engine's own if it is not over within a tick.
+//!
 //! It promises that nothing a component does takes the host, another plugin or another call down with it. Every failed
 //! call is a typed [`Fault`] that names the party at fault, and a guest's answers are checked against the contract
 //! before anybody sees them. Guests have no files, sockets or environment; shapers have no clock and no randomness

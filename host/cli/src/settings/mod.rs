@@ -53,7 +53,7 @@ pub(crate) struct PluginsArgs {
     #[arg(long, env = "PLUGIN_MAX_IN_FLIGHT", value_name = "PLUGIN_MAX_IN_FLIGHT", default_value = "64",
           value_parser = parse::number::<1_000>)]
     pub(crate) plugin_max_in_flight: usize,
-    /// Threads that plugins run on [default: one for each processor]
+    /// Threads for plugin calls that are not over at once [default: one for each processor]
     #[arg(long, env = "PLUGIN_THREADS", value_name = "PLUGIN_THREADS", value_parser = parse::number::<256>)]
     pub(crate) plugin_threads: Option<usize>,
     /// Memory of all plugin calls together, such as 512MiB or 2GiB [default: half of what this process may use]

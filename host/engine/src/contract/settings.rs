@@ -30,7 +30,8 @@ pub struct EngineSettings {
     pub secrets_dir: Option<PathBuf>,
     /// Calls that run at the same time, of all plugins together. A quarter is for shapers; the gate shares them out.
     pub max_in_flight: usize,
-    /// Threads that guests run on. They are the engine's own, so that no guest can hold up the host.
+    /// Threads of the engine's own for calls that are not over within a tick, so that no guest holds up the host for
+    /// longer.
     pub guest_threads: usize,
     /// Limits of an adapter's call.
     pub adapter_limits: Limits,

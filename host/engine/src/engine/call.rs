@@ -1,9 +1,9 @@
-//! Calls of serving plugins: gates, breakers, counts, and one task on the guests' threads.
+//! Calls of serving plugins: gates, breakers, counts, and the thread on which a call begins.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use wharf_domain::{Answer, Event, OrganizationId};
 
 use super::Engine;
@@ -13,17 +13,17 @@ use crate::contract::{
     inspect::Kind,
 };
 use crate::plugins::{
-    breaker::{Origin, Outcome, Pass, Tripped, Watched},
-    gate::Gate,
+    breaker::{ForBoth, Origin, Outcome, Pass, Refused, Tripped, Watched},
+    gate::{Gate, Permit},
     registry::Registry,
     snapshot::Serving,
 };
+use crate::sandbox::threads::Begin;
 
-/// The origin of a call, as each of the breakers sees it, and whom it is for.
-struct Caller {
-    organization: Arc<str>,
-    of_plugin: Origin,
-    of_upstream: Origin,
+/// Whom a call is for, and its origin as each of the breakers sees it.
+struct Caller<'a> {
+    organization: &'a str,
+    origins: ForBoth<Origin>,
 }
 
 impl Engine {
@@ -37,9 +37,11 @@ impl Engine {
         let serving = self.now().adapters.get(marketplace).cloned();
         let (organization, account) = (organization.as_str(), request.external_store_id.as_str());
         let caller = Caller {
-            organization: organization.into(),
-            of_plugin: Origin::new(organization, "", request.receipt.as_str()),
-            of_upstream: Origin::new(organization, account, ""),
+            organization,
+            origins: ForBoth {
+                plugin: Origin::new(organization, "", request.receipt.as_str()),
+                upstream: Origin::new(organization, account, ""),
+            },
         };
         self.call(serving, caller, of_upstream, async move |serving| {
             serving.revision.callable.validate(&request).await
@@ -50,13 +52,16 @@ impl Engine {
     /// Asks a shaper for a webhook's message. Dropping the future ends the call.
     pub async fn shape(&self, shaper: &str, event: &Event) -> Called<Message> {
         let serving = self.now().shapers.get(shaper).cloned();
-        let event = event.clone();
         let organization = event.organization_id.as_str();
         let caller = Caller {
-            organization: organization.into(),
-            of_plugin: Origin::new(organization, "", &event.id.to_string()),
-            of_upstream: Origin::new(organization, "", ""),
+            organization,
+            origins: ForBoth {
+                plugin: Origin::new(organization, "", &event.id.to_string()),
+                upstream: Origin::new(organization, "", ""),
+            },
         };
+        // A copy, because the call may be moved and outlive this borrow.
+        let event = event.clone();
         // A shaper has nobody behind it.
         let upstream = |_: &Result<Message, Fault>| Outcome::Nothing;
         self.call(serving, caller, upstream, async move |serving| {
@@ -77,7 +82,7 @@ impl Engine {
     async fn call<T, F, W>(
         &self,
         serving: Option<Arc<Serving>>,
-        caller: Caller,
+        caller: Caller<'_>,
         upstream: fn(&Result<T, Fault>) -> Outcome,
         work: W,
     ) -> Called<T>
@@ -95,44 +100,11 @@ impl Engine {
             };
         };
         let plugin = Some(serving.revision.callable.identity.plugin.clone());
-        // Before the gate: waiting for the end of a pause must cost nobody a place.
-        if let Err(fault) = may_call(&serving, &caller) {
-            return Called {
-                plugin,
-                digest: None,
-                result: Err(fault),
-            };
-        }
         let digest = serving.revision.digest();
-        // Not the engine itself: its last clone must not end on its own threads.
-        let (registry, (gate, plugins)) = (self.registry.clone(), self.gate_of(&serving));
-        let calls = serving.revision.calls.clone();
-        let task = self.threads.handle().spawn(calls.track_future(async move {
-            // Held until the call has ended.
-            let name = &serving.revision.callable.identity.plugin;
-            let _permit = gate.enter(name, &caller.organization, plugins).await?;
-            // After the gate: a probe that waits in a queue would keep the breaker half open.
-            let of_plugin = Admitted::begin(&serving, Watched::Plugin, caller.of_plugin)?;
-            let of_upstream = Admitted::begin(&serving, Watched::Upstream, caller.of_upstream)?;
-            let result = work(serving.clone()).await;
-            let fault = result.as_ref().err();
-            // Counted before the breaker decides, so that reports show the fault that tripped it.
-            serving.revision.counts.count(fault);
-            of_upstream.end(upstream(&result));
-            if of_plugin.end(of_plugin_itself(fault)) {
-                roll_back(registry, &serving, fault);
-            }
-            result
-        }));
-        // A caller that gives up ends the guest with it.
-        let result = AbortOnDropHandle::new(task).await.unwrap_or_else(|error| {
-            let what = if error.is_panic() {
-                "a host function panicked"
-            } else {
-                "it is shutting down"
-            };
-            Err(Fault::Host(what.into()))
-        });
+        let result = match self.admit(serving, caller).await {
+            Ok(admitted) => self.run(admitted, upstream, work).await,
+            Err(fault) => Err(fault),
+        };
         // Decided before the guest is asked, so no revision answers for it.
         let asked = !result.as_ref().is_err_and(Fault::is_unasked);
         Called {
@@ -140,6 +112,68 @@ impl Engine {
             digest: asked.then_some(digest),
             result,
         }
+    }
+
+    /// Finds a place for a call that the breakers let through.
+    async fn admit(&self, serving: Arc<Serving>, caller: Caller<'_>) -> Result<Admitted, Fault> {
+        if let Some(reason) = &serving.out {
+            return Err(Fault::OutOfService(reason.clone()));
+        }
+        // From here on, so that a revision has not drained while calls of it wait.
+        let call = serving.revision.calls.token();
+        let (gate, plugins) = self.gate_of(&serving);
+        let name = &serving.revision.callable.identity.plugin;
+        let permit = match gate.try_enter(name, caller.organization, plugins) {
+            Some(permit) => permit,
+            None => {
+                // Before it waits: waiting for the end of a pause must cost nobody a place.
+                if let Some(refused) = serving
+                    .breakers
+                    .lock()
+                    .refuses(caller.origins, Instant::now())
+                {
+                    return Err(paused(refused));
+                }
+                let (name, organization) = (name.clone(), caller.organization.to_owned());
+                let wait = async move { gate.enter(&name, &organization, plugins).await };
+                self.threads.run(Begin::Apart, wait).await.flatten()?
+            }
+        };
+        // With a place: a probe that waits in a queue would keep the breaker half open.
+        let began = Instant::now();
+        let passes = serving.breakers.lock().admit(caller.origins, began);
+        Ok(Admitted {
+            passes: passes.map_err(paused)?,
+            serving,
+            origins: caller.origins,
+            began,
+            ended: false,
+            _permit: permit,
+            _call: call,
+        })
+    }
+
+    /// Runs a call: on this thread if it is likely to end soon.
+    async fn run<T, F, W>(
+        &self,
+        admitted: Admitted,
+        upstream: fn(&Result<T, Fault>) -> Outcome,
+        work: W,
+    ) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send,
+        W: FnOnce(Arc<Serving>) -> F + Send + 'static,
+    {
+        let begin = admitted.serving.revision.callable.begin(admitted.began);
+        // Not the engine itself: its last clone must not end on its own threads.
+        let registry = self.registry.clone();
+        let call = async move {
+            let result = work(admitted.serving.clone()).await;
+            admitted.end(&registry, result.as_ref().err(), upstream(&result));
+            result
+        };
+        self.threads.run(begin, call).await.flatten()
     }
 
     /// The gate for this plugin, and the number of plugins that share it.
@@ -184,23 +218,7 @@ fn of_upstream(result: &Result<Answer, Fault>) -> Outcome {
     }
 }
 
-fn may_call(serving: &Serving, caller: &Caller) -> Result<(), Fault> {
-    if let Some(reason) = &serving.out {
-        return Err(Fault::OutOfService(reason.clone()));
-    }
-    let now = Instant::now();
-    for (watched, origin) in [
-        (Watched::Plugin, caller.of_plugin),
-        (Watched::Upstream, caller.of_upstream),
-    ] {
-        if let Some(pause) = serving.breakers.of(watched).refuses(origin, now) {
-            return Err(paused(watched, pause));
-        }
-    }
-    Ok(())
-}
-
-fn paused(watched: Watched, pause: Duration) -> Fault {
+fn paused(Refused { watched, pause }: Refused) -> Fault {
     match watched {
         Watched::Plugin => Fault::OutOfService(format!(
             // At least one second: a client that reads 0 would come back at once.
@@ -211,53 +229,55 @@ fn paused(watched: Watched, pause: Duration) -> Fault {
     }
 }
 
-/// A call that a breaker let through. Dropped without an end, it records that nothing is known.
-struct Admitted<'a> {
-    serving: &'a Serving,
-    watched: Watched,
-    origin: Origin,
-    pass: Pass,
+/// A call that has a place and was let through. Dropped without an end, it records that nothing is known.
+struct Admitted {
+    serving: Arc<Serving>,
+    origins: ForBoth<Origin>,
+    passes: ForBoth<Pass>,
+    began: Instant,
     ended: bool,
+    // Given back in this order, when all is recorded.
+    _permit: Permit,
+    _call: TaskTrackerToken,
 }
 
-impl<'a> Admitted<'a> {
-    fn begin(serving: &'a Serving, watched: Watched, origin: Origin) -> Result<Self, Fault> {
-        let mut breaker = serving.breakers.of(watched);
-        let admitted = breaker.admit(origin, Instant::now());
-        Ok(Self {
-            serving,
-            watched,
-            origin,
-            pass: admitted.map_err(|pause| paused(watched, pause))?,
-            ended: false,
-        })
-    }
-
-    /// Returns whether the revision is to blame and should be rolled back.
-    fn end(mut self, outcome: Outcome) -> bool {
+impl Admitted {
+    fn end(mut self, registry: &Arc<Registry>, fault: Option<&Fault>, upstream: Outcome) {
         self.ended = true;
-        let Some(tripped) = self.record(outcome) else {
-            return false;
-        };
-        let Tripped {
-            young,
-            for_everybody,
-        } = tripped;
-        let (plugin, watched) = (self.serving.revision.plugin(), self.watched.as_str());
-        tracing::warn!(plugin, watched, for_everybody, "circuit_opened");
-        young
+        // Counted before the breaker decides, so that reports show the fault that tripped it.
+        self.serving.revision.counts.count(fault);
+        let tripped = self.record(ForBoth {
+            plugin: of_plugin_itself(fault),
+            upstream,
+        });
+        self.tell(Watched::Upstream, tripped.upstream);
+        self.tell(Watched::Plugin, tripped.plugin);
+        if tripped.plugin.is_some_and(|tripped| tripped.young) {
+            roll_back(registry.clone(), &self.serving, fault);
+        }
     }
 
-    fn record(&self, outcome: Outcome) -> Option<Tripped> {
-        let mut breaker = self.serving.breakers.of(self.watched);
-        breaker.record(self.origin, self.pass, outcome, Instant::now())
+    fn tell(&self, watched: Watched, tripped: Option<Tripped>) {
+        let Some(Tripped { for_everybody, .. }) = tripped else {
+            return;
+        };
+        let (plugin, watched) = (self.serving.revision.plugin(), watched.as_str());
+        tracing::warn!(plugin, watched, for_everybody, "circuit_opened");
+    }
+
+    fn record(&self, outcomes: ForBoth<Outcome>) -> ForBoth<Option<Tripped>> {
+        let mut breakers = self.serving.breakers.lock();
+        breakers.record(self.origins, self.passes, outcomes, Instant::now())
     }
 }
 
-impl Drop for Admitted<'_> {
+impl Drop for Admitted {
     fn drop(&mut self) {
         if !self.ended {
-            self.record(Outcome::Nothing);
+            self.record(ForBoth {
+                plugin: Outcome::Nothing,
+                upstream: Outcome::Nothing,
+            });
         }
     }
 }

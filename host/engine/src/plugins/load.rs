@@ -30,6 +30,7 @@ use crate::sandbox::{
     log_rate::LogRate,
     network::Network,
     outbound::Outbound,
+    pace::Pace,
     runtime::Metering,
 };
 
@@ -151,6 +152,7 @@ impl Loader {
             metering: self.metering,
             memory: self.memory.clone(),
             log: self.log_of(plugin),
+            pace: Arc::new(Pace::new(Instant::now())),
         };
         callable
             .instantiate()

@@ -16,6 +16,7 @@ pub(crate) mod load;
 mod loading;
 mod offer;
 mod operations;
+mod places;
 pub(crate) mod record;
 pub(crate) mod registry;
 mod reports;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::breaker::{Breakers, Watched};
+use super::breaker::Breakers;
 use super::record::Record;
 use super::revision::Revision;
 use super::snapshot::Serving;
@@ -43,12 +43,11 @@ pub(super) fn report(name: &str, record: &Record, serving: Option<&Serving>) -> 
 }
 
 fn pauses(breakers: &Breakers) -> Pauses {
-    let now = Instant::now();
-    let callers = |watched| breakers.of(watched).paused_callers(now);
-    let everybody = breakers.of(Watched::Upstream).closed_for(now);
+    let (both, now) = (breakers.lock(), Instant::now());
+    let everybody = both.upstream.closed_for(now);
     Pauses {
-        organizations: callers(Watched::Plugin),
-        accounts: callers(Watched::Upstream),
+        organizations: both.plugin.paused_callers(now),
+        accounts: both.upstream.paused_callers(now),
         // At least 1: a pause that is nearly over must not read as none.
         upstream_seconds: everybody.map(|pause| pause.as_secs().max(1)),
     }
@@ -73,8 +72,8 @@ fn state(record: &Record, serving: Option<&Serving>) -> PluginState {
         };
     }
     let pause = serving.and_then(|serving| {
-        let plugin = serving.breakers.of(Watched::Plugin);
-        plugin.closed_for(Instant::now())
+        let both = serving.breakers.lock();
+        both.plugin.closed_for(Instant::now())
     });
     match (pause, serving) {
         (Some(pause), _) => PluginState::OutOfService {

@@ -1,5 +1,12 @@
 //! One call: a fresh instance, its budgets, and the meaning of a failure.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::task::coop::{Unconstrained, unconstrained};
+use tokio::time::{Sleep, sleep_until};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 use wharf_domain::{Answer, Event};
@@ -137,17 +144,26 @@ impl Callable {
         &self,
         work: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
     ) -> (Result<T, Fault>, Usage) {
-        let processor = ProcessorTime::default();
+        let began = Instant::now();
+        let processor = ProcessorTime::begin(began);
         let mut store = self.store(processor.clone());
         let ended = {
-            let mut call = std::pin::pin!(work(&mut store));
-            let measured = std::future::poll_fn(|context| {
+            let mut call = pin!(work(&mut store));
+            let mut limit = WallLimit::new(began, self.limits.wall);
+            // Dropping the future ends the guest wherever it waits.
+            poll_fn(|context| {
                 // Polled anew means running anew, perhaps on another thread.
                 processor.resume();
-                call.as_mut().poll(context)
-            });
-            // Dropping the future ends the guest wherever it waits.
-            tokio::time::timeout(self.limits.wall, measured).await
+                let polled = call.as_mut().poll(context);
+                if processor.takes_long(&polled) {
+                    self.pace.note_long(Instant::now());
+                }
+                match polled {
+                    Poll::Ready(said) => Poll::Ready(Some(said)),
+                    Poll::Pending => limit.poll(context).map(|()| None),
+                }
+            })
+            .await
         };
         // Also after a trap: a panic leaves its reason on standard error.
         let last_words = store.data_mut().finish_log();
@@ -161,11 +177,11 @@ impl Callable {
         let result = match ended {
             // Whatever it answers: want of memory that is ours may have decided the answer.
             _ if store.data().memory.refused_by_host() => Err(Fault::Overloaded),
-            Ok(Ok(said)) => Ok(said),
-            Ok(Err(error)) => Err(fault(&error, store.data(), last_words)),
+            Some(Ok(said)) => Ok(said),
+            Some(Err(error)) => Err(fault(&error, store.data(), last_words)),
             // Processor time has its own limit, so this guest waited, and whom it asked is to blame.
-            Err(_) if store.data().requests.any() => Err(Fault::UpstreamTooSlow),
-            Err(_) => Err(Fault::OutOfTime),
+            None if store.data().requests.any() => Err(Fault::UpstreamTooSlow),
+            None => Err(Fault::OutOfTime),
         };
         (result, usage)
     }
@@ -190,6 +206,29 @@ impl Callable {
             })
         });
         store
+    }
+}
+
+/// The end of a call's time, waiting included. Its timer is made when the call first waits: most calls never do.
+struct WallLimit {
+    at: Instant,
+    timer: Option<Pin<Box<Unconstrained<Sleep>>>>,
+}
+
+impl WallLimit {
+    fn new(began: Instant, wall: Duration) -> Self {
+        Self {
+            at: began + wall,
+            timer: None,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| {
+            // Unconstrained: a guest that uses up its task's budget must not put off its own end.
+            Box::pin(unconstrained(sleep_until(self.at.into())))
+        });
+        timer.as_mut().poll(context)
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::guest::{GuestState, Identity};
 use super::limiter::MemoryTotal;
 use super::log_rate::LogRate;
 use super::outbound::Outbound;
+use super::pace::Pace;
 use super::runtime::Metering;
+use super::threads::Begin;
 use crate::contract::bindings::{MarketplaceAdapterPre, PayloadShaperPre};
 use crate::contract::limits::Limits;
 
@@ -40,4 +43,17 @@ pub(crate) struct Callable {
     pub(crate) memory: Arc<MemoryTotal>,
     /// The rate of the plugin's log.
     pub(crate) log: Arc<LogRate>,
+    /// How quickly its calls end.
+    pub(crate) pace: Arc<Pace>,
+}
+
+impl Callable {
+    /// Returns the thread on which a call is to begin.
+    pub(crate) fn begin(&self, now: Instant) -> Begin {
+        if self.outbound.reaches_anybody() || self.pace.was_long_lately(now) {
+            Begin::Apart
+        } else {
+            Begin::Here
+        }
+    }
 }

@@ -190,6 +190,14 @@ fn is_logged(level: log::Level) -> bool {
 
 impl log::Host for GuestState {
     fn log(&mut self, level: log::Level, message: String) {
+        // Cleaned, it has at least half of its bytes. If these are too many already, cleaning 8 MiB in vain would hold
+        // the thread for longer than a tick.
+        if message.len() / 2 > self.log_left {
+            if is_logged(level) {
+                self.log.dropped(1, message.len() as u64);
+            }
+            return;
+        }
         // A line end would let a guest forge log lines.
         let line: String = message
             .chars()

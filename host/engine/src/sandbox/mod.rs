@@ -9,10 +9,12 @@ pub(crate) mod limiter;
 pub(crate) mod log_rate;
 pub(crate) mod network;
 pub(crate) mod outbound;
+pub(crate) mod pace;
 mod processor;
 pub(crate) mod recording;
 pub(crate) mod runtime;
 pub(crate) mod script;
 mod stderr;
+pub(crate) mod threads;
 
 pub(crate) use call::Judged;

@@ -69,6 +69,11 @@ impl Network {
         }
     }
 
+    /// Tells if any origin was asked for and granted.
+    pub(crate) fn reaches_anybody(&self) -> bool {
+        !self.origins.is_empty()
+    }
+
     /// Sends a request, or says why it may not leave.
     pub(crate) async fn send(
         self: Arc<Self>,

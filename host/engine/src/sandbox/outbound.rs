@@ -27,6 +27,17 @@ pub(crate) enum Outbound {
     Played(Arc<Script>),
 }
 
+impl Outbound {
+    /// Tells if a request can leave the host.
+    pub(crate) fn reaches_anybody(&self) -> bool {
+        match self {
+            Self::Closed | Self::Played(_) => false,
+            Self::Live(network) => network.reaches_anybody(),
+            Self::Recorded(_) => true,
+        }
+    }
+}
+
 /// The requests of one call.
 pub(crate) struct Requests {
     pub(crate) outbound: Outbound,

@@ -1,17 +1,10 @@
-//! The wasmtime engine with its limits, the threads that guests run on, and the ticker that interrupts them.
+//! The wasmtime engine with its limits.
 
-use std::sync::mpsc;
-use std::time::Duration;
-
-use tokio::runtime::{Builder, Handle, Runtime};
 use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::guest::{self, GuestState};
-use crate::contract::{fault::EngineError, limits::MAX_MEMORY_BYTES, settings::EngineSettings};
-
-/// The interval at which running guests are interrupted: the grain of processor budgets.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+use crate::contract::{limits::MAX_MEMORY_BYTES, settings::EngineSettings};
 
 /// Small enough that deep recursion ends as a stack overflow. At 512 KiB it ended as an access out of bounds.
 const MAX_WASM_STACK_BYTES: usize = 128 * 1024;
@@ -19,8 +12,6 @@ const MAX_WASM_STACK_BYTES: usize = 128 * 1024;
 const MEMORY_KEPT_RESIDENT_BYTES: usize = 256 * 1024;
 /// Must not be zero either: tables would be unmapped and mapped again in every call.
 const TABLE_KEPT_RESIDENT_BYTES: usize = 64 * 1024;
-/// Ticks after the engine is dropped: one second for guests that still spin.
-const TICKS_AFTER_THE_END: u32 = 100;
 // Parts of one component. JavaScript and Python guests need the most.
 const MAX_TABLE_ELEMENTS: usize = 10_000;
 const MAX_CORE_INSTANCES: u32 = 64;
@@ -101,64 +92,4 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest
     let mut linker = Linker::new(engine);
     guest::define(&mut linker)?;
     Ok(linker)
-}
-
-/// The guests' runtime and the ticker. Dropping it ends both without waiting, also inside a runtime.
-pub(crate) struct Threads {
-    // Declared, and so dropped, before the ticker is told to stop.
-    runtime: Option<Runtime>,
-    _stop_ticker: mpsc::Sender<()>,
-}
-
-impl Threads {
-    pub(crate) fn start(
-        engine: wasmtime::Engine,
-        guest_threads: usize,
-    ) -> Result<Self, EngineError> {
-        let runtime = Builder::new_multi_thread()
-            // A runtime without threads would panic.
-            .worker_threads(guest_threads.max(1))
-            .thread_name("wharf-guest")
-            .enable_all()
-            .build()
-            .map_err(EngineError::Threads)?;
-        let (stop_ticker, stopped) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("wharf-ticker".into())
-            .spawn(move || tick(&engine, &stopped))
-            .map_err(EngineError::Threads)?;
-        Ok(Self {
-            runtime: Some(runtime),
-            _stop_ticker: stop_ticker,
-        })
-    }
-
-    pub(crate) fn handle(&self) -> Handle {
-        self.runtime
-            .as_ref()
-            .expect("the runtime is there until it is dropped")
-            .handle()
-            .clone()
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // A plain drop would wait for guests, and panic inside another runtime.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// On a thread of the operating system's: a runtime's timer would wait behind the very guests that it is to interrupt.
-fn tick(engine: &wasmtime::Engine, stopped: &mpsc::Receiver<()>) {
-    while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
-        engine.increment_epoch();
-    }
-    // A guest that spins at the end gives its thread back at its next interruption, so there must be some more.
-    for _ in 0..TICKS_AFTER_THE_END {
-        std::thread::sleep(TICK);
-        engine.increment_epoch();
-    }
 }

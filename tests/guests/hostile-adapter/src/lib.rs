@@ -118,6 +118,7 @@ fn misbehave(receipt: &str, mut order: Order) -> Result<Verdict, Fault> {
         "alloc" => misdeeds::allocate(),
         "alloc-in-pieces" => misdeeds::allocate_in_pieces(),
         "leak-handles" => misdeeds::leak_handles(),
+        "log-line" => misdeeds::write_log_line(),
         "log-flood" => misdeeds::flood_log(),
         "log-giant" => misdeeds::write_giant_log_line(),
         "output-flood" => misdeeds::flood_output(),

@@ -9,8 +9,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+mod both;
+
+pub(crate) use both::{Breakers, ForBoth, Refused};
 
 use super::circuit::{Circuit, MAX_FAULTS_IN_A_ROW, WINDOW};
 
@@ -48,39 +51,12 @@ impl Watched {
             Self::Upstream => 1,
         }
     }
-}
 
-/// The breakers of a revision.
-pub(crate) struct Breakers {
-    plugin: Mutex<Breaker>,
-    upstream: Mutex<Breaker>,
-}
-
-impl Breakers {
-    pub(crate) fn new(activated: Instant) -> Self {
-        let watch = |watched| Mutex::new(Breaker::new(watched, activated));
-        Self {
-            plugin: watch(Watched::Plugin),
-            upstream: watch(Watched::Upstream),
+    const fn refused(self, pause: Duration) -> Refused {
+        Refused {
+            watched: self,
+            pause,
         }
-    }
-
-    /// Returns the breakers of the revision that takes this one's place.
-    pub(crate) fn successor(&self, activated: Instant) -> Self {
-        let successor = |watched| Mutex::new(self.of(watched).successor(activated));
-        Self {
-            plugin: successor(Watched::Plugin),
-            upstream: successor(Watched::Upstream),
-        }
-    }
-
-    /// The breaker of one, locked for a moment.
-    pub(crate) fn of(&self, watched: Watched) -> MutexGuard<'_, Breaker> {
-        let breaker = match watched {
-            Watched::Plugin => &self.plugin,
-            Watched::Upstream => &self.upstream,
-        };
-        breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,7 +157,7 @@ impl Breaker {
     }
 
     /// Returns the time after which this call may try again, if it may not pass now.
-    pub(crate) fn refuses(&self, origin: Origin, now: Instant) -> Option<Duration> {
+    fn refuses(&self, origin: Origin, now: Instant) -> Option<Duration> {
         let own = self.callers.get(&origin.caller).map(|c| &c.circuit);
         if self.is_known(origin) {
             // Not with what tripped it, while it is open; afterwards it may run beside the probes.
@@ -195,22 +171,18 @@ impl Breaker {
             .or_else(|| own.and_then(|own| own.refuses(now)))
     }
 
-    /// Lets a call through, or returns the time after which it may try again. A call that was let through must be
-    /// recorded.
-    pub(crate) fn admit(&mut self, origin: Origin, now: Instant) -> Result<Pass, Duration> {
-        if let Some(wait) = self.refuses(origin, now) {
-            return Err(wait);
-        }
+    /// Lets a call through that is not refused. It must be recorded.
+    fn let_through(&mut self, origin: Origin, now: Instant) -> Pass {
         if self.is_known(origin) {
-            return Ok(Pass::Known);
+            return Pass::Known;
         }
         self.everybody.admit();
         self.caller(origin, now).circuit.admit();
-        Ok(Pass::Counted)
+        Pass::Counted
     }
 
     /// Records the end of a call.
-    pub(crate) fn record(
+    fn record(
         &mut self,
         origin: Origin,
         pass: Pass,

@@ -33,8 +33,9 @@ impl Clock {
         outcome: Outcome,
     ) -> Option<Tripped> {
         let (origin, now) = (Origin::new(organization, "", input), self.at(second));
-        let pass = self.breaker.admit(origin, now);
-        let pass = pass.unwrap_or_else(|wait| panic!("refused at {second} s for {wait:?}"));
+        let refused = self.breaker.refuses(origin, now);
+        assert_eq!(refused, None, "refused at {second} s");
+        let pass = self.breaker.let_through(origin, now);
         self.breaker.record(origin, pass, outcome, now)
     }
 
@@ -211,7 +212,7 @@ fn an_upstream_is_probed_by_one_call_of_any_input() {
     }
     assert!(clock.refused("org", 29));
     let (origin, now) = (Origin::new("org", "", "same"), clock.at(30));
-    assert_eq!(clock.breaker.admit(origin, now), Ok(Pass::Counted));
+    assert_eq!(clock.breaker.let_through(origin, now), Pass::Counted);
     assert!(clock.refused("org", 30), "one is under way");
     clock.breaker.record(origin, Pass::Counted, Good, now);
     assert!(!clock.refused("org", 30));
@@ -229,4 +230,40 @@ fn memory_is_bounded() {
     }
     assert!(clock.breaker.callers.len() <= MAX_CALLERS);
     assert!(clock.breaker.known_inputs.len() <= MAX_KNOWN_INPUTS);
+}
+
+#[test]
+fn a_call_that_one_breaker_refuses_is_no_probe_of_the_other() {
+    let breakers = Breakers::new(Instant::now());
+    let (mut both, start) = (breakers.lock(), Instant::now());
+    let origins = |input: &str| ForBoth {
+        plugin: Origin::new("org", "", input),
+        upstream: Origin::new("org", "account", ""),
+    };
+    for input in ["1", "2", "3", "4", "5"] {
+        let passes = both.admit(origins(input), start).expect("both are closed");
+        let outcomes = ForBoth {
+            plugin: Fault,
+            upstream: Fault,
+        };
+        both.record(origins(input), passes, outcomes, start);
+    }
+    // Both probe. One probe is all that the upstream's takes, three the plugin's.
+    let later = start + Duration::from_secs(31);
+    let passes = both.admit(origins("6"), later).expect("a probe");
+    for input in ["7", "8", "9", "10"] {
+        let refused = both
+            .admit(origins(input), later)
+            .expect_err("one is under way");
+        assert_eq!(refused.watched, Watched::Upstream);
+    }
+    let outcomes = ForBoth {
+        plugin: Nothing,
+        upstream: Good,
+    };
+    both.record(origins("6"), passes, outcomes, later);
+    for input in ["7", "8", "9"] {
+        let admitted = both.admit(origins(input), later);
+        assert!(admitted.is_ok(), "none of the three was taken");
+    }
 }
