@@ -103,8 +103,8 @@ pub(crate) fn event_to_guest(event: &Event) -> shaper::Event {
     }
 }
 
-pub(crate) fn event_bytes(event: &Event) -> usize {
-    event.kind.len() + event.organization_id.as_str().len() + event.data.len()
+pub(crate) fn event_bytes(event: &shaper::Event) -> usize {
+    event.kind.len() + event.organization_id.len() + event.data.len()
 }
 
 /// Checks an adapter's answer. Its own faults tell about the marketplace and are no failed call.

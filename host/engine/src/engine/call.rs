@@ -1,5 +1,6 @@
 //! Calls of serving plugins: gates, breakers, counts, and the thread on which a call begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,9 +9,8 @@ use wharf_domain::{Answer, Event, OrganizationId};
 
 use super::Engine;
 use crate::contract::{
-    convert::{Message, ValidateRequest},
+    convert::{self, Message, ValidateRequest},
     fault::{Blame, Called, Fault},
-    inspect::Kind,
 };
 use crate::plugins::{
     breaker::{ForBoth, Origin, Outcome, Pass, Refused, Tripped, Watched},
@@ -20,10 +20,13 @@ use crate::plugins::{
 };
 use crate::sandbox::threads::Begin;
 
-/// Whom a call is for, and its origin as each of the breakers sees it.
+/// Whom a call is for, its origin as each of the breakers sees it, and where it finds a place.
 struct Caller<'a> {
     organization: &'a str,
     origins: ForBoth<Origin>,
+    gate: &'a Gate,
+    /// Plugins that share the gate.
+    plugins: usize,
 }
 
 impl Engine {
@@ -34,7 +37,7 @@ impl Engine {
         organization: &OrganizationId,
         request: ValidateRequest,
     ) -> Called<Answer> {
-        let serving = self.now().adapters.get(marketplace).cloned();
+        let (serving, plugins) = find(&self.now().adapters, marketplace);
         let (organization, account) = (organization.as_str(), request.external_store_id.as_str());
         let caller = Caller {
             organization,
@@ -42,6 +45,8 @@ impl Engine {
                 plugin: Origin::new(organization, "", request.receipt.as_str()),
                 upstream: Origin::new(organization, account, ""),
             },
+            gate: &self.gates.adapters,
+            plugins,
         };
         self.call(serving, caller, of_upstream, async move |serving| {
             serving.revision.callable.validate(&request).await
@@ -51,7 +56,7 @@ impl Engine {
 
     /// Asks a shaper for a webhook's message. Dropping the future ends the call.
     pub async fn shape(&self, shaper: &str, event: &Event) -> Called<Message> {
-        let serving = self.now().shapers.get(shaper).cloned();
+        let (serving, plugins) = find(&self.now().shapers, shaper);
         let organization = event.organization_id.as_str();
         let caller = Caller {
             organization,
@@ -59,13 +64,15 @@ impl Engine {
                 plugin: Origin::new(organization, "", &event.id.to_string()),
                 upstream: Origin::new(organization, "", ""),
             },
+            gate: &self.gates.shapers,
+            plugins,
         };
-        // A copy, because the call may be moved and outlive this borrow.
-        let event = event.clone();
+        // The guest's own copy: the call may be moved and outlive this borrow.
+        let event = convert::event_to_guest(event);
         // A shaper has nobody behind it.
         let upstream = |_: &Result<Message, Fault>| Outcome::Nothing;
         self.call(serving, caller, upstream, async move |serving| {
-            serving.revision.callable.shape(&event).await
+            serving.revision.callable.shape_for_guest(event).await
         })
         .await
     }
@@ -121,8 +128,8 @@ impl Engine {
         }
         // From here on, so that a revision has not drained while calls of it wait.
         let call = serving.revision.calls.token();
-        let (gate, plugins) = self.gate_of(&serving);
         let name = &serving.revision.callable.identity.plugin;
+        let (gate, plugins) = (caller.gate, caller.plugins);
         let permit = match gate.try_enter(name, caller.organization, plugins) {
             Some(permit) => permit,
             None => {
@@ -134,7 +141,8 @@ impl Engine {
                 {
                     return Err(paused(refused));
                 }
-                let (name, organization) = (name.clone(), caller.organization.to_owned());
+                let (gate, name) = (gate.clone(), name.clone());
+                let organization = caller.organization.to_owned();
                 let wait = async move { gate.enter(&name, &organization, plugins).await };
                 self.threads.run(Begin::Apart, wait).await.flatten()?
             }
@@ -175,15 +183,11 @@ impl Engine {
         };
         self.threads.run(begin, call).await.flatten()
     }
+}
 
-    /// The gate for this plugin, and the number of plugins that share it.
-    fn gate_of(&self, serving: &Serving) -> (Gate, usize) {
-        let now = self.now();
-        match serving.revision.manifest.kind() {
-            Kind::Adapter => (self.gates.adapters.clone(), now.adapters.len()),
-            Kind::Shaper => (self.gates.shapers.clone(), now.shapers.len()),
-        }
-    }
+/// What serves this name, and the number of those that serve.
+fn find(serving: &BTreeMap<String, Arc<Serving>>, name: &str) -> (Option<Arc<Serving>>, usize) {
+    (serving.get(name).cloned(), serving.len())
 }
 
 fn roll_back(registry: Arc<Registry>, serving: &Serving, fault: Option<&Fault>) {

@@ -54,6 +54,12 @@ struct Subject {
     event_id: Option<EventId>,
 }
 
+/// What a guest has of WASI, and what it wrote to its standard error.
+struct Wasi {
+    ctx: WasiCtx,
+    stderr: Stderr,
+}
+
 /// The state of one call.
 pub(crate) struct GuestState {
     pub(crate) memory: MemoryLimiter,
@@ -65,8 +71,8 @@ pub(crate) struct GuestState {
     log_left: usize,
     table: ResourceTable,
     /// Made when the guest first asks: most calls of most plugins never do.
-    wasi: Option<WasiCtx>,
-    stderr: Stderr,
+    wasi: Option<Wasi>,
+    max_stderr_bytes: usize,
     http: WasiHttpCtx,
 }
 
@@ -90,7 +96,7 @@ impl GuestState {
             log_left: limits.log_bytes,
             table,
             wasi: None,
-            stderr: Stderr::new(limits.log_bytes),
+            max_stderr_bytes: limits.log_bytes,
             http: WasiHttpCtx::new(),
         }
     }
@@ -118,7 +124,7 @@ impl GuestState {
     /// mere note, where a panic leaves its reason.
     pub(crate) fn finish_log(&mut self) -> Option<String> {
         let mut last_words = None;
-        let (text, bytes) = self.stderr.text();
+        let (text, bytes) = self.wasi.as_ref()?.stderr.text();
         for line in text
             .lines()
             .map(for_people)
@@ -215,11 +221,15 @@ impl config::Host for GuestState {
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| empty_context(self.identity.kind, &self.stderr));
+        let wasi = self.wasi.get_or_insert_with(|| {
+            let stderr = Stderr::new(self.max_stderr_bytes);
+            Wasi {
+                ctx: empty_context(self.identity.kind, &stderr),
+                stderr,
+            }
+        });
         WasiCtxView {
-            ctx,
+            ctx: &mut wasi.ctx,
             table: &mut self.table,
         }
     }

@@ -192,7 +192,7 @@ mod tests {
         // A caller without a runtime: a timer of its own would panic.
         let threads = threads();
         for begin in BOTH {
-            let slept = threads.run(begin, tokio::time::sleep(TICK));
+            let slept = threads.run(begin, async { tokio::time::sleep(TICK).await });
             assert_eq!(futures::executor::block_on(slept), Ok(()), "{begin:?}");
         }
     }
