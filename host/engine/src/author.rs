@@ -9,7 +9,7 @@ use wharf_domain::{Answer, Event};
 use wharf_pack::PackFacts;
 
 use crate::contract::{
-    convert::{self, Message, ValidateRequest},
+    convert::{self, GuestEvent, Message, ValidateRequest},
     digest::Digest,
     fault::Fault,
     inspect::{Inspection, Kind, inspect},
@@ -220,7 +220,7 @@ impl Engine {
                 .loader
                 .load("run", &stored, Secrets::Readable)
                 .await?;
-            Ok(revision.callable.shape(&event).await)
+            Ok(revision.callable.shape(&GuestEvent::new(&event)).await)
         })
         .await
     }
@@ -310,7 +310,9 @@ async fn measure(revision: &Revision) -> Result<Measured, Refusal> {
                 (result.map(drop), usage)
             }
             Kind::Shaper => {
-                let (result, usage) = callable.shape_measured(&conformance::event(input)).await;
+                let (result, usage) = callable
+                    .shape_measured(&GuestEvent::new(&conformance::event(input)))
+                    .await;
                 (result.map(drop), usage)
             }
         };

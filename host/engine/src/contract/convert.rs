@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use wharf_domain::{
-    AccessToken, Amount, Answer, Currency, Event, ExternalStoreId, Order, Receipt, StoreId, Time,
+    AccessToken, Amount, Answer, Currency, Event, EventId, ExternalStoreId, Order, Receipt,
+    StoreId, Time,
 };
 
 use super::{
@@ -92,19 +93,32 @@ impl ValidateRequest {
     }
 }
 
-pub(crate) fn event_to_guest(event: &Event) -> shaper::Event {
-    shaper::Event {
-        id: event.id.to_string(),
-        kind: event.kind.clone(),
-        timestamp: event.at.to_string(),
-        organization_id: event.organization_id.to_string(),
-        store_id: event.store_id.to_string(),
-        data: event.data.clone(),
-    }
+/// An event in the contract's own type, with its ids.
+pub(crate) struct GuestEvent {
+    pub(crate) event: shaper::Event,
+    pub(crate) id: EventId,
+    pub(crate) store_id: StoreId,
 }
 
-pub(crate) fn event_bytes(event: &shaper::Event) -> usize {
-    event.kind.len() + event.organization_id.len() + event.data.len()
+impl GuestEvent {
+    pub(crate) fn new(event: &Event) -> Self {
+        Self {
+            event: shaper::Event {
+                id: event.id.to_string(),
+                kind: event.kind.clone(),
+                timestamp: event.at.to_string(),
+                organization_id: event.organization_id.to_string(),
+                store_id: event.store_id.to_string(),
+                data: event.data.clone(),
+            },
+            id: event.id,
+            store_id: event.store_id,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.event.kind.len() + self.event.organization_id.len() + self.event.data.len()
+    }
 }
 
 /// Checks an adapter's answer. Its own faults tell about the marketplace and are no failed call.

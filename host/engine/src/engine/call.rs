@@ -9,7 +9,7 @@ use wharf_domain::{Answer, Event, OrganizationId};
 
 use super::Engine;
 use crate::contract::{
-    convert::{self, Message, ValidateRequest},
+    convert::{GuestEvent, Message, ValidateRequest},
     fault::{Blame, Called, Fault},
 };
 use crate::plugins::{
@@ -68,11 +68,11 @@ impl Engine {
             plugins,
         };
         // The guest's own copy: the call may be moved and outlive this borrow.
-        let event = convert::event_to_guest(event);
+        let event = GuestEvent::new(event);
         // A shaper has nobody behind it.
         let upstream = |_: &Result<Message, Fault>| Outcome::Nothing;
         self.call(serving, caller, upstream, async move |serving| {
-            serving.revision.callable.shape_for_guest(event).await
+            serving.revision.callable.shape(&event).await
         })
         .await
     }

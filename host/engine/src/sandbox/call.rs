@@ -9,13 +9,13 @@ use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::{Sleep, sleep_until};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
-use wharf_domain::{Answer, Event};
+use wharf_domain::Answer;
 
 use super::callable::{Callable, Guest};
 use super::guest::GuestState;
 use super::processor::ProcessorTime;
-use crate::contract::bindings::{adapter_types, shaper_types};
-use crate::contract::convert::{self, Message, ValidateRequest};
+use crate::contract::bindings::adapter_types;
+use crate::contract::convert::{self, GuestEvent, Message, ValidateRequest};
 use crate::contract::fault::Fault;
 use crate::contract::manifest::{self, Manifest};
 use crate::contract::text::for_people;
@@ -64,32 +64,19 @@ impl Callable {
     }
 
     /// Asks a shaper for a message.
-    pub(crate) async fn shape(&self, event: &Event) -> Result<Message, Fault> {
+    pub(crate) async fn shape(&self, event: &GuestEvent) -> Result<Message, Fault> {
         self.shape_measured(event).await.0
     }
 
-    /// Asks a shaper for the message of an event in the contract's own type.
-    pub(crate) async fn shape_for_guest(
-        &self,
-        event: shaper_types::Event,
-    ) -> Result<Message, Fault> {
-        self.shape_for_guest_measured(event).await.0
-    }
-
     /// Asks a shaper for a message, and measures.
-    pub(crate) async fn shape_measured(&self, event: &Event) -> (Result<Message, Fault>, Usage) {
-        let event = convert::event_to_guest(event);
-        self.shape_for_guest_measured(event).await
-    }
-
-    async fn shape_for_guest_measured(
+    pub(crate) async fn shape_measured(
         &self,
-        event: shaper_types::Event,
+        event: &GuestEvent,
     ) -> (Result<Message, Fault>, Usage) {
         let Guest::Shaper(pre) = &self.guest else {
             return (Err(Fault::NotFound), Usage::default());
         };
-        if let Err(fault) = self.check_input(convert::event_bytes(&event)) {
+        if let Err(fault) = self.check_input(event.bytes()) {
             return (Err(fault), Usage::default());
         }
         let shaped = self.run_measured(async |store| {
@@ -97,7 +84,7 @@ impl Callable {
             let instance = pre.instantiate_async(&mut *store).await?;
             instance
                 .wharf_plugin_shaper()
-                .call_shape(store, &event)
+                .call_shape(store, &event.event)
                 .await
         });
         let (said, usage) = shaped.await;

@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::{cli, random};
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
-use wharf_domain::{Event, EventId, Receipt, StoreId};
+use wharf_domain::{EventId, Receipt, StoreId};
 
 use super::callable::Callable;
 use super::limiter::MemoryLimiter;
@@ -19,7 +19,12 @@ use super::log_rate::LogRate;
 use super::outbound::Requests;
 use super::stderr::Stderr;
 use crate::contract::bindings::{config, log};
-use crate::contract::{convert::ValidateRequest, digest::Digest, inspect::Kind, text::for_people};
+use crate::contract::{
+    convert::{GuestEvent, ValidateRequest},
+    digest::Digest,
+    inspect::Kind,
+    text::for_people,
+};
 
 /// Handles that a guest may hold at a time, to streams and the like.
 const MAX_HANDLES: usize = 1_000;
@@ -112,7 +117,7 @@ impl GuestState {
     }
 
     /// Notes the event that the guest is to shape.
-    pub(super) fn is_shown(&mut self, event: &Event) {
+    pub(super) fn is_shown(&mut self, event: &GuestEvent) {
         self.subject = Subject {
             store_id: Some(event.store_id),
             receipt: None,

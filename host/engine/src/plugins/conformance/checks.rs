@@ -10,7 +10,7 @@ use super::upstream;
 use super::vectors::{self, Case, Expect};
 use crate::contract::{
     bindings::adapter_types::{Fault as Said, Verdict},
-    convert::{self, Message},
+    convert::{self, GuestEvent, Message},
     fault::Fault,
     inspect::{Inspection, Kind},
     text::for_people,
@@ -140,7 +140,7 @@ impl Trial {
                 convert::answer(judged)?;
                 Ok(told)
             }
-            Kind::Shaper => match self.callable.shape(&event(text)).await {
+            Kind::Shaper => match self.callable.shape(&GuestEvent::new(&event(text))).await {
                 // A shaper may say that an event is not for it.
                 // It must refuse the same event with the same words.
                 Err(Fault::Refused(reason)) => Ok(reason),
@@ -195,9 +195,10 @@ impl Trial {
                     .map(drop)
                     .map_err(|fault| fault.to_string())
             }
-            (Kind::Shaper, None, Some(event)) => {
-                shaped(&case.expect, callable.shape(&event.parsed()?).await)
-            }
+            (Kind::Shaper, None, Some(event)) => shaped(
+                &case.expect,
+                callable.shape(&GuestEvent::new(&event.parsed()?)).await,
+            ),
             _ => Err("an adapter's vector has a request, a shaper's an event".into()),
         }
     }
