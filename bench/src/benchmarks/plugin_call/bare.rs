@@ -17,7 +17,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
-use wharf_egress::Client;
+use wharf_egress::{
+    GuardedClient, Url,
+    header::{CONTENT_LENGTH, HOST},
+};
 
 use self::bindings::{
     MarketplaceAdapterPre, PayloadShaperPre,
@@ -25,6 +28,9 @@ use self::bindings::{
     config, log,
     shaper::Event,
 };
+
+/// The time of one exchange: the default limit of an adapter.
+const MAX_EXCHANGE: Duration = Duration::from_secs(10);
 
 mod bindings {
     #![allow(missing_docs, unreachable_pub, reason = "generated code")]
@@ -71,7 +77,7 @@ enum Guest {
 #[derive(Clone)]
 pub(super) struct Upstream {
     pub(super) base_url: String,
-    pub(super) client: Client,
+    pub(super) client: GuardedClient,
 }
 
 /// A context would cost more than the call, and most components never ask for it.
@@ -119,19 +125,22 @@ impl WasiHttpHooks for Hooks {
 }
 
 async fn send(
-    client: Client,
+    client: GuardedClient,
     request: http::Request<WasiBody>,
 ) -> Result<(http::Response<WasiBody>, Finished), Error> {
     let (mut parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    parts.headers.remove(http::header::HOST);
-    let sent = client
-        .request(parts.method, parts.uri.to_string())
-        .headers(parts.headers)
-        .body(body)
-        .send();
+    parts.headers.remove(HOST);
+    parts.headers.remove(CONTENT_LENGTH);
+    let sent = client.send(wharf_egress::Request {
+        method: parts.method,
+        url: Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?,
+        headers: parts.headers,
+        body,
+        deadline: Instant::now() + MAX_EXCHANGE,
+    });
     let answer = sent.await.map_err(|_| Error::HttpProtocolError)?;
-    let answer = http::Response::from(answer).map(|body| {
+    let answer = answer.map(|body| {
         body.map_err(|_| Error::HttpResponseIncomplete)
             .boxed_unsync()
     });
