@@ -62,16 +62,17 @@ async fn adapter(plan: &Plan) -> Result<Vec<Figure>> {
     let engine = Engine::start(EngineSettings::in_memory())?;
     engine.load("etsy", component).await?;
     let (mut alone, mut cpu, mut together) = (Pairs::default(), Pairs::default(), Pairs::default());
+    let mut note = String::new();
     for _ in 0..plan.rounds {
         let (bare_us, bare_cpu_us) =
             one_at_a_time(plan.turn / 2, async || bare.call().await).await?;
         let (engine_us, _) = one_at_a_time(plan.turn / 2, async || ask(&engine).await).await?;
         alone.push(engine_us, bare_us);
         cpu.push(overlapping(plan.turn / 2, &engine).await?, bare_cpu_us);
-        together.push(
-            on_all_processors(plan.turn / 2, &engine)?,
-            bare.on_all_processors(plan.turn / 2)?,
-        );
+        let (rate, us) = with_cpu(|| on_all_processors(plan.turn / 2, &engine))?;
+        let (bare_rate, bare_us) = with_cpu(|| bare.on_all_processors(plan.turn / 2))?;
+        together.push(rate, bare_rate);
+        note = format!("all processors; {us:.1} us of processor time each, bare {bare_us:.1} us");
     }
     let most = Direction::RatioAtMost(1.5);
     Ok(vec![
@@ -92,7 +93,7 @@ async fn adapter(plan: &Plan) -> Result<Vec<Figure>> {
             BARE,
             Direction::RatioAtLeast(0.6),
         )
-        .with_note("all processors"),
+        .with_note(note),
     ])
 }
 
@@ -248,6 +249,15 @@ async fn overlapping(span: Duration, engine: &Engine) -> Result<f64> {
     }
     let cpu = (usage::own_cpu()? - cpu).as_secs_f64();
     Ok(cpu * 1e6 / f64::from(calls))
+}
+
+/// Calls a second, and the processor time of each in microseconds.
+fn with_cpu(run: impl FnOnce() -> Result<f64>) -> Result<(f64, f64)> {
+    let (began, cpu) = (Instant::now(), usage::own_cpu()?);
+    let rate = run()?;
+    let calls = rate * began.elapsed().as_secs_f64();
+    let cpu = usage::own_cpu()? - cpu;
+    Ok((rate, cpu.as_secs_f64() * 1e6 / calls))
 }
 
 /// Calls a second of callers that take turns on a thread for each processor, as requests of a host do.
