@@ -30,6 +30,10 @@ use anyhow::Context;
 
 use crate::{cli::Cli, settings::WrongSettings, traces::Traces, usage::UsageError};
 
+/// Requests are made of many small, short-lived pieces. Figures in bench/README.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit code of a command that was called wrongly, as shells have it.
 const USAGE: u8 = 2;
 

@@ -126,6 +126,8 @@ impl CompileQueue {
             .args(self.metering.counts_fuel().then_some("--fuel"))
             // No secrets: the compiler is asked by strangers.
             .env_clear()
+            // The program's allocator takes address space by the GiB otherwise, and that counts against the limit.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
