@@ -187,6 +187,34 @@ fn both_databases_have_the_same_migrations() {
     }
 }
 
+/// The rule of CONTRIBUTING.md, as far as words can tell: whatever takes something away says so in its name.
+#[test]
+fn migrations_only_add() {
+    for path in files(&["migrations"], ".sql") {
+        let (name, text) = (shown(&path), read(&path).to_lowercase());
+        for taken in [
+            "drop table",
+            "drop column",
+            "rename ",
+            "alter column",
+            "set not null",
+        ] {
+            assert!(
+                !text.contains(taken) || name.contains("_contract_"),
+                "{name} has a {taken:?}"
+            );
+        }
+        // Without a default, programs that do not know the column could not insert any more.
+        for column in text.split("add column").skip(1) {
+            let column = column.split([';', ',']).next().unwrap_or_default();
+            assert!(
+                !column.contains("not null") || column.contains("default"),
+                "{name} adds{column}"
+            );
+        }
+    }
+}
+
 #[test]
 fn files_stay_readable() {
     for path in files(&["host", "plugins", "xtask", "tests", "bench"], ".rs") {

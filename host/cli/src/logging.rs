@@ -184,8 +184,6 @@ mod tests {
             "info,sqlx",
             "wharf",
             "wharf=loud",
-            "",
-            "info,",
         ] {
             assert!(directives(bad).is_err(), "{bad}");
         }
