@@ -66,9 +66,16 @@ fn in_one_graph(arguments: &[String], metadata: &Value) -> Vec<String> {
         .flat_map(|package| ["-p".to_owned(), (*package).to_owned()])
         .collect();
     let is_target = |argument: &String| {
-        ["--lib", "--bin", "--test", "--doc", "--all-targets", "--example"]
-            .iter()
-            .any(|flag| argument.starts_with(flag))
+        [
+            "--lib",
+            "--bin",
+            "--test",
+            "--doc",
+            "--all-targets",
+            "--example",
+        ]
+        .iter()
+        .any(|flag| argument.starts_with(flag))
     };
     if !arguments.iter().any(is_target) {
         added.extend(targets(&named, metadata));

@@ -178,13 +178,7 @@ mod tests {
         ] {
             assert!(directives(good).is_ok(), "{good}");
         }
-        for bad in [
-            "warning",
-            "verbose",
-            "info,sqlx",
-            "wharf",
-            "wharf=loud",
-        ] {
+        for bad in ["warning", "verbose", "info,sqlx", "wharf", "wharf=loud"] {
             assert!(directives(bad).is_err(), "{bad}");
         }
     }
