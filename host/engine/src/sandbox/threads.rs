@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, coop::consume_budget};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::contract::fault::{EngineError, Fault};
@@ -75,6 +75,8 @@ impl Threads {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
+        // A call that ends at once waits for nothing: a caller that asks all the time would never let others run.
+        consume_budget().await;
         // Boxed, so that it can be moved after it has begun.
         let call = Box::pin(call);
         let goes_on = match begin {
@@ -185,6 +187,17 @@ mod tests {
             let waited = threads.run(begin, waits).await;
             assert_eq!(waited, Ok((first, guests.clone())), "{begin:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_asks_all_the_time_lets_others_run() {
+        let threads = threads();
+        let other = tokio::spawn(async {});
+        // More than a task may do before it must let others run.
+        for _ in 0..1_000 {
+            assert_eq!(threads.run(Begin::Here, async {}).await, Ok(()));
+        }
+        assert!(other.is_finished());
     }
 
     #[test]
