@@ -91,7 +91,7 @@ impl Recording {
         let mut exchange = RecordedExchange {
             method: parts.method.to_string(),
             url: hide(&parts.uri.to_string()),
-            headers: texts(&parts.headers, &hide),
+            headers: texts(&parts.headers, hide),
             credentials: self.network.credentials_at(&parts.uri.to_string()),
             body: hide(&String::from_utf8_lossy(&body)),
             answer: Err(String::new()),
@@ -107,7 +107,7 @@ impl Recording {
         exchange.answer = match &answered {
             Ok((parts, body)) => Ok(RecordedAnswer {
                 status: parts.status.as_u16(),
-                headers: texts(&parts.headers, &hide),
+                headers: texts(&parts.headers, hide),
                 body: hide(&String::from_utf8_lossy(body)),
             }),
             Err(error) => Err(for_people(&format!("{error:?}"))),
