@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use wharf_tests::{Answer, Backend, Host, Ledger, LogLine, Receiver, Shop, on_every_backend};
+use wharf_tests::{
+    Answer, Backend, Host, Ledger, LogLine, PATIENCE, Receiver, Shop, eventually, on_every_backend,
+};
 
 async fn post(host: &Host, path: &str, body: &Value, id: &str) -> Result<Answer> {
     let request = host.request("POST", path).header("x-request-id", id);
@@ -12,17 +14,13 @@ async fn post(host: &Host, path: &str, body: &Value, id: &str) -> Result<Answer>
     Ok(answer)
 }
 
-/// Lines of this message that name this id, in themselves or in a span around them.
-fn lines(host: &Host, message: &str, field: &str, id: &str) -> usize {
-    let names = |line: &LogLine| {
-        line.json
-            .to_string()
-            .contains(&format!("\"{field}\":\"{id}\""))
-    };
-    let lines = host.log().into_iter();
-    lines
-        .filter(|line| line.message() == message && names(line))
-        .count()
+/// Waits for a line of this message that names this id, in itself or in a span around it.
+async fn logged(host: &Host, message: &str, id: &str) -> Result<()> {
+    let named = format!("\"request_id\":\"{id}\"");
+    let names =
+        |line: &LogLine| line.message() == message && line.json.to_string().contains(&named);
+    let line = || async { host.log().iter().any(names).then_some(()) };
+    eventually(&format!("{message} of {id}"), PATIENCE, line).await
 }
 
 async fn an_order_is_found_by_its_requests(backend: Backend) -> Result<()> {
@@ -45,13 +43,9 @@ async fn an_order_is_found_by_its_requests(backend: Backend) -> Result<()> {
     let expected = json!({"request_id": "import-1", "sync_request_id": "sync-1"});
     assert_eq!(ledger.wait_for(row).await?, expected);
     for message in ["sync_store_batch", "job_completed"] {
-        assert!(
-            lines(&host, message, "request_id", "sync-1") > 0,
-            "{message}: {}",
-            host.logged()
-        );
+        logged(&host, message, "sync-1").await?;
     }
-    assert_eq!(lines(&host, "answered", "request_id", "import-1"), 1);
+    logged(&host, "answered", "import-1").await?;
 
     let page = format!(
         "/webhooks/{}/deliveries?organizationId=org-1",
@@ -68,7 +62,7 @@ async fn an_order_is_found_by_its_requests(backend: Backend) -> Result<()> {
         (&json!("sync-1"), &json!(200)),
         "{delivery}"
     );
-    assert!(lines(&host, "callback_delivery", "request_id", "sync-1") > 0);
+    logged(&host, "callback_delivery", "sync-1").await?;
 
     // Where nobody asked, everything that belongs to the run has one id all the same.
     let due = format!("update sync_logs set next_retry_at = {}", ledger.time(-1));

@@ -123,6 +123,6 @@ async fn changes_token(
     // Opened, because the same token is sealed anew each time.
     Ok(row.is_some_and(|row| {
         let opened = keys.open(TOKEN_PLACE, identity, &Sealed(row.access_token));
-        opened.map_or(true, |old| old != new.expose().as_bytes())
+        !opened.is_ok_and(|old| old == new.expose().as_bytes())
     }))
 }

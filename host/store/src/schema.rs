@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn a_newer_schema_fits_unless_it_lost_what_is_needed() {
-        let newest = known().iter().count();
+        // Not their count: numbers are given before it is known which branch comes first.
+        let newest = known().iter().map(|migration| migration.version).max();
+        let newest = newest.expect("there are migrations");
         assert!(judge(&known(), &all()).is_ok());
         for fits in [
             "something new".to_owned(),
