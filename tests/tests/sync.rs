@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, Ledger, LogLine, Receiver, Shop, Site, eventually, model::is_recent_time,
-    on_every_backend,
+    Backend, Host, Ledger, LogLine, PATIENCE, Receiver, Shop, Site, eventually,
+    model::is_recent_time, on_every_backend,
 };
 
 const EVENTS: [&str; 3] = ["sync.started", "sync.completed", "sync.failed"];
@@ -41,6 +41,15 @@ async fn idle(ledger: &Ledger, runs: usize) -> Result<()> {
         ))
         .await
         .map(drop)
+}
+
+/// Waits until so many lines of this message are written: they come behind what they tell of.
+async fn wait_for_lines(host: &Host, message: &str, count: usize) -> Result<Vec<LogLine>> {
+    let written = || async {
+        let lines = lines(host, message);
+        (lines.len() >= count).then_some(lines)
+    };
+    eventually(&format!("{count} lines {message}"), PATIENCE, written).await
 }
 
 fn lines(host: &Host, message: &str) -> Vec<LogLine> {
@@ -82,7 +91,7 @@ async fn a_run_asks_again_counts_and_tells(backend: Backend) -> Result<()> {
         "{refused}"
     );
 
-    let ended = lines(&host, "job_completed").pop().expect("a line");
+    let ended = wait_for_lines(&host, "job_completed", 1).await?.remove(0);
     for (field, value) in expected.as_object().expect("an object") {
         assert_eq!(ended.field(field), value);
     }
@@ -173,7 +182,7 @@ async fn a_long_run_is_cut_into_chunks(backend: Backend) -> Result<()> {
         data(55, 2, 53),
         "the rest, and what was refused a moment ago"
     );
-    let batches = lines(&host, "sync_store_batch");
+    let batches = wait_for_lines(&host, "sync_store_batch", 16).await?;
     let sizes: Vec<_> = batches
         .iter()
         .filter_map(|line| line.field("processedCount").as_u64())
@@ -184,7 +193,7 @@ async fn a_long_run_is_cut_into_chunks(backend: Backend) -> Result<()> {
             10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5
         ]
     );
-    assert_eq!(lines(&host, "job_completed").len(), 2);
+    assert_eq!(wait_for_lines(&host, "job_completed", 2).await?.len(), 2);
     let status = shop.status(&host).await?;
     assert_eq!(
         (&status["importedOrders"], &status["syncStatus"]),
