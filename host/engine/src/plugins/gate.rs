@@ -206,10 +206,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_few_slow_plugins_leave_places_where_plugins_are_more_than_these() {
+        let gate = Gate::new(8);
+        let mut held = Vec::new();
+        for plugin in ["slow-a", "slow-b", "slow-c"] {
+            for organization in 0..8 {
+                held.extend(gate.fill(plugin, &organization.to_string(), 20));
+            }
+        }
+        assert!(held.len() < 8, "{} of 8 are held", held.len());
+        assert!(gate.try_enter("quiet", "quiet", 20).is_some());
+    }
+
     #[tokio::test]
     async fn a_free_place_goes_to_whoever_holds_fewest() {
         let gate = Gate::new(2);
-        // More plugins than places: nothing is set aside.
+        // More plugins than places: one of the two is set aside.
         let mut held: Vec<_> = ["a", "b"]
             .iter()
             .flat_map(|organization| gate.fill(&format!("plugin-{organization}"), organization, 3))

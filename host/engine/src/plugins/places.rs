@@ -68,12 +68,20 @@ impl Places {
         }
     }
 
-    /// Places that a plugin finds whatever others do. None where plugins are more than places.
+    /// Places that a plugin finds whatever others do; where plugins are more than places, as long as there are any left of
+    /// those that are set aside.
     fn own(&self) -> usize {
-        if self.plugins > self.max {
-            return 0;
-        }
         (self.max / (2 * self.plugins)).clamp(1, self.max_of_plugin())
+    }
+
+    /// Places that are set aside. Where plugins are more than places these are half of all, for the first call of each: a
+    /// few slow plugins must not hold everything.
+    fn set_aside(&self) -> usize {
+        if self.plugins > self.max {
+            self.max / 2
+        } else {
+            self.own() * self.plugins
+        }
     }
 
     /// At most half of all, so that one plugin at its worst leaves room even where it was alone before.
@@ -84,13 +92,19 @@ impl Places {
     /// Places that a plugin could still take.
     fn left_for(&self, plugin: u64) -> usize {
         let (own, held) = (self.own(), self.of_plugin(plugin));
-        let beyond_own: usize = self
-            .by_plugin
-            .iter()
-            .map(|(_, held)| held.saturating_sub(own))
-            .sum();
-        let shared = (self.max.saturating_sub(own * self.plugins)).saturating_sub(beyond_own);
-        (own.saturating_sub(held) + shared)
+        let (mut within_own, mut beyond_own) = (0, 0);
+        for (_, held) in &self.by_plugin {
+            within_own += held.min(&own);
+            beyond_own += held.saturating_sub(own);
+        }
+        let set_aside = self.set_aside();
+        // What does not fit into the places set aside has taken shared ones.
+        beyond_own += within_own.saturating_sub(set_aside);
+        let shared = self.max.saturating_sub(set_aside + beyond_own);
+        let own_left = own
+            .saturating_sub(held)
+            .min(set_aside.saturating_sub(within_own));
+        (own_left + shared)
             .min(self.max_of_plugin().saturating_sub(held))
             // A plugin that came lately may have made the others' own places fewer than they hold.
             .min(self.max.saturating_sub(self.held.len()))
