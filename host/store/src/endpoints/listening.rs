@@ -6,15 +6,16 @@ use wharf_domain::EndpointId;
 use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
-    // Of each wanted page the active endpoints, up to the last that it may hold ($2 = that many less one). Not by
-    // `limit`: SQLite has no lateral join, which could limit each page in a single statement.
-    LISTENING = ["select p.page, e.id, e.shaper from
-            (select r.page, r.organization_id, r.event, r.place, (select x.id from webhook_endpoints x
+    // Of each wanted page the active endpoints, up to the last that it may hold ($2 = that many less one), or all ($3 =
+    // the largest id). Not by `limit`: SQLite has no lateral join, which could limit each page in a single statement.
+    // Materialized: PostgreSQL would look the last one up again for each endpoint that it joins.
+    LISTENING = ["with p as materialized (select r.page, r.organization_id, r.event, r.place, coalesce(
+                (select x.id from webhook_endpoints x
                 where x.organization_id = r.organization_id and x.event = r.event and x.is_active and x.id > r.place
-                order by x.id limit 1 offset $2) as last
-            from" rows(r, page int, organization_id text, event text, place uuid) ") p
-        join webhook_endpoints e on e.organization_id = p.organization_id and e.event = p.event and e.id > p.place
-            and (p.last is null or e.id <= p.last)
+                order by x.id limit 1 offset $2), $3) as last
+            from" rows(r, page int, organization_id text, event text, place uuid) ")
+        select p.page, e.id, e.shaper from p join webhook_endpoints e
+            on e.organization_id = p.organization_id and e.event = p.event and e.id > p.place and e.id <= p.last
         where e.is_active order by p.page, e.id"];
 }
 
@@ -59,7 +60,8 @@ pub async fn listening(
             .uuid("place", wanted.after.map_or(Uuid::nil(), |id| id.0));
     }
     let last = i64::try_from(most.saturating_sub(1)).unwrap_or(i64::MAX);
-    let rows: Vec<Row> = conn.query(LISTENING).rows(&rows).bind(last).all().await?;
+    let query = conn.query(LISTENING).rows(&rows).bind(last);
+    let rows: Vec<Row> = query.bind(Uuid::max()).all().await?;
     let mut pages = vec![Vec::new(); wanted.len()];
     for row in rows {
         // The numbers are those given above.
