@@ -20,8 +20,9 @@ use crate::{App, AppError, budgets::Budgeted};
 
 /// The most deliveries on one page.
 pub const MAX_PER_PAGE: usize = 100;
-/// Dead letters of one transaction: it locks their events, and workers that settle wait for it.
-const MAX_LETTERS: i64 = 500;
+/// Dead letters of one transaction: it locks their events, and the embedded database has one writer, for which imports
+/// wait.
+const MAX_LETTERS: i64 = 100;
 /// Events that are shaped and stored at a time. Each costs a call of a plugin.
 const MAX_EVENTS: i64 = 64;
 

@@ -9,7 +9,7 @@ use wharf_store::resend::EventCursor;
 use super::Redrive;
 
 /// Pages of dead letters of one request, 10,000 letters in all.
-const MAX_LETTER_PAGES: usize = 20;
+const MAX_LETTER_PAGES: usize = 100;
 /// Pages of missed events of one request, 640 events in all. Each costs a call of a plugin.
 const MAX_EVENT_PAGES: usize = 10;
 /// No page begins later than this: whoever asked waits for the answer.

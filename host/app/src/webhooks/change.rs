@@ -10,9 +10,9 @@ use wharf_store::{
 use crate::{App, AppError, entropy::random};
 
 /// Deliveries of a deleted endpoint that go in one transaction: it locks their events, and workers that settle wait.
-const MAX_DELETED: i64 = 500;
+const MAX_DELETED: i64 = 100;
 /// Such transactions of one request: a second or two of work. An endpoint may have any number of deliveries.
-const MAX_DELETIONS: usize = 20;
+const MAX_DELETIONS: usize = 100;
 
 /// The end of a request to delete an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
