@@ -67,11 +67,12 @@ impl Round {
         let watch = Watch::begin(site).await?;
         let (cpu, own_cpu) = (worker.cpu()?, usage::own_cpu()?);
         let elapsed = send(plan, site, receiver).await?;
+        let connections = receiver.received.borrow().connections;
         Ok(Self {
             elapsed,
             cpu: worker.cpu()? - cpu,
             receiver_cpu: usage::own_cpu()? - own_cpu,
-            connections: receiver.received.borrow().connections,
+            connections,
             work: watch.end(site).await?,
         })
     }
