@@ -206,12 +206,55 @@ async fn a_chatty_plugin_has_a_rate(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// A line of a guest tells what it is about, and if the call was a real one.
+async fn lines_of_guests_say_what_they_are_about(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    site.install_plugin("hostile", &guest("hostile-adapter"))?;
+    let host = site
+        .host()
+        .env("LOG_LEVEL", "info,plugin=debug")
+        .start()
+        .await?;
+    let shop = Shop::open(&host, "org-1", "hostile").await?;
+    shop.import(&host, "panic").await?;
+    let about = |receipt: &'static str| {
+        let host = &host;
+        move || async move {
+            let lines = host.log();
+            let mut lines = lines.iter().filter(|line| line.json["target"] == "plugin");
+            lines.find(|line| line.field("receipt") == receipt).cloned()
+        }
+    };
+    let line = eventually("the guest's last words", PATIENCE, about("panic")).await?;
+    assert_eq!(line.field("store_id"), &json!(shop.store_id));
+    assert!(line.field("case").is_null(), "{}", line.text);
+
+    // Vectors are answered as well, and their lines are nobody's orders.
+    let grants = "origins = ['http://127.0.0.1:1']\n[config]\nbase_url = 'http://127.0.0.1:1'\nmarketplace = 'etsy'\n\
+        [credentials.marketplace]\nscheme = 'bearer'\ntoken = { store = 'access-token' }";
+    let component = fs::read(built_plugin("http-marketplace"))?;
+    let pushed = host
+        .admin()
+        .push("remote", &component, Some(grants))
+        .await?;
+    ensure!(pushed.status == 200, "{}", pushed.text);
+    let of_vectors = || async {
+        let lines = host.log().into_iter();
+        let mut lines = lines.filter(|line| line.json["plugin"] == "remote");
+        lines.find(|line| line.field("case") == "an order keeps its amount as written")
+    };
+    let line = eventually("a line of a vector", PATIENCE, of_vectors).await?;
+    assert!(line.field("store_id").is_null(), "{}", line.text);
+    Ok(())
+}
+
 on_every_backend!(
     a_component_that_compiles_for_ever_ends_with_its_limit,
     a_host_listens_before_it_reads_new_plugins,
     an_import_for_a_plugin_that_is_loading_is_put_off,
     a_slow_plugin_is_refused_in_the_whole,
     a_chatty_plugin_has_a_rate,
+    lines_of_guests_say_what_they_are_about,
 );
 
 #[test]

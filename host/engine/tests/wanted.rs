@@ -97,6 +97,36 @@ async fn files_that_are_exchanged_serve_without_a_restart() {
     assert_eq!(served(&site.start()), ring, "and after a restart");
 }
 
+/// Hosts that share the folders judge the same files at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_share_a_folder_exchange_alike() {
+    let site = Site::new(&["amazon", "etsy"]);
+    let hosts = [site.start(), site.start()];
+    for (round, contents) in [["etsy", "amazon"], ["amazon", "etsy"]]
+        .into_iter()
+        .enumerate()
+    {
+        for (file, content) in ["amazon", "etsy"].into_iter().zip(contents) {
+            let bytes = component(content);
+            site.put(
+                file,
+                &if round == 0 {
+                    with_section(&bytes)
+                } else {
+                    bytes
+                },
+            );
+        }
+        let wanted = all_active(&[("amazon", contents[0]), ("etsy", contents[1])]);
+        for host in &hosts {
+            until("both hosts serve the exchanged files", || {
+                served(host) == wanted
+            })
+            .await;
+        }
+    }
+}
+
 /// One that cannot move keeps its name, and with it everybody who waits for that name.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_with_a_broken_file_changes_nothing_that_serves() {

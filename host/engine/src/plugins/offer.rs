@@ -170,6 +170,10 @@ impl Registry {
         actor: &str,
     ) -> Result<(), OperationError> {
         self.change(plugin, |record| {
+            // Another host judged the same file meanwhile, and saw more of what it depends on.
+            if source == Source::Folder && record.folder == Some(digest) {
+                return Ok(Vec::new());
+            }
             // What may pass by itself is offered again by the next look at the folder.
             if source == Source::Folder && !refusal.passing {
                 record.folder = Some(digest);
