@@ -171,6 +171,7 @@ fn a_marketplace_over_http() -> Result<()> {
 
 /// `wharf plugin dev` takes each change to the host, and what is wrong with one hurts nothing.
 async fn what_is_changed_serves(host: &Host, corner: &Path) -> Result<()> {
+    let told = corner.join("dev.log");
     let mut dev = tokio::process::Command::new(wharf_binary())
         .args(["plugin", "dev"])
         .current_dir(corner)
@@ -180,7 +181,7 @@ async fn what_is_changed_serves(host: &Host, corner: &Path) -> Result<()> {
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTFLAGS")
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(&told)?)
         .kill_on_drop(true)
         .spawn()?;
     let manifest = corner.join("Cargo.toml");
@@ -198,13 +199,22 @@ async fn what_is_changed_serves(host: &Host, corner: &Path) -> Result<()> {
         (plugin["version"] == version && plugin["state"] == "active").then_some(())
     };
     write_version("0.2.0")?;
-    eventually("the change serves", 20 * PATIENCE, || serves("0.2.0")).await?;
+    let said = || fs::read_to_string(&told).unwrap_or_default();
+    let served = eventually("the change serves", 5 * PATIENCE, || serves("0.2.0")).await;
+    served.with_context(said)?;
     let code = corner.join("src/lib.rs");
     let good = fs::read_to_string(&code)?;
     fs::write(&code, good.replace("fn validate", "fn falidate"))?;
-    write_version("0.3.0")?;
+    let is_told = || async {
+        let mistake = "error: cargo could not build the plugin";
+        said().contains(mistake).then_some(())
+    };
+    eventually("the mistake is told", 5 * PATIENCE, is_told).await?;
+    ensure!(serves("0.2.0").await.is_some(), "what served serves on");
     fs::write(&code, good)?;
-    eventually("the mended one serves", 20 * PATIENCE, || serves("0.3.0")).await?;
+    write_version("0.3.0")?;
+    let served = eventually("the mended one serves", 5 * PATIENCE, || serves("0.3.0")).await;
+    served.with_context(said)?;
     ensure!(dev.try_wait()?.is_none(), "it goes on");
     Ok(dev.kill().await?)
 }

@@ -45,7 +45,8 @@ impl Identity {
     /// Returns the same guest on trial with a case.
     pub(crate) fn tried(&self, case: &str) -> Self {
         Self {
-            case: Some(case.into()),
+            // Its author may have written a name of any length.
+            case: Some(for_people(case).into()),
             ..self.clone()
         }
     }

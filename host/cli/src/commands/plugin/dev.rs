@@ -91,8 +91,13 @@ async fn build() -> anyhow::Result<PathBuf> {
     cargo.args(["build", "--release", "--target", TARGET]);
     // Its messages name the file, wherever the target folder is; its errors go to the terminal as they are.
     cargo.args(["--message-format", "json-render-diagnostics"]);
-    let output = cargo.stderr(Stdio::inherit()).output().await;
-    let output = output.context("cargo cannot be run; is Rust installed?")?;
+    // Not `output()`, which would keep the compiler's errors to itself.
+    let running = cargo
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn();
+    let running = running.context("cargo cannot be run; is Rust installed?")?;
+    let output = running.wait_with_output().await?;
     ensure!(output.status.success(), "cargo could not build the plugin");
     let messages = String::from_utf8_lossy(&output.stdout);
     let built = messages

@@ -12,7 +12,7 @@ use crate::contract::{
     bindings::adapter_types::{Fault as Said, Verdict},
     convert::{self, GuestEvent, Message},
     fault::Fault,
-    inspect::{Inspection, Kind},
+    inspect::Kind,
     text::for_people,
 };
 use crate::plugins::revision::Revision;
@@ -44,9 +44,7 @@ pub(super) async fn run(
         (ContractCheck::SameManifest, _) => trial.same_manifest(revision).await,
         (ContractCheck::Answers, _) => trial.answers().await,
         (ContractCheck::SameAnswer, _) => trial.same_answer().await,
-        (ContractCheck::Upstream, Kind::Adapter)
-            if Inspection::wants_http(&revision.inspection) =>
-        {
+        (ContractCheck::Upstream, _) if upstream::applies(revision, component) => {
             upstream::run(trial, component).await
         }
         (ContractCheck::Upstream, _) => trial.report,

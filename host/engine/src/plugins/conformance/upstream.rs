@@ -11,7 +11,9 @@ use super::vectors::{self, Case};
 use crate::contract::{
     bindings::adapter_types::{Fault as Said, Verdict},
     convert::ValidateRequest,
+    manifest::Manifest,
 };
+use crate::plugins::revision::Revision;
 use crate::sandbox::{
     Judged,
     callable::Callable,
@@ -57,6 +59,19 @@ fn failures() -> [FailureCase; 7] {
     ]
 }
 
+/// Tells if an adapter can ask anybody: it imports HTTP, which some languages' runtimes do whatever the code does, and wants an
+/// origin or has a vector that asks.
+pub(super) fn applies(revision: &Revision, component: &[u8]) -> bool {
+    let Manifest::Adapter(manifest) = &revision.manifest else {
+        return false;
+    };
+    let asks = || {
+        let cases = vectors::read(component).unwrap_or_default();
+        cases.iter().any(Case::asks)
+    };
+    revision.inspection.wants_http() && (!manifest.wanted_origins.is_empty() || asks())
+}
+
 /// A question that makes an adapter ask its marketplace.
 struct Question {
     request: ValidateRequest,
@@ -69,7 +84,9 @@ impl Question {
     /// Returns the first vector that is accepted after asking; without one a receipt, under the granted configuration.
     async fn of(callable: &Callable, component: &[u8]) -> Self {
         let cases = vectors::read(component).unwrap_or_default();
-        let mut asking = cases.iter().filter(|case| case.is_accepted_after_asking());
+        let mut asking = cases
+            .iter()
+            .filter(|case| case.asks() && case.expect.accepted.is_some());
         let of_vector = match asking.next() {
             Some(case) => Self::of_vector(callable, case).await,
             None => None,

@@ -219,13 +219,10 @@ impl CaseEvent {
 }
 
 impl Case {
-    /// Tells if it wants an order from a marketplace that is asked.
-    pub(super) fn is_accepted_after_asking(&self) -> bool {
-        let asks = self
-            .exchanges
-            .as_ref()
-            .is_some_and(|exchanges| !exchanges.is_empty());
-        self.expect.accepted.is_some() && (asks || self.upstream.is_some())
+    /// Tells if it plays a marketplace that is asked.
+    pub(super) fn asks(&self) -> bool {
+        let exchanges = self.exchanges.as_ref();
+        self.upstream.is_some() || exchanges.is_some_and(|exchanges| !exchanges.is_empty())
     }
 
     /// Returns the marketplace that it plays; none if it plays none, and every request is denied.
