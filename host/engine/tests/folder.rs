@@ -1,8 +1,6 @@
 //! The watched folder and the compiled code on disk: files come, change, break and go while calls are served.
 #![allow(clippy::disallowed_methods, reason = "test code")]
 
-#[path = "support/site.rs"]
-mod site;
 mod support;
 
 use std::fs;
@@ -12,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use site::{Site, digest, refused, with_section};
+use support::site::{Site, digest, refused, with_section};
 use support::{ask, component, until};
 use wharf_engine::{Digest, Stage};
 

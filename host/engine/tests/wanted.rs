@@ -1,13 +1,11 @@
 //! The folder is what is wanted: missing, late, exchanged and unreadable files, and what serves meanwhile.
 #![allow(clippy::disallowed_methods, reason = "test code")]
 
-#[path = "support/site.rs"]
-mod site;
 mod support;
 
 use std::fs;
 
-use site::{Site, refused, with_section};
+use support::site::{Site, refused, with_section};
 use support::{ask, component, started, until};
 use wharf_engine::{Engine, EngineSettings, PluginState, Stage};
 

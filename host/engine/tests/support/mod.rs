@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "test code")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod site;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use wharf_engine::{Digest, Engine, EngineSettings, PluginState, Stage};
 
-use crate::support::{component, started};
+use super::{component, started};
 
 /// A folder of plugins and a state folder.
 pub(crate) struct Site {
