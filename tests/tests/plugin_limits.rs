@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use faults::stamped;
 use serde_json::{Value, json};
 use wharf_tests::{
-    Backend, Host, Ledger, LogLine, PATIENCE, Shop, Site, built_plugin, compile_bomb, eventually,
-    guest, on_every_backend,
+    Answer, Backend, Host, Ledger, LogLine, PATIENCE, Shop, Site, built_plugin, compile_bomb,
+    eventually, guest, on_every_backend,
 };
 
 /// A new revision of a component: its code is found in no cache.
@@ -216,7 +216,9 @@ async fn lines_of_guests_say_what_they_are_about(backend: Backend) -> Result<()>
         .start()
         .await?;
     let shop = Shop::open(&host, "org-1", "hostile").await?;
-    shop.import(&host, "panic").await?;
+    let body = json!({"syncToken": shop.sync_token, "receipt": "panic"});
+    let request = host.request("POST", "/orders/import").json(&body);
+    Answer::to(request.header("x-request-id", "follow-me-1")).await?;
     let about = |receipt: &'static str| {
         let host = &host;
         move || async move {
@@ -227,6 +229,7 @@ async fn lines_of_guests_say_what_they_are_about(backend: Backend) -> Result<()>
     };
     let line = eventually("the guest's last words", PATIENCE, about("panic")).await?;
     assert_eq!(line.field("store_id"), &json!(shop.store_id));
+    assert_eq!(line.field("request_id"), "follow-me-1");
     assert!(line.field("case").is_null(), "{}", line.text);
 
     // Vectors are answered as well, and their lines are nobody's orders.

@@ -163,7 +163,7 @@ impl App {
         request: RequestId,
     ) -> Result<ImportResult, AppError> {
         let now = self.0.clock.now();
-        let (answer, plugin_digest) = self.ask(store, receipt, now).await;
+        let (answer, plugin_digest) = self.ask(store, receipt, Some(request.clone()), now).await;
         let log = NewLog {
             id: LogId(new_id(now)),
             store_id: store.id,

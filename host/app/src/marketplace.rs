@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Instrument;
 use wharf_domain::{
-    AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, OrganizationId, Receipt, Time,
+    AccessToken, Amount, Answer, Currency, ExternalStoreId, Order, OrganizationId, Receipt,
+    RequestId, Time,
 };
 use wharf_engine::{Called, Fault, ValidateRequest};
 use wharf_store::stores::Store;
@@ -93,6 +94,7 @@ impl App {
             now: self.0.clock.now(),
             access_token: None,
             store_id: None,
+            request_id: None,
         };
         // Not a name that a client can take: the mock shares places with nobody's stores.
         let organization = OrganizationId::from_stored(String::new());
@@ -112,11 +114,12 @@ impl App {
         Ok(answer.into())
     }
 
-    /// Asks the store's marketplace about a receipt. Returns the digest of the plugin that answered, too.
+    /// Asks the store's marketplace about a receipt that this request imported. Returns the digest of the plugin that answered, too.
     pub(crate) async fn ask(
         &self,
         store: &Store,
         receipt: &Receipt,
+        request_id: Option<RequestId>,
         now: Time,
     ) -> (Answer, Option<String>) {
         let access_token = match self.access_token_of(store) {
@@ -130,6 +133,7 @@ impl App {
             now,
             access_token,
             store_id: Some(store.id),
+            request_id,
         };
         failpoint::pass("plugin.call.before");
         let (marketplace, organization) = (store.marketplace.as_str(), &store.organization_id);

@@ -206,6 +206,7 @@ pub(super) fn request(receipt: &str) -> Result<ValidateRequest> {
         external_store_id: ExternalStoreId::parse("store-1")?,
         now: SystemClock.now(),
         store_id: None,
+        request_id: None,
         access_token: None,
     })
 }

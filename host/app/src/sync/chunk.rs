@@ -6,7 +6,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tracing::{Instrument, Span, info, info_span};
 use wharf_domain::{
-    Event, EventId, EventKind, LogStatus, RunId, StoreId, SyncCounts, SyncStatus, Time, next_state,
+    Event, EventId, EventKind, LogStatus, RequestId, RunId, StoreId, SyncCounts, SyncStatus, Time,
+    next_state,
 };
 use wharf_queue::Queue;
 use wharf_store::{
@@ -67,7 +68,8 @@ impl Chunk<'_> {
     async fn ask(&self, log: DueLog, now: Time) -> Result<Asked, StoreError> {
         // The request that imported the receipt, so that one order can be followed.
         let span = info_span!("ask", import_request_id = log.request_id);
-        let ask = self.app.ask(self.store, &log.receipt, now);
+        let request = log.request_id.clone().map(RequestId::from_stored);
+        let ask = self.app.ask(self.store, &log.receipt, request, now);
         let (answer, plugin_digest) = ask.instrument(span).await;
         let is_put_off = answer.is_put_off();
         if !is_put_off {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use wharf_domain::{
     AccessToken, Amount, Answer, Currency, Event, EventId, ExternalStoreId, Order, Receipt,
+    RequestId, StoreId, Time,
     StoreId, Time,
 };
 
@@ -55,6 +56,8 @@ pub struct ValidateRequest {
     pub access_token: Option<AccessToken>,
     /// The store that it is for, for the log lines of the guest; `None` if it is for none.
     pub store_id: Option<StoreId>,
+    /// The request that imported the receipt, for the same lines, so that one order can be followed.
+    pub request_id: Option<RequestId>,
 }
 
 /// A shaped webhook, without what the host adds.

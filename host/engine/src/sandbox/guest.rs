@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::{cli, random};
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
-use wharf_domain::{EventId, Receipt, StoreId};
+use wharf_domain::{EventId, Receipt, RequestId, StoreId};
 
 use super::callable::Callable;
 use super::limiter::MemoryLimiter;
@@ -57,6 +57,7 @@ impl Identity {
 struct Subject {
     store_id: Option<StoreId>,
     receipt: Option<Receipt>,
+    request_id: Option<RequestId>,
     event_id: Option<EventId>,
 }
 
@@ -113,6 +114,7 @@ impl GuestState {
         self.subject = Subject {
             store_id: request.store_id,
             receipt: Some(request.receipt.clone()),
+            request_id: request.request_id.clone(),
             event_id: None,
         };
     }
@@ -122,6 +124,7 @@ impl GuestState {
         self.subject = Subject {
             store_id: Some(event.store_id),
             receipt: None,
+            request_id: None,
             event_id: Some(event.id),
         };
     }
@@ -170,14 +173,16 @@ impl GuestState {
         let Subject {
             store_id,
             receipt,
+            request_id,
             event_id,
         } = &self.subject;
         let (store_id, event_id) = (store_id.map(display), event_id.map(display));
         let receipt = receipt.as_ref().map(Receipt::as_str);
+        let request_id = request_id.as_ref().map(RequestId::as_str);
         let case = case.as_deref();
         macro_rules! line {
             ($level:ident) => {
-                tracing::$level!(target: "plugin", %plugin, %digest, store_id, receipt, event_id, case, "{line}")
+                tracing::$level!(target: "plugin", %plugin, %digest, store_id, receipt, request_id, event_id, case, "{line}")
             };
         }
         match level {

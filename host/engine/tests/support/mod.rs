@@ -70,6 +70,7 @@ pub(crate) fn request(receipt: &str) -> ValidateRequest {
         now: NOW,
         access_token: None,
         store_id: None,
+        request_id: None,
     }
 }
 

@@ -56,6 +56,7 @@ impl QuestionArgs {
             now: self.now.unwrap_or_else(|| SystemClock.now()),
             access_token: token.map_err(|why| UsageError::new(format!("ACCESS_TOKEN {why}")))?,
             store_id: None,
+            request_id: None,
         })
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn request(receipt: &str) -> ValidateRequest {
         now: NOW,
         access_token: None,
         store_id: None,
+        request_id: None,
     }
 }
 

@@ -194,6 +194,7 @@ impl CaseRequest {
             now: Time::parse(&self.now).ok_or("now is not RFC 3339")?,
             access_token: None,
             store_id: None,
+            request_id: None,
         })
     }
 }
