@@ -6,7 +6,6 @@ use http::{HeaderName, HeaderValue};
 use wharf_domain::{
     AccessToken, Amount, Answer, Currency, Event, EventId, ExternalStoreId, Order, Receipt,
     RequestId, StoreId, Time,
-    StoreId, Time,
 };
 
 use super::{
