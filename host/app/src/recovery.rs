@@ -5,7 +5,7 @@
 
 mod walk;
 
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, Event, EventId, OrganizationId, Time};
+use wharf_domain::{DeliveryId, EndpointId, Event, EventId, OrganizationId, Time};
 use wharf_queue::Queue;
 use wharf_store::{
     endpoints::Endpoint,
@@ -117,6 +117,7 @@ impl App {
     }
 
     /// Sends a delivery now, whatever became of it, with the whole retry schedule before it. The bytes are the same.
+    /// One that is being sent is sent once more after that.
     pub async fn resend(
         &self,
         organization: &OrganizationId,
@@ -143,8 +144,7 @@ impl App {
         )
         .await?;
         tx.commit().await?;
-        // A pending one that was not moved is being sent right now, which is what was asked for.
-        if !is_due && delivery.state != DeliveryState::Pending {
+        if !is_due {
             return Err(AppError::NothingToSend);
         }
         self.0.doorbell.ring(Queue::Callback, "resend");

@@ -34,6 +34,7 @@ const ALL: &[Pair] = &[
     pair!("0008_fan_out_place"),
     pair!("0009_plugin_faults"),
     pair!("0012_orders"),
+    pair!("0013_webhook_edges"),
 ];
 
 /// Returns what brings a schema up to date.

@@ -4,7 +4,7 @@
 macro_rules! endpoint_columns {
     () => {
         "id, organization_id, event, target_url, shaper, is_active, disabled_reason, secret, retired_secrets,
-            signing_root, identity, signs_v1a, rate_per_minute, failures, failing_since, pauses, paused_until, created_at, updated_at"
+            signing_root, identity, signs_v1a, rate_per_minute, generation, failures, failing_since, pauses, paused_until, created_at, updated_at"
     };
 }
 

@@ -24,9 +24,12 @@ statements! {
     REVIVE = ["update callback_deliveries set state = 'pending', due_at = r.due_at, schedule_base = attempt,
             updated_at = r.at from" rows(r, id uuid, due_at time, at time)
         "where callback_deliveries.id = r.id and state = 'failed' returning callback_deliveries.id"];
-    // One that a worker holds is being sent already.
-    RESEND = ["update callback_deliveries set state = 'pending', due_at = $3, schedule_base = attempt, updated_at = $3
-        where id = $1 and organization_id = $2 and claimed_by is null and exists (select 1 from callback_messages m
+    // One that a worker holds is due once that attempt is settled. Its `updated_at` is the claim's.
+    RESEND = ["update callback_deliveries set state = 'pending', resend_requested = (claimed_by is not null),
+            due_at = case when claimed_by is null then $3 else due_at end,
+            updated_at = case when claimed_by is null then $3 else updated_at end,
+            schedule_base = case when claimed_by is null then attempt else schedule_base end
+        where id = $1 and organization_id = $2 and exists (select 1 from callback_messages m
             where m.outbox_id = callback_deliveries.outbox_id and m.shaper = callback_deliveries.shaper)"];
     // Its shaper refused the event or failed on it, so nothing was stored that could be sent.
     UNSHAPED = ["select o.id, o.store_id, o.event, o.payload, o.created_at, d.shaper from callback_deliveries d
@@ -165,8 +168,8 @@ impl EventRow {
 }
 
 /// Makes one delivery due now, whatever became of it, with the whole retry schedule before it. One that is being sent
-/// right now is left alone, and so is one that has no body (see [`unshaped`]). Returns whether it was
-/// made due.
+/// right now is due as soon as that attempt is settled. One that has no body (see [`unshaped`]) is left alone. Returns
+/// false for that one.
 pub async fn resend(
     conn: &mut Conn,
     organization: &OrganizationId,

@@ -54,8 +54,7 @@ impl InFlight {
         }
         failpoint::pass("callback.renewal.before");
         match renew(app, &fences).await {
-            Ok(kept) => {
-                let lost = fences.len() - kept;
+            Ok((kept, lost)) => {
                 app.0.metrics.leases(Leased::Deliveries, kept, lost);
                 if lost > 0 {
                     warn!(lost, "leases were lost");
@@ -70,9 +69,16 @@ impl InFlight {
     }
 }
 
-async fn renew(app: &App, fences: &[Fence]) -> Result<usize, StoreError> {
+/// Returns how many leases were prolonged, and how many are lost. What was settled meanwhile is neither.
+async fn renew(app: &App, fences: &[Fence]) -> Result<(usize, usize), StoreError> {
     // All at once: one statement, however many sends are in flight.
     let until = app.0.clock.now() + app.0.settings.lease;
     let mut conn = app.0.ledger.write().await?;
-    Ok(deliveries::renew(&mut conn, fences, until).await?.len())
+    let kept = deliveries::renew(&mut conn, fences, until).await?.len();
+    let lost = match fences.len() - kept {
+        0 => 0,
+        // Most of these were settled while the worker was looking elsewhere.
+        _ => deliveries::taken_over(&mut conn, fences).await?.len(),
+    };
+    Ok((kept, lost))
 }

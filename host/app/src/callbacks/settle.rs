@@ -51,9 +51,9 @@ impl Settler {
             let mut batch = Vec::with_capacity(MAX_BATCH);
             let mut give_back = GiveBack::default();
             while inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
-                let (reports, not_sent) = sorted(&mut batch);
+                let (mut reports, not_sent) = sorted(&mut batch);
                 give_back.give_back(&app, &not_sent).await;
-                settle_batch(&app, &reports).await;
+                settle_batch(&app, &mut reports).await;
                 let reported = reports.into_iter().map(|report| report.claimed);
                 for claimed in reported.chain(not_sent.into_iter().map(|(claimed, _)| claimed)) {
                     // Fails only while the worker is being dropped.
@@ -92,10 +92,15 @@ fn sorted(batch: &mut Vec<Ended>) -> (Vec<Report>, Vec<(Claimed, NotSent)>) {
     (reports, not_sent)
 }
 
-async fn settle_batch(app: &App, reports: &[Report]) {
+async fn settle_batch(app: &App, reports: &mut [Report]) {
     if reports.is_empty() {
         return;
     }
+    if let Err(error) = health::forgive_former_urls(app, reports).await {
+        let error = &error as &dyn std::error::Error;
+        warn!(error, "endpoints cannot be looked at; \"gone\" counts as it was said");
+    }
+    let reports = &*reports;
     let now = app.0.clock.now();
     let settled: Vec<SettledDelivery> = reports
         .iter()

@@ -1,6 +1,6 @@
 //! Changing and deleting endpoints.
 
-use wharf_domain::{EndpointId, Health, OrganizationId, Secrets, ShaperName, TargetUrl};
+use wharf_domain::{EndpointId, OrganizationId, Secrets, ShaperName, TargetUrl};
 use wharf_store::{
     StoreError, canary,
     endpoints::{self, Endpoint},
@@ -49,8 +49,12 @@ pub struct EndpointChange {
 
 impl EndpointChange {
     fn apply(self, endpoint: &mut Endpoint) {
-        if let Some(url) = self.target_url {
+        if let Some(url) = self.target_url
+            && url.as_str() != endpoint.target_url
+        {
             endpoint.target_url = url.as_str().to_owned();
+            // Another receiver: what the former one answers, and answered, says nothing of it.
+            endpoint.begin_anew();
         }
         if let Some(shaper) = self.shaper {
             endpoint.shaper = shaper;
@@ -66,7 +70,7 @@ impl EndpointChange {
             Some(Activity::Enabled) => {
                 (endpoint.is_active, endpoint.disabled_reason) = (true, None);
                 // Or the first failure from now on would find it failing since long ago and disable it again.
-                endpoint.health = Health::default();
+                endpoint.begin_anew();
             }
             Some(Activity::Disabled(reason)) => {
                 (endpoint.is_active, endpoint.disabled_reason) = (false, Some(reason));

@@ -1,11 +1,12 @@
 //! Endpoints that only fail: spared at first, given up after 120 hours.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use wharf_app::Endpoint;
-use wharf_domain::{EndpointId, EventKind};
-use wharf_tests::{Backend, Receiver, on_every_backend};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
+use wharf_app::{Endpoint, EndpointChange};
+use wharf_domain::{EndpointId, EventKind, Health, TargetUrl};
+use wharf_tests::{Backend, RawServer, Receiver, on_every_backend, read_request};
 
 use crate::host::{InProcess, organization};
 
@@ -80,7 +81,80 @@ async fn one_success_closes_the_circuit(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// A receiver whose answers wait until the test lets them go.
+pub(crate) async fn gated(answer: &'static [u8]) -> Result<(RawServer, Arc<Semaphore>)> {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = gate.clone();
+    let serve = move |mut stream: TcpStream| {
+        let opened = opened.clone();
+        async move {
+            read_request(&mut stream).await?;
+            opened.acquire().await.expect("never closed").forget();
+            stream.write_all(answer).await
+        }
+    };
+    Ok((RawServer::start("127.0.0.1", serve).await?, gate))
+}
+
+/// Steps until a send has begun.
+pub(crate) async fn start_a_send(host: &mut InProcess) -> Result<()> {
+    while host.callback_worker.step().await?.started == 0 {}
+    Ok(())
+}
+
+async fn move_to(host: &InProcess, id: EndpointId, url: &str) -> Result<()> {
+    let change = EndpointChange {
+        target_url: Some(TargetUrl::parse(url)?),
+        ..EndpointChange::default()
+    };
+    host.app.update_webhook(&organization(), id, change).await?;
+    Ok(())
+}
+
+async fn a_former_url_says_nothing_of_the_new_one(backend: Backend) -> Result<()> {
+    let mut host = InProcess::open(backend).await?;
+    let gone = b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let (former, gate) = gated(gone).await?;
+    let url = format!("http://{}/", former.address());
+    let hook = host.endpoint(EventKind::SyncCompleted, &url).await?;
+    host.app.test_webhook(&organization(), hook.id).await?;
+    start_a_send(&mut host).await?;
+    let receiver = Receiver::start().await?;
+    move_to(&host, hook.id, receiver.url()).await?;
+    gate.add_permits(1);
+    host.callback_worker.finish().await;
+    let moved = endpoint(&host, hook.id).await?;
+    assert!(moved.is_active, "{:?}", moved.disabled_reason);
+    assert_eq!(moved.health, Health::default());
+    host.after(MINUTE).await?;
+    assert_eq!(receiver.requests().len(), 1, "the new one gets what the former refused");
+    Ok(())
+}
+
+async fn a_new_url_begins_healthy(backend: Backend) -> Result<()> {
+    let mut host = InProcess::open(backend).await?;
+    let former = Receiver::start().await?;
+    former.answer_status(503);
+    let hook = host
+        .endpoint(EventKind::SyncCompleted, former.url())
+        .await?;
+    for _ in 0..12 {
+        host.app.test_webhook(&organization(), hook.id).await?;
+    }
+    host.drain().await?;
+    assert!(endpoint(&host, hook.id).await?.health.paused_until.is_some());
+    let receiver = Receiver::start().await?;
+    move_to(&host, hook.id, receiver.url()).await?;
+    assert_eq!(endpoint(&host, hook.id).await?.health, Health::default());
+    host.app.test_webhook(&organization(), hook.id).await?;
+    host.drain().await?;
+    assert_eq!(receiver.requests().len(), 1, "no pause of the former one");
+    Ok(())
+}
+
 on_every_backend!(
+    a_former_url_says_nothing_of_the_new_one,
+    a_new_url_begins_healthy,
     a_receiver_that_only_fails_is_spared_and_given_up,
     one_success_closes_the_circuit,
 );

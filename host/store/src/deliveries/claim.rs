@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use wharf_domain::{DeliveryId, EndpointId, EventId, RateLimit, Secrets, StoreId, Time};
 
-use super::{Fence, queue::allowed};
+use super::{Attempt, Fence, queue::allowed, settle::write_attempts};
 use crate::{
     Conn, KeyRing, StoreError,
     dialect::statements,
@@ -20,25 +20,34 @@ statements! {
         where rate_per_minute is not null and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     SAVE_RATE_LIMITED = ["update webhook_endpoints set paced_until = r.until from" rows(r, id uuid, until time)
         "where webhook_endpoints.id = r.id"];
-    CLAIM = [with_most_due "update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2
+    // One that is still claimed was begun by a worker that is gone: that attempt has its number, and is none of the
+    // schedule's. Its claim was the last to set `updated_at`.
+    CLAIM = [with_most_due "update callback_deliveries set fence = fence + 1, due_at = $3, claimed_by = $4, updated_at = $2,
+            lost_at = case when claimed_by is not null then updated_at end,
+            attempt = case when claimed_by is null then attempt else attempt + 1 end,
+            schedule_base = case when claimed_by is null then schedule_base else schedule_base + 1 end
         where id in (select id from picked)
         returning id"];
     // Plain joins lose nothing: what is pending has its message, and goes with event and endpoint.
-    LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
+    LOAD = ["select d.id, d.fence, d.attempt, d.schedule_base, d.lost_at, d.outbox_id, d.endpoint_id, d.organization_id, o.event,
             o.store_id, o.created_at, o.traceparent, o.request_id, m.content_type, m.headers, m.body, e.target_url, e.is_active,
-            e.failures, e.secret, e.retired_secrets, e.signing_root, e.identity, e.signs_v1a
+            e.generation, e.failures, e.secret, e.retired_secrets, e.signing_root, e.identity, e.signs_v1a
         from" rows(r, id uuid) "join callback_deliveries d on d.id = r.id
         join callback_outbox o on o.id = d.outbox_id
         join callback_messages m on m.outbox_id = d.outbox_id and m.shaper = d.shaper
         join webhook_endpoints e on e.id = d.endpoint_id"];
 }
 
+/// The error of an attempt whose worker is gone. Its request may have been sent: receivers drop it by the event's id.
+const NOT_HEARD_OF: &str =
+    "the process that began this attempt was not heard of again; the receiver may have got it";
+
 /// A claimed delivery with everything that sending needs.
 #[derive(Clone, Debug)]
 pub struct Claimed {
     /// The fence, which settling must name.
     pub fence: Fence,
-    /// The number of times it was sent before.
+    /// The number of attempts before, those included that were not heard of again.
     pub attempts_before: i64,
     /// Attempts that the retry schedule does not count, because somebody asked for the delivery once more.
     pub schedule_base: i64,
@@ -62,6 +71,8 @@ pub struct Claimed {
     pub target_url: String,
     /// The endpoint is not disabled.
     pub endpoint_is_active: bool,
+    /// The endpoint's generation: what comes of the attempt counts for this one alone.
+    pub endpoint_generation: i64,
     /// The endpoint's last attempts failed.
     pub endpoint_is_failing: bool,
     /// The content type of the body.
@@ -127,7 +138,7 @@ pub async fn claim(
     }
     let query = conn.query(CLAIM).rows(&rows).time(now);
     let ids = query.time(now + lease).bind(worker).ids().await?;
-    let claimed = load(conn, ids).await?;
+    let claimed = load(conn, ids, now).await?;
     save_rate_limited(conn, &rate_limited, &claimed, now).await?;
     Ok(claimed)
 }
@@ -172,6 +183,7 @@ struct LoadedRow {
     fence: i64,
     attempt: i64,
     schedule_base: i64,
+    lost_at: Option<At>,
     outbox_id: Uuid,
     endpoint_id: Uuid,
     organization_id: String,
@@ -185,6 +197,7 @@ struct LoadedRow {
     body: Vec<u8>,
     target_url: String,
     is_active: bool,
+    generation: i64,
     failures: i64,
     #[sqlx(flatten)]
     sealed: SealedRow,
@@ -212,6 +225,7 @@ impl TryFrom<LoadedRow> for Claimed {
             endpoint_id: EndpointId(row.endpoint_id),
             target_url: row.target_url,
             endpoint_is_active: row.is_active,
+            endpoint_generation: row.generation,
             endpoint_is_failing: row.failures > 0,
             content_type: row.content_type,
             headers: serde_json::from_str(&row.headers.0)
@@ -225,7 +239,11 @@ impl TryFrom<LoadedRow> for Claimed {
 }
 
 /// Bodies come after the claim, so that only what is ours is read.
-async fn load(conn: &mut Conn, claimed: Vec<Uuid>) -> Result<Vec<Claimed>, StoreError> {
+async fn load(
+    conn: &mut Conn,
+    claimed: Vec<Uuid>,
+    now: Time,
+) -> Result<Vec<Claimed>, StoreError> {
     if claimed.is_empty() {
         return Ok(Vec::new());
     }
@@ -234,5 +252,24 @@ async fn load(conn: &mut Conn, claimed: Vec<Uuid>) -> Result<Vec<Claimed>, Store
         ids.push().uuid("id", id);
     }
     let rows: Vec<LoadedRow> = conn.query(LOAD).rows(&ids).all().await?;
+    write_lost(conn, &rows, now).await?;
     rows.into_iter().map(Claimed::try_from).collect()
+}
+
+/// Shows the attempts of workers that are gone, of those deliveries that were taken over from one.
+async fn write_lost(conn: &mut Conn, rows: &[LoadedRow], now: Time) -> Result<(), StoreError> {
+    let lost = rows.iter().filter_map(|row| Some((row, row.lost_at?.0)));
+    let lost: Vec<_> = lost
+        .map(|(row, began)| {
+            let attempt = Attempt {
+                started_at: began,
+                latency: now.since(began),
+                http_status: None,
+                error: Some(NOT_HEARD_OF.into()),
+                response: None,
+            };
+            (DeliveryId(row.id), row.attempt, attempt)
+        })
+        .collect();
+    write_attempts(conn, lost.iter().map(|(id, number, one)| (*id, *number, one))).await
 }

@@ -7,7 +7,9 @@ use crate::{Conn, StoreError, dialect::statements, rows::Rows};
 
 statements! {
     // A settled delivery keeps its fence, but its `due_at` is the next attempt's by then.
-    GIVE_BACK = ["update callback_deliveries set due_at = r.due_at, claimed_by = null
+    // A resend that was asked for meanwhile is what the next claim does.
+    GIVE_BACK = ["update callback_deliveries set due_at = r.due_at, claimed_by = null, resend_requested = false,
+            schedule_base = case when resend_requested then attempt else schedule_base end
         from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
             and callback_deliveries.claimed_by is not null"];

@@ -25,6 +25,8 @@ statements! {
     RENEW = ["update callback_deliveries set due_at = r.due_at from" rows(r, id uuid, fence int, due_at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
             and callback_deliveries.claimed_by is not null returning callback_deliveries.id"];
+    TAKEN_OVER = ["select d.id from" rows(r, id uuid, fence int) "join callback_deliveries d on d.id = r.id
+        where d.fence > r.fence"];
 }
 
 /// Every statement about deliveries, by module.
@@ -38,6 +40,18 @@ pub struct Fence {
     pub id: DeliveryId,
     /// The number of the claim.
     pub number: i64,
+}
+
+/// Returns the deliveries of these claims that another claim has taken over. Settled ones are not among them.
+pub async fn taken_over(conn: &mut Conn, fences: &[Fence]) -> Result<Vec<DeliveryId>, StoreError> {
+    let mut rows = Rows::new(conn);
+    for fence in fences {
+        rows.push()
+            .uuid("id", fence.id.0)
+            .int("fence", fence.number);
+    }
+    let taken = conn.query(TAKEN_OVER).rows(&rows).ids().await?;
+    Ok(taken.into_iter().map(DeliveryId).collect())
 }
 
 /// Prolongs leases and returns the deliveries whose fence still holds.

@@ -11,8 +11,12 @@ statements! {
     // Two workers that settle deliveries of one event wait for each other here, so that the later one counts both.
     LOCK_EVENTS = ["select id from callback_outbox where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     // 'pending' beside the fence: a worker that settles twice finds the first answer standing.
-    SETTLE = ["update callback_deliveries set state = r.state, attempt = r.attempt, due_at = r.due_at, claimed_by = null,
-            last_error = r.last_error, updated_at = r.at
+    // A resend that was asked for meanwhile is due now, whatever came of this attempt.
+    SETTLE = ["update callback_deliveries set attempt = r.attempt, claimed_by = null, last_error = r.last_error,
+            updated_at = r.at, resend_requested = false,
+            state = case when resend_requested then 'pending' else r.state end,
+            due_at = case when resend_requested then r.at else r.due_at end,
+            schedule_base = case when resend_requested then r.attempt else schedule_base end
         from" rows(r, id uuid, fence int, state text, attempt int, due_at time, last_error text, at time)
         "where callback_deliveries.id = r.id and callback_deliveries.fence = r.fence
             and callback_deliveries.state = 'pending' returning callback_deliveries.id"];
@@ -87,7 +91,8 @@ pub async fn settle(
     lock_events(conn, &events).await?;
     let held = write_states(conn, settled, now).await?;
     let still_held = settled.iter().filter(|one| held.contains(&one.fence.id));
-    write_attempts(conn, still_held).await?;
+    let attempts = still_held.map(|one| (one.fence.id, one.attempt_number, &one.attempt));
+    write_attempts(conn, attempts).await?;
     // Without `UNWANTED`: whoever deletes deliveries sums their events up at once.
     conn.query(AGGREGATE).rows(&events).run().await?;
     Ok(held)
@@ -133,21 +138,25 @@ async fn write_states(
     Ok(held.into_iter().map(DeliveryId).collect())
 }
 
-async fn write_attempts(
+/// Writes attempts, each with its delivery and its number.
+pub(super) async fn write_attempts<'a>(
     conn: &mut Conn,
-    settled: impl Iterator<Item = &SettledDelivery>,
+    attempts: impl Iterator<Item = (DeliveryId, i64, &'a Attempt)>,
 ) -> Result<(), StoreError> {
     let mut rows = Rows::new(conn);
-    for one in settled {
-        let latency_us = i64::try_from(one.attempt.latency.as_micros()).unwrap_or(i64::MAX);
+    for (delivery, number, attempt) in attempts {
+        let latency_us = i64::try_from(attempt.latency.as_micros()).unwrap_or(i64::MAX);
         rows.push()
-            .uuid("delivery_id", one.fence.id.0)
-            .int("attempt", one.attempt_number)
-            .time("started_at", one.attempt.started_at)
+            .uuid("delivery_id", delivery.0)
+            .int("attempt", number)
+            .time("started_at", attempt.started_at)
             .int("latency_us", latency_us)
-            .int("http_status", one.attempt.http_status.map(i64::from))
-            .text("error", one.attempt.error.as_deref())
-            .text("response", one.attempt.response.as_deref());
+            .int("http_status", attempt.http_status.map(i64::from))
+            .text("error", attempt.error.as_deref())
+            .text("response", attempt.response.as_deref());
+    }
+    if rows.is_empty() {
+        return Ok(());
     }
     conn.query(ATTEMPTS).rows(&rows).run().await.map(drop)
 }

@@ -7,8 +7,9 @@ use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
 statements! {
     // In the order of ids, so that two workers never wait for each other crosswise.
-    LOCK_HEALTH = ["select id, failures, failing_since, pauses, paused_until from webhook_endpoints
+    LOCK_HEALTH = ["select id, generation, failures, failing_since, pauses, paused_until from webhook_endpoints
         where is_active and id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    GENERATIONS = ["select id, generation from webhook_endpoints where id in (select id from" rows(r, id uuid) ")"];
     // `updated_at` is the owner's: it moves when an endpoint is disabled, not with each failure.
     SAVE_HEALTH = ["update webhook_endpoints set failures = r.failures, failing_since = r.failing_since,
             pauses = r.pauses, paused_until = r.paused_until, is_active = (r.reason is null), disabled_reason = r.reason,
@@ -37,14 +38,26 @@ impl From<HealthRow> for Health {
     }
 }
 
+/// An active endpoint, held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockedHealth {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Its generation. Attempts that were made under another say nothing of it.
+    pub generation: i64,
+    /// Its health.
+    pub health: Health,
+}
+
 /// Reads the health of those of these endpoints that are active and holds them until the transaction ends.
 pub async fn lock_health(
     conn: &mut Conn,
     ids: impl IntoIterator<Item = EndpointId>,
-) -> Result<Vec<(EndpointId, Health)>, StoreError> {
+) -> Result<Vec<LockedHealth>, StoreError> {
     #[derive(FromRow)]
     struct Row {
         id: Uuid,
+        generation: i64,
         #[sqlx(flatten)]
         health: HealthRow,
     }
@@ -55,8 +68,26 @@ pub async fn lock_health(
     let rows: Vec<Row> = conn.query(LOCK_HEALTH).rows(&asked).all().await?;
     Ok(rows
         .into_iter()
-        .map(|row| (EndpointId(row.id), row.health.into()))
+        .map(|row| LockedHealth {
+            id: EndpointId(row.id),
+            generation: row.generation,
+            health: row.health.into(),
+        })
         .collect())
+}
+
+/// Returns the present generations of those of these endpoints that are there.
+pub async fn generations(
+    conn: &mut Conn,
+    ids: impl IntoIterator<Item = EndpointId>,
+) -> Result<Vec<(EndpointId, i64)>, StoreError> {
+    let mut asked = Rows::new(conn);
+    for id in ids {
+        asked.push().uuid("id", id.0);
+    }
+    let rows: Vec<(Uuid, i64)> = conn.query(GENERATIONS).rows(&asked).all().await?;
+    let rows = rows.into_iter().map(|(id, number)| (EndpointId(id), number));
+    Ok(rows.collect())
 }
 
 /// The health that an endpoint has from now on.

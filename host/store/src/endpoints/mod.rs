@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) use self::secrets::{RETIRED, SECRET, SealedRow, SealedSecrets};
 pub use self::{
-    health::{HealthUpdate, lock_health, save_health},
+    health::{HealthUpdate, LockedHealth, generations, lock_health, save_health},
     listening::{Listening, ListeningPage, listening},
 };
 
@@ -45,7 +45,7 @@ statements! {
     SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
             disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
             failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15,
-            signing_root = $16
+            signing_root = $16, generation = $17
         where id = $1"];
     DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
 }
@@ -100,6 +100,7 @@ pub struct Endpoint {
     pub created_at: Time,
     /// The time of its last change.
     pub updated_at: Time,
+    generation: i64,
     identity: String,
     sealed: SealedSecrets,
 }
@@ -109,6 +110,12 @@ impl Endpoint {
     pub fn secrets(&self, keys: &KeyRing) -> Result<Secrets, StoreError> {
         self.sealed
             .open(keys, self.id, &self.identity, self.asymmetric)
+    }
+
+    /// Begins healthy, and a new generation: attempts that were made before say nothing of the endpoint any more.
+    pub fn begin_anew(&mut self) {
+        self.health = Health::default();
+        self.generation += 1;
     }
 
     /// New secrets, sealed. A root that cannot be opened is given up: the new one is derived from the key that seals
@@ -144,6 +151,7 @@ struct Row {
     identity: String,
     signs_v1a: bool,
     rate_per_minute: Option<i64>,
+    generation: i64,
     #[sqlx(flatten)]
     health: HealthRow,
     created_at: At,
@@ -165,6 +173,7 @@ impl From<Row> for Endpoint {
             health: row.health.into(),
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
+            generation: row.generation,
             identity: row.identity,
             sealed: row.sealed.into(),
         }
@@ -331,6 +340,7 @@ pub async fn save(
         .time(now)
         .bind(endpoint.asymmetric)
         .bind(sealed.root.map(|sealed| sealed.0))
+        .bind(endpoint.generation)
         .run()
         .await
         .map(drop)

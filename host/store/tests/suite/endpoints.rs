@@ -61,7 +61,7 @@ async fn save_health(
     let locked = endpoints::lock_health(&mut tx, [id]).await?;
     let update = HealthUpdate {
         id,
-        health: change(locked[0].1),
+        health: change(locked[0].health),
         disabled: None,
     };
     endpoints::save_health(&mut tx, &[update], NOW).await?;
@@ -288,7 +288,7 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
     let locked = endpoints::lock_health(&mut conn, [first]).await?;
     let gone = HealthUpdate {
         id: first,
-        health: locked[0].1,
+        health: locked[0].health,
         disabled: Some("gone".to_owned()),
     };
     endpoints::save_health(&mut conn, &[gone], NOW).await?;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EventKind};
 use wharf_store::{
+    deliveries::{self, SettledDelivery},
     history::{self, Scope},
     outbox::{self, Extra, NewDelivery},
     resend::{self, DeadLetters, EventCursor, Missed},
@@ -121,10 +122,7 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
 
     let mut tx = ledger.begin().await?;
     let held = &again[0];
-    assert!(
-        !resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?,
-        "it is being sent"
-    );
+    assert!(resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?);
     let last = &rest[0];
     let other = claimed
         .iter()
@@ -133,6 +131,55 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
     assert!(resend::resend(&mut tx, &org, other.fence.id, other.event_id, NOW).await?);
     tx.commit().await?;
     assert!(history::get(&mut conn, &org, last.id).await?.is_some());
+    Ok(())
+}
+
+/// Whatever comes of the attempt under way: given up, put off, accepted, or not made at all.
+async fn a_resend_during_an_attempt_is_remembered(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let id = busy_endpoint(&ledger, 1).await?;
+    let org = organization_id("org");
+    for (round, end) in (1..).zip([
+        Some(DeliveryState::Failed),
+        Some(DeliveryState::Pending),
+        Some(DeliveryState::Success),
+        None,
+    ]) {
+        let held = claim(&ledger, &[(id, 1)], NOW).await?.remove(0);
+        let mut tx = ledger.begin().await?;
+        assert!(resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?);
+        tx.commit().await?;
+        assert!(
+            claim(&ledger, &[(id, 1)], NOW).await?.is_empty(),
+            "it is still being sent"
+        );
+        match end {
+            Some(state) => {
+                let later = (state == DeliveryState::Pending).then_some(NOW + SECOND);
+                settle(&ledger, &[settled(&held, state, later)]).await?;
+                let pending = "select count(*) from callback_outbox where status = 'pending'";
+                assert_eq!(ledger.number(pending).await?, 1, "{end:?}");
+            }
+            None => {
+                let mut conn = ledger.conn().await?;
+                deliveries::give_back(&mut conn, &[(held.fence, NOW)]).await?;
+            }
+        }
+        let again = claim(&ledger, &[(id, 1)], NOW).await?.remove(0);
+        let made = round.min(3);
+        assert_eq!(
+            (again.attempts_before, again.schedule_base),
+            (made, made),
+            "{end:?}: the whole schedule before it"
+        );
+        // Asked for once, it is sent again once.
+        let over = settled(&again, DeliveryState::Pending, Some(NOW + SECOND));
+        settle(&ledger, &[SettledDelivery { attempt_number: made, ..over }]).await?;
+        assert!(claim(&ledger, &[(id, 1)], NOW).await?.is_empty(), "{end:?}");
+        let mut tx = ledger.begin().await?;
+        assert!(resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?);
+        tx.commit().await?;
+    }
     Ok(())
 }
 
@@ -193,5 +240,6 @@ async fn a_missed_event_is_delivered_late_and_once(backend: Backend) -> Result<(
 
 on_every_backend!(
     dead_letters_are_listed_in_pages_and_redriven,
+    a_resend_during_an_attempt_is_remembered,
     a_missed_event_is_delivered_late_and_once,
 );

@@ -141,6 +141,11 @@ impl Model {
                 .deliveries
                 .get_mut(&claim.fence.id)
                 .context("an unknown delivery")?;
+            if delivery.in_flight {
+                // The attempt of whoever held it before is shown as one that was not heard of again.
+                delivery.attempt += 1;
+                self.attempts += 1;
+            }
             (delivery.fence, delivery.due_at, delivery.in_flight) =
                 (delivery.fence + 1, Some(now + LEASE), true);
             ensure!(
