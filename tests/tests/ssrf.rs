@@ -216,7 +216,7 @@ async fn what_came_in_all_the_same_is_never_connected_to(backend: Backend) -> Re
         ensure!(
             delivery["lastError"]
                 .as_str()
-                .is_some_and(|why| why.contains("not a public address")),
+                .is_some_and(|why| why.contains("not a public one") && !why.contains(literal)),
             "{told}"
         );
         ensure!(delivery["attempts"][0]["httpStatus"].is_null(), "{told}");
@@ -235,8 +235,15 @@ async fn what_came_in_all_the_same_is_never_connected_to(backend: Backend) -> Re
     ensure!(
         delivery["lastError"]
             .as_str()
-            .is_some_and(|why| why.contains("of localhost is not a public")),
+            .is_some_and(|why| why.contains("not a public one") && !why.contains("127.0.0.1")),
         "{delivery}"
+    );
+    // The operator is told which address it was, and how to allow it.
+    let logged = host.logged();
+    ensure!(
+        logged.contains("127.0.0.1 of localhost is not a public address")
+            && logged.contains("WEBHOOK_ALLOW_NETWORKS"),
+        "{logged}"
     );
     for trick in [
         format!("http://example.com@127.0.0.1:{port}/"),

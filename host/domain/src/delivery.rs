@@ -41,7 +41,7 @@ pub enum SendOutcome {
     Accepted,
     /// Anything else that may pass: an error status, a broken connection, a timeout. With the receiver's `Retry-After`.
     Failed {
-        /// The wait that the receiver asked for, from a 429 or 503.
+        /// The wait that the receiver asked for, from a 429 or 503; at most [`crate::retry_after::MAX`].
         retry_after: Option<Duration>,
     },
     /// 410: the receiver wants no more of this; the endpoint is disabled.
@@ -136,9 +136,6 @@ impl RetrySchedule {
     }
 }
 
-/// `Retry-After` is honoured up to this long, which is the longest wait of the standard schedule.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The fate of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
@@ -168,9 +165,7 @@ pub fn settle(
             schedule
                 .wait(attempt, jitter)
                 .map_or(Settled::Dead, |wait| {
-                    Settled::RetryAt(
-                        now + wait.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)),
-                    )
+                    Settled::RetryAt(now + wait.max(retry_after.unwrap_or_default()))
                 })
         }
     }
@@ -202,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_may_ask_for_a_longer_wait_up_to_a_day() {
+    fn a_receiver_may_ask_for_a_longer_wait() {
         let after = |seconds| {
             let outcome = SendOutcome::Failed {
                 retry_after: Some(Duration::from_secs(seconds)),
@@ -211,10 +206,6 @@ mod tests {
         };
         assert_eq!(after(10), Settled::RetryAt(NOW + Duration::from_secs(60)));
         assert_eq!(after(600), Settled::RetryAt(NOW + Duration::from_secs(600)));
-        assert_eq!(
-            after(u64::from(u32::MAX)),
-            Settled::RetryAt(NOW + Duration::from_secs(86_400))
-        );
     }
 
     #[test]

@@ -18,6 +18,9 @@ mod request_id;
 // The SDK's file: the two must not read different grammars, and neither may depend on the other.
 #[path = "../../../plugins/sdk/src/rfc3339.rs"]
 mod rfc3339;
+// One text for the host and for plugins. It lives there because a copy of the SDK must be whole.
+#[path = "../../../plugins/sdk/src/retry_after.rs"]
+pub mod retry_after;
 mod shares;
 mod signature;
 mod store;

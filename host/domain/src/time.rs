@@ -1,6 +1,9 @@
 //! Instants, exact to the microsecond.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use jiff::{SignedDuration, civil::DateTime};
 
@@ -29,6 +32,11 @@ impl Time {
     pub const fn as_seconds(self) -> i64 {
         // `/` would round towards 1970, and before it that is up.
         self.0.div_euclid(1_000_000)
+    }
+
+    /// The same as the standard library has it; 1970 for what is earlier.
+    pub fn to_system(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(self.0).unwrap_or(0))
     }
 
     /// Reads RFC 3339, cutting what is finer than a microsecond. `None` if the text is not RFC 3339.

@@ -36,6 +36,10 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
+/// Lines of an answer's head that are read. The library's own limit is 100, which cookies alone can reach; more than
+/// this many are nobody's.
+const MAX_HEADER_LINES: usize = 1_024;
+
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// Connects by the address rule, and meters what is read.
 pub(crate) type Connector = BoxCloneSyncService<Uri, TokioIo<Metered<Stream>>, BoxError>;
@@ -110,6 +114,12 @@ fn builder(read_ahead: u32) -> Builder {
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http1_max_buf_size(read_ahead as usize)
+        // The status line decides. A header line that says nothing to us must not make a failure of a success: folded
+        // lines are joined (RFC 9112, section 5.2), blanks before the colon dropped, other nonsense left out.
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_max_headers(MAX_HEADER_LINES)
         .http2_initial_stream_window_size(read_ahead)
         .http2_initial_connection_window_size(read_ahead);
     builder

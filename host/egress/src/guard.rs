@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 use wharf_domain::AddressPolicy;
 
-/// An address that may not be connected to, with the way to allow it.
+/// An address that may not be connected to, with the way to allow it. For operators: clients are told less
+/// (`told.rs`).
 #[derive(Debug, thiserror::Error)]
 #[error("{target} is not a public address; {remedy} if it is meant")]
 pub struct Forbidden {

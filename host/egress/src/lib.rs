@@ -10,11 +10,13 @@ mod exchange;
 mod guard;
 mod metered;
 mod resolver;
+mod told;
 
 pub use client::{operator_client, plugin_client, webhook_client};
 pub use exchange::{Answer, AnswerBody, Error, GuardedClient, Request};
 pub use guard::{Forbidden, Guard};
 pub use resolver::{Resolver, SystemResolver};
+pub use told::{NOT_PUBLIC, in_full, told};
 
 // The client's types, so that no other crate depends on `reqwest` and makes a client of its own.
 pub use reqwest::{Client, Method, RequestBuilder, StatusCode, Url, header};

@@ -154,15 +154,12 @@ impl Response {
         }
     }
 
-    /// Seconds to wait as Retry-After says, be it a number or a date, which is read against the answer's own Date.
+    /// Seconds to wait as Retry-After says, be it a number or a date, which is read against the answer's own Date; at
+    /// most 24 hours.
     pub fn retry_after(&self) -> Option<u32> {
-        let value = self.header("retry-after")?.trim();
-        if let Ok(seconds) = value.parse() {
-            return Some(seconds);
-        }
-        let until = httpdate::parse_http_date(value).ok()?;
-        let now = httpdate::parse_http_date(self.header("date")?).ok()?;
-        u32::try_from(until.duration_since(now).unwrap_or_default().as_secs()).ok()
+        let now = || httpdate::parse_http_date(self.header("date")?).ok();
+        let wait = crate::retry_after::parse(self.header("retry-after")?, now)?;
+        u32::try_from(wait.as_secs()).ok()
     }
 }
 
@@ -289,7 +286,12 @@ mod tests {
             ("Mon, 01 Jan 2024 11:00:00 GMT", Some(0)),
             ("soon", None),
             ("-1", None),
-            ("99999999999", None),
+            ("99999999999", Some(86_400)),
+            ("2.0", Some(2)),
+            ("Monday, 01-Jan-24 12:01:30 GMT", Some(90)),
+            ("Mon Jan  1 12:01:30 2024", Some(90)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(86_400)),
+            ("+7", None),
         ] {
             assert_eq!(
                 response(429, &[now, ("retry-after", value)]).retry_after(),

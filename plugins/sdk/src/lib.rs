@@ -37,6 +37,8 @@ pub mod decimal;
 pub mod http;
 pub mod log;
 mod rfc3339;
+#[doc(hidden)]
+pub mod retry_after;
 pub mod shaper;
 pub mod testing;
 

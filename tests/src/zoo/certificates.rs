@@ -12,13 +12,15 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate authority of the test's own, and certificates for `localhost`.
+/// A certificate authority of the test's own, certificates for `localhost` and one for another name.
 pub struct Certificates {
     authority_file: PathBuf,
     server_file: PathBuf,
     server_key_file: PathBuf,
     pub(super) valid: TlsAcceptor,
     pub(super) expired: TlsAcceptor,
+    /// Of a name that the sender does not ask for, and must not tell.
+    pub(super) inside: TlsAcceptor,
 }
 
 impl Certificates {
@@ -32,22 +34,22 @@ impl Certificates {
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let authority_file = folder.join("authority.pem");
         std::fs::write(&authority_file, authority.pem())?;
-        let signed = |first_year, last_year| {
-            let mut params = CertificateParams::new(["localhost".to_owned()])?;
+        let signed = |name: &str, first_year, last_year| {
+            let mut params = CertificateParams::new([name.to_owned()])?;
             params.not_before = date_time_ymd(first_year, 1, 1);
             params.not_after = date_time_ymd(last_year, 1, 1);
             let key = KeyPair::generate()?;
             Ok::<_, anyhow::Error>((params.signed_by(&key, &authority)?, key))
         };
-        let (server, server_key) = signed(2020, 2120)?;
+        let (server, server_key) = signed("localhost", 2020, 2120)?;
         let server_file = folder.join("server.pem");
         std::fs::write(&server_file, server.pem())?;
         let server_key_file = folder.join("server.key");
         std::fs::write(&server_key_file, server_key.serialize_pem())?;
         // PostgreSQL refuses a key that others may read.
         std::fs::set_permissions(&server_key_file, Permissions::from_mode(0o600))?;
-        let acceptor = |first_year, last_year| {
-            let (certificate, key) = signed(first_year, last_year)?;
+        let acceptor = |name: &str, first_year, last_year| {
+            let (certificate, key) = signed(name, first_year, last_year)?;
             let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
             let config = ServerConfig::builder()
                 .with_no_client_auth()
@@ -58,8 +60,9 @@ impl Certificates {
             authority_file,
             server_file,
             server_key_file,
-            valid: acceptor(2020, 2120)?,
-            expired: acceptor(2001, 2002)?,
+            valid: acceptor("localhost", 2020, 2120)?,
+            expired: acceptor("localhost", 2001, 2002)?,
+            inside: acceptor("vault.internal", 2020, 2120)?,
         })
     }
 

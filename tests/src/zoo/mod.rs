@@ -1,6 +1,7 @@
 //! Misbehaving receivers of webhooks, each with the state in which a delivery to it must end.
 
 mod certificates;
+mod heads;
 mod servers;
 
 use std::{
@@ -17,6 +18,7 @@ use self::servers::{Then, answering, nobody, reset, simple, tls};
 use crate::{PATIENCE, RawServer, eventually};
 
 pub use certificates::Certificates;
+pub use heads::heads;
 
 /// A receiver, and the state in which a delivery to it must end.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf_domain::{SendOutcome, Time};
+use wharf_domain::{SendOutcome, Time, retry_after};
 use wharf_egress::{
     Answer, AnswerBody, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
@@ -83,40 +83,7 @@ async fn first_bytes(mut body: AnswerBody) -> Option<String> {
     (!kept.is_empty()).then(|| String::from_utf8_lossy(&kept).into_owned())
 }
 
-/// `Retry-After` as seconds or as an HTTP date (RFC 9110); anything else counts as absent.
 fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?;
-    Some(Time::from_micros(date.timestamp().as_microsecond()).since(now))
-}
-
-#[cfg(test)]
-mod tests {
-    use wharf_egress::header::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn retry_after_reads_seconds_and_dates_and_drops_nonsense() {
-        let now = Time::parse("2026-01-01T00:00:00Z").expect("a time");
-        for (value, seconds) in [
-            ("120", Some(120)),
-            (" 7 ", Some(7)),
-            ("Thu, 01 Jan 2026 00:01:00 GMT", Some(60)),
-            ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
-            ("soon", None),
-            ("-5", None),
-            ("", None),
-        ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
-            assert_eq!(
-                retry_after(&headers, now),
-                seconds.map(Duration::from_secs),
-                "{value:?}"
-            );
-        }
-    }
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    retry_after::parse(value, || Some(now.to_system()))
 }

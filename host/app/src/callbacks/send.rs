@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
+use tracing::info;
 use wharf_domain::{NotSent, SendOutcome, TargetUrl, Time, seed_signature};
 use wharf_egress::{
     Error, Guard, GuardedClient, Method, Request,
@@ -73,7 +74,7 @@ impl Sender {
         let began = Instant::now();
         // The limit counts from here, so that preparing is part of it.
         let sent = match self.prepare(claimed, key, now, began + self.timeout) {
-            Ok(request) => self.exchange(request, now, given_back(claimed)).await?,
+            Ok(request) => self.exchange(claimed, request, now).await?,
             Err(Unprepared::Hopeless(why)) => Sent::hopeless(why),
             Err(Unprepared::NotSent(why)) => return Err(why),
         };
@@ -103,7 +104,10 @@ impl Sender {
         self.guard
             // The resolver is not asked for literal addresses, so they are checked here.
             .check_literal(url.url())
-            .map_err(|forbidden| forbidden.to_string())?;
+            .map_err(|forbidden| {
+                info!(endpointId = %claimed.endpoint_id, cause = %forbidden, "webhook_unanswered");
+                wharf_egress::NOT_PUBLIC.to_owned()
+            })?;
         let headers = self.headers(claimed, key, now)?;
         Ok(Request {
             method: Method::POST,
@@ -117,10 +121,11 @@ impl Sender {
     /// Posts and judges the answer, on the sending threads.
     async fn exchange(
         &self,
+        claimed: &Claimed,
         request: Request,
         now: Time,
-        given_back: i64,
     ) -> Result<Sent, NotSent> {
+        let (endpoint, given_back) = (claimed.endpoint_id, given_back(claimed));
         let (client, timeout, deadline) = (self.client.clone(), self.timeout, request.deadline);
         let lateness = self.threads.lateness();
         let late_before = lateness.sum(Instant::now());
@@ -135,7 +140,12 @@ impl Sender {
                 }
                 Err(error) => match host_fault(&error, given_back) {
                     Some(fault) => Err(fault),
-                    None => Ok(Sent::failed(causes(&error))),
+                    None => {
+                        // What clients must not see: the addresses behind a name, the names in a certificate.
+                        let cause = wharf_egress::in_full(&error);
+                        info!(endpointId = %endpoint, cause, "webhook_unanswered");
+                        Ok(Sent::failed(wharf_egress::told(&error)))
+                    }
                 },
             }
         });
@@ -203,20 +213,6 @@ fn unanswered(timeout: Duration, late: Duration) -> Result<Sent, NotSent> {
         return Err(NotSent::Starved);
     }
     Ok(Sent::failed(format!("no answer within {timeout:?}")))
-}
-
-/// The causes of a failed send. The outermost error is left out: it says only that it failed, and names the URL.
-fn causes(error: &Error) -> String {
-    let Some(first) = std::error::Error::source(error) else {
-        return error.to_string();
-    };
-    let mut text = first.to_string();
-    let mut cause = first.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

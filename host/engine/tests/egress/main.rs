@@ -309,6 +309,26 @@ async fn a_silent_upstream_is_upstreams_fault() {
     assert_eq!(ask_with_token(&engine).await, Err(Fault::UpstreamTooSlow));
 }
 
+/// The status line decides for guests as it does for webhooks.
+#[tokio::test]
+async fn odd_lines_in_a_head_are_passed_over() {
+    let cookies: String = (0..1_000).map(|n| format!("set-cookie: c{n}=1\r\n")).collect();
+    for lines in [
+        "set-cookie: a=b;\r\n\tpath=/\r\n",
+        "x-a : one\r\n",
+        "set-cookie: a=b\u{1}c\r\n",
+        "nonsense\r\n",
+        &cookies,
+    ] {
+        let head = format!("HTTP/1.1 429 Slow\r\n{lines}retry-after: 2.0\r\ncontent-length: 0\r\n\r\n");
+        let upstream = Upstream::answering(head).await;
+        let engine = engine_with(&upstream.grants(), None).await;
+        let said = ask_with_token(&engine).await;
+        let limited = Answer::RateLimited(Some(Duration::from_secs(2)));
+        assert_eq!(said, Ok(limited), "{lines:.40}");
+    }
+}
+
 #[tokio::test]
 async fn requests_are_counted_and_rate_limits_told() {
     let upstream =

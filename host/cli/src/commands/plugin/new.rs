@@ -83,6 +83,7 @@ const SDK: &[(&str, &str)] = sdk![
     "src/http/wasi.rs",
     "src/lib.rs",
     "src/log.rs",
+    "src/retry_after.rs",
     "src/shaper.rs",
     "src/testing.rs",
     "wit/plugin.wit",

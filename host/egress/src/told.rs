@@ -1,0 +1,48 @@
+//! The reason of a failed request as clients may read it. Names and addresses that are not theirs are left out.
+
+use std::error::Error as _;
+
+use rustls::CertificateError;
+
+use crate::{Error, Forbidden};
+
+/// Stands for every address that is refused: the one that a name leads to is the operator's affair.
+pub const NOT_PUBLIC: &str = "the receiver's address is not a public one";
+/// Stands for a certificate's own names.
+const OTHER_NAME: &str = "the certificate is not valid for this name";
+
+/// Returns the causes of a failed request, without the addresses that its name led to, and the names that a
+/// certificate has. The outermost error is left out: it says only that it failed, and names the URL.
+pub fn told(error: &Error) -> String {
+    let causes: Vec<_> = std::iter::successors(error.source(), |&cause| cause.source()).collect();
+    if causes.iter().any(|cause| cause.is::<Forbidden>()) {
+        return NOT_PUBLIC.into();
+    }
+    let tls = causes.iter().find_map(|cause| in_tls(*cause));
+    if let Some(rustls::Error::InvalidCertificate(why)) = tls
+        && let CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } = why
+    {
+        return OTHER_NAME.into();
+    }
+    if causes.is_empty() {
+        return error.to_string();
+    }
+    joined(causes.iter().map(ToString::to_string))
+}
+
+/// The TLS library's error, which `io::Error` wraps without naming it as its source.
+fn in_tls<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    cause.downcast_ref().or_else(|| {
+        let io: &std::io::Error = cause.downcast_ref()?;
+        io.get_ref()?.downcast_ref()
+    })
+}
+
+/// The causes in full, for operators.
+pub fn in_full(error: &Error) -> String {
+    joined(std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string))
+}
+
+fn joined(causes: impl Iterator<Item = String>) -> String {
+    causes.collect::<Vec<_>>().join(": ")
+}
