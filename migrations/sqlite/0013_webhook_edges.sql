@@ -2,3 +2,16 @@
 alter table webhook_endpoints add column generation integer not null default 0;
 alter table callback_deliveries add column resend_requested integer not null default 0 check (resend_requested in (0, 1));
 alter table callback_deliveries add column lost_at integer;
+
+-- The same table, too.
+create table idempotency_keys (
+    identity        text primary key,
+    organization_id text not null,
+    content         text not null,
+    fence           integer not null,
+    held_until      integer,
+    answer          blob,
+    created_at      integer not null
+) strict;
+create index idempotency_keys_by_organization on idempotency_keys (organization_id);
+create index idempotency_keys_by_age on idempotency_keys (created_at);

@@ -46,7 +46,8 @@ fn verifies(request: &Request, secret: &str) -> bool {
 /// A receiver goes over to each new secret late, shortly before the next one. Whatever it gets verifies with the one
 /// that it has.
 async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backend) -> Result<()> {
-    const ROTATIONS: usize = 12;
+    // As many as may overlap.
+    const ROTATIONS: usize = 4;
     // All together are fewer than the test events that an organization may ask for in a minute.
     const BETWEEN: usize = 4;
     let host = Host::start(backend).await?;
@@ -60,7 +61,7 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
             false => StatusCode::UNAUTHORIZED,
         }
     });
-    let mut newest = secret;
+    let (first, mut newest) = (secret.clone(), secret);
     let mut sent = 0;
     for _ in 0..ROTATIONS {
         newest.clone_into(&mut known.lock().expect("no panics"));
@@ -92,6 +93,20 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
     ensure!(shown["health"]["consecutiveFailures"] == 0, "{shown}");
     let last = requests.last().context("a request")?;
     ensure!(verifies(last, &newest), "the newest secret signs as well");
+    // One more would end an overlap before its time.
+    let refused = post(&host, &webhook, "secret/rotate").await?;
+    ensure!(
+        (refused.status, refused.get("error").as_str()) == (409, Some("Too many secrets")),
+        "{} {}",
+        refused.status,
+        refused.text
+    );
+    post(&host, &webhook, "test").await?;
+    let requests = receiver.wait_for(sent + 1).await?;
+    ensure!(verifies(&requests[sent], &first), "the first was promised a day");
+    let now = json!({"organizationId": "org-1", "overlapSeconds": 0});
+    let path = format!("/webhooks/{webhook}/secret/rotate");
+    ensure!(host.post(&path, &now).await?.status == 200, "without an overlap");
     Ok(())
 }
 

@@ -29,16 +29,20 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let most = request
-            .extensions()
-            .get::<RequestTimeout>()
-            // Only the address for metrics has no such layer, and no route there reads a body.
-            .map_or(Duration::MAX, |timeout| timeout.0);
-        // Over the whole body, so that a byte now and then does not keep a handler waiting for ever.
-        let read = tokio::time::timeout(most, read(request)).await;
-        let fields = parse(&read.map_err(|_| ApiError::RequestTimedOut)??)?;
-        T::from_fields(fields).map(Self)
+        T::from_fields(parse(&in_time(request).await?)?).map(Self)
     }
+}
+
+/// Reads a body whose content type is JSON's.
+pub(crate) async fn in_time(request: Request) -> Result<Vec<u8>, ApiError> {
+    let most = request
+        .extensions()
+        .get::<RequestTimeout>()
+        // Only the address for metrics has no such layer, and no route there reads a body.
+        .map_or(Duration::MAX, |timeout| timeout.0);
+    // Over the whole body, so that a byte now and then does not keep a handler waiting for ever.
+    let read = tokio::time::timeout(most, read(request)).await;
+    read.map_err(|_| ApiError::RequestTimedOut)?
 }
 
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
@@ -104,7 +108,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Fields, ApiError> {
+/// Reads the fields of a body.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, ApiError> {
     if bytes.is_empty() {
         // Routes whose fields are all optional can be called without a body.
         return Ok(Fields::default());

@@ -147,6 +147,23 @@ fn app_answer(error: &AppError) -> Answer {
             conflict("Webhook exists", "another one has this event and targetUrl")
         }
         AppError::SecretUnreadable => conflict("Secret is unreadable", "rotate it first"),
+        AppError::TooManySecrets => conflict(
+            "Too many secrets",
+            "four old ones still sign: rotate with an overlap of 0, or once one of them ends",
+        ),
+        AppError::RequestInWork => conflict(
+            "Request in progress",
+            "one with this Idempotency-Key is being carried out",
+        ),
+        AppError::AnswerUnreadable => conflict(
+            "Answer is unreadable",
+            "the request was carried out; the host's key that its answer was stored with has left",
+        ),
+        AppError::KeyReused => (
+            Status::UNPROCESSABLE_ENTITY,
+            "Idempotency-Key reused",
+            Some("it was given to another request"),
+        ),
         AppError::TooManyEndpoints => conflict("Too many webhooks", "delete one first"),
         AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
         AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
@@ -306,7 +323,9 @@ impl ApiError {
             | Self::Unready(_)
             | Self::PluginsLoading
             | Self::Stopping
-            | Self::App(AppError::Unavailable(_) | AppError::PluginsLoading)
+            | Self::App(
+                AppError::Unavailable(_) | AppError::PluginsLoading | AppError::RequestInWork,
+            )
             | Self::Plugin(OperationError::State(_)) => Some(retry_after(RETRY_SOON)),
             // What is left of the body is not read: the connection cannot carry another request.
             Self::RequestTimedOut => Some((header::CONNECTION, HeaderValue::from_static("close"))),

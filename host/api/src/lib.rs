@@ -17,6 +17,7 @@ mod fields;
 mod loops;
 mod measure;
 mod observe;
+mod once;
 mod openapi;
 mod path;
 mod query;

@@ -6,12 +6,14 @@ use utoipa::openapi::{
     Components, Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
     header::HeaderBuilder,
     info::{InfoBuilder, LicenseBuilder},
-    path::{Operation, ParameterIn, PathItem},
+    path::{Operation, Parameter, ParameterIn, PathItem},
     request_body::RequestBody,
     schema::{ObjectBuilder, Schema, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     tag::TagBuilder,
 };
+
+use crate::once::IdempotencyKey;
 
 const ABOUT: &str = "\
 Register stores, import their orders, and receive webhooks about their synchronisation.
@@ -22,7 +24,7 @@ route answers 404 `Not found`, and a method that a route does not have 405 `Meth
 wherever `GET` does; `OPTIONS` lists the methods.
 
 Every answer carries `x-request-id`: the request's own, if it has one, else a new one. A 503 has `Retry-After` and is safe
-to repeat: every operation is idempotent.
+to repeat: every operation is idempotent, by itself or with an `Idempotency-Key`.
 
 Apart from the mock marketplace and the admin API, the routes trust their caller: put your own authentication in front.";
 
@@ -137,6 +139,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         for operation in operations(item) {
             // The token is checked by a middleware, of which utoipa sees nothing.
             refuse(operation, path.starts_with("/admin/"));
+            refuse_keys(operation);
             if let Some(RefOr::T(body)) = &mut operation.request_body {
                 body.required = Some(if is_optional(body, &schemas) {
                     Required::False
@@ -237,6 +240,28 @@ fn refuse(operation: &mut Operation, is_admin: bool) {
                 .entry(status.to_owned())
                 // What an operation says of a status itself is more exact, and stays.
                 .or_insert_with(shared);
+        }
+    }
+}
+
+/// What a key adds to the refusals of an operation that takes one.
+fn refuse_keys(operation: &mut Operation) {
+    const REUSED: &str = "`Idempotency-Key reused`: it was given to another request";
+    const IN_WORK: &str = "`Request in progress`: one with this key is being carried out. `Answer is unreadable`: one \
+        was, and the host's key that its answer was stored with has left";
+    let mut parameters = operation.parameters.iter().flatten();
+    let takes_key = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if IdempotencyKey::is(one));
+    if !parameters.any(takes_key) {
+        return;
+    }
+    let responses = &mut operation.responses.responses;
+    responses.insert("422".into(), refusal("422", REUSED).into());
+    match responses.get_mut("409") {
+        Some(RefOr::T(response)) => {
+            response.description = format!("{}. {IN_WORK}", response.description);
+        }
+        _ => {
+            responses.insert("409".into(), refusal("409", IN_WORK).into());
         }
     }
 }

@@ -32,6 +32,18 @@ pub enum AppError {
     /// The endpoint's secret was sealed with a key that this host does not have.
     #[error("the webhook's secret cannot be read")]
     SecretUnreadable,
+    /// The endpoint has as many replaced secrets that still sign as it may have.
+    #[error("too many replaced secrets still sign")]
+    TooManySecrets,
+    /// A request with this key is being carried out.
+    #[error("a request with this key is being carried out")]
+    RequestInWork,
+    /// The key was used for another request.
+    #[error("the key was used for another request")]
+    KeyReused,
+    /// The request was carried out, and the key that its answer was sealed with has left since.
+    #[error("the stored answer cannot be read")]
+    AnswerUnreadable,
     /// The organization has no such delivery.
     #[error("Delivery not found")]
     DeliveryNotFound,

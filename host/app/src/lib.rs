@@ -10,6 +10,7 @@ mod budgets;
 mod callbacks;
 mod entropy;
 mod error;
+mod idempotency;
 mod import;
 mod keys;
 mod marketplace;
@@ -36,6 +37,7 @@ pub use budgets::OrganizationBudgets;
 pub use callbacks::{CallbackScheduler, CallbackStep, CallbackWorker, Swept};
 pub use entropy::random;
 pub use error::AppError;
+pub use idempotency::{Beginning, Once};
 pub use keys::{ResealProgress, Resealed, abandon_key, check_keys, reseal};
 pub use marketplace::MockAnswer;
 pub use metrics::{ConnectionClosed, Metrics};
@@ -54,6 +56,7 @@ pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionSt
 pub use wharf_store::endpoints::{Endpoint, ListCursor};
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
+pub use wharf_store::idempotency::KeyedRequest;
 pub use wharf_store::transitions::PluginTransition;
 
 /// The engine's reports on plugins, for those who show them.

@@ -16,7 +16,7 @@ use wharf_store::{
 
 pub use self::walk::RecoveryCursor;
 use self::walk::RecoveryWalk;
-use crate::{App, AppError, budgets::Budgeted};
+use crate::{App, AppError, Once, budgets::Budgeted};
 
 /// The most deliveries on one page.
 pub const MAX_PER_PAGE: usize = 100;
@@ -122,6 +122,7 @@ impl App {
         &self,
         organization: &OrganizationId,
         id: DeliveryId,
+        once: &Once<Delivery>,
     ) -> Result<Delivery, AppError> {
         let delivery = self.delivery(organization, id).await?;
         if !self
@@ -143,12 +144,15 @@ impl App {
             self.0.clock.now(),
         )
         .await?;
-        tx.commit().await?;
         if !is_due {
             return Err(AppError::NothingToSend);
         }
+        let resent = history::get(&mut tx, organization, id).await?;
+        let resent = resent.ok_or(AppError::DeliveryNotFound)?;
+        once.record(&mut tx, &resent).await?;
+        tx.commit().await?;
         self.0.doorbell.ring(Queue::Callback, "resend");
-        self.delivery(organization, id).await
+        Ok(resent)
     }
 
     /// Stores a body for a dead delivery whose shaper failed on the event, if the shaper makes one now.
@@ -179,6 +183,7 @@ impl App {
         organization: &OrganizationId,
         endpoint: Option<EndpointId>,
         how: Redrive,
+        once: &Once<Redriven>,
     ) -> Result<Redriven, AppError> {
         if let Some(id) = endpoint {
             self.active_endpoint(organization, id).await?;
@@ -192,14 +197,27 @@ impl App {
         if how.run == Run::Dry {
             // A rehearsal has been paid for, too: it counts over as many rows.
             let letters = resend::count_dead(&mut self.0.ledger.read().await?, which).await?;
-            let next = None;
-            return Ok(Redriven { letters, next });
+            let counted = Redriven {
+                letters,
+                next: None,
+            };
+            self.record(once, &counted).await?;
+            return Ok(counted);
         }
         let mut walk = RecoveryWalk::new(how, &*self.0.clock);
         let letters = self.revive_some(which, &mut walk).await?;
         // Without missed events, the walk ends with the letters.
         let next = walk.next().filter(|next| next.is_at_letters());
-        Ok(Redriven { letters, next })
+        let redriven = Redriven { letters, next };
+        self.record(once, &redriven).await?;
+        Ok(redriven)
+    }
+
+    /// Keeps the answer of work that took many transactions. A crash before it loses nothing: what was given its chance
+    /// is no dead letter when the request is repeated.
+    async fn record<T>(&self, once: &Once<T>, outcome: &T) -> Result<(), AppError> {
+        let mut conn = self.0.ledger.write().await?;
+        once.record(&mut conn, outcome).await
     }
 
     /// Gives an endpoint what it should have received: its dead letters, and the events that it missed. As many as one
@@ -209,6 +227,7 @@ impl App {
         organization: &OrganizationId,
         endpoint: EndpointId,
         how: Redrive,
+        once: &Once<Recovered>,
     ) -> Result<Recovered, AppError> {
         let found = self.active_endpoint(organization, endpoint).await?;
         self.spend(organization, Budgeted::Recover).await?;
@@ -223,17 +242,21 @@ impl App {
             endpoint,
         };
         if how.run == Run::Dry {
-            return self.count_recoverable(letters, missed, how.since).await;
+            let counted = self.count_recoverable(letters, missed, how.since).await?;
+            self.record(once, &counted).await?;
+            return Ok(counted);
         }
         let mut walk = RecoveryWalk::new(how, &*self.0.clock);
         let failed = self.revive_some(letters, &mut walk).await?;
         let missed = self.deliver_missed(&found, missed, &mut walk).await?;
         tracing::info!(endpointId = %endpoint, failed, missed, "webhook_recovered");
-        Ok(Recovered {
+        let recovered = Recovered {
             failed,
             missed,
             next: walk.next(),
-        })
+        };
+        self.record(once, &recovered).await?;
+        Ok(recovered)
     }
 
     async fn count_recoverable(

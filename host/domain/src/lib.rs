@@ -43,7 +43,7 @@ pub use log::{
 pub use money::{Amount, Currency};
 pub use request_id::RequestId;
 pub use shares::{Parties, Shares};
-pub use signature::{EndpointSecret, Secrets, seed_signature, standard_signature};
+pub use signature::{EndpointSecret, Secrets, TooManyOverlaps, seed_signature, standard_signature};
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};
 pub use text::{
     AccessToken, ExternalStoreId, Invalid, MarketplaceName, OrganizationId, Receipt, ShaperName,

@@ -53,7 +53,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Old secrets beyond this number end early: a header has no room for every one that was ever rotated.
+    /// Old secrets that may sign at a time: a header has no room for every one that was ever rotated.
     const MAX_RETIRED: usize = 4;
 
     /// A secret that replaced none.
@@ -86,19 +86,27 @@ impl Secrets {
     }
 
     /// Takes up `new`; what was current still signs until `until`.
-    #[must_use]
-    pub fn rotated(self, new: EndpointSecret, until: Time, now: Time) -> Self {
+    ///
+    /// # Errors
+    /// [`TooManyOverlaps`] if then more than four old secrets would sign.
+    pub fn rotated(
+        self,
+        new: EndpointSecret,
+        until: Time,
+        now: Time,
+    ) -> Result<Self, TooManyOverlaps> {
         let retired = std::iter::once((until, self.current)).chain(self.retired);
         // Overlaps that are over leave here, so that the row stays small however often a secret is rotated.
-        let retired = retired
-            .filter(|(until, _)| *until > now)
-            .take(Self::MAX_RETIRED)
-            .collect();
-        Self {
+        let retired: Vec<_> = retired.filter(|(until, _)| *until > now).collect();
+        // None may end early: each was promised until its time.
+        if retired.len() > Self::MAX_RETIRED {
+            return Err(TooManyOverlaps);
+        }
+        Ok(Self {
             current: new,
             retired,
             root: self.root,
-        }
+        })
     }
 
     /// The one that new receivers are to be given.
@@ -160,6 +168,10 @@ impl Secrets {
         })
     }
 }
+
+/// As many old secrets still sign as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyOverlaps;
 
 /// The value of `webhook-signature` for one secret: `v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`.
 pub fn standard_signature(
@@ -244,7 +256,8 @@ mod tests {
         let id = EventId(crate::uuid_v4([1; 16]));
         let rotated = Secrets::new(secret(1))
             .rotated(secret(2), at(100), at(0))
-            .rotated(secret(3), at(50), at(10));
+            .and_then(|secrets| secrets.rotated(secret(3), at(50), at(10)))
+            .expect("few enough");
         let text = rotated.expose_retired().expect("two were replaced");
         let stored = Secrets::new(secret(3))
             .with_retired(&text)
@@ -263,16 +276,20 @@ mod tests {
         assert_eq!(signers(at(50)), [1, 3]);
         assert_eq!(signers(at(100)), [3]);
         assert_eq!(stored.overlaps(at(60)).collect::<Vec<_>>(), [at(100)]);
-        let many = (4..20).fold(stored, |secrets, byte| {
-            secrets.rotated(secret(byte), at(200), at(20))
-        });
-        assert_eq!(
-            many.signature(id, at(20), b"").split(' ').count(),
-            1 + Secrets::MAX_RETIRED
-        );
+        let rotate = |secrets: Secrets, byte, until| secrets.rotated(secret(byte), at(until), at(20));
+        let full = rotate(stored, 4, 200).and_then(|secrets| rotate(secrets, 5, 200));
+        let full = full.expect("two and two");
+        let more = rotate(full.clone(), 6, 200);
+        assert_eq!(more.err(), Some(TooManyOverlaps), "none ends before its time");
+        let without = rotate(full.clone(), 6, 20).expect("no overlap, no place");
+        assert_eq!(without.overlaps(at(20)).count(), Secrets::MAX_RETIRED);
+        // The one that was replaced first ends at 100, another at 50.
+        let later = full.rotated(secret(6), at(200), at(50));
+        assert_eq!(later.expect("a place is free").overlaps(at(50)).count(), 4);
         assert!(
             Secrets::new(secret(1))
                 .rotated(secret(2), at(0), at(0))
+                .expect("the first")
                 .expose_retired()
                 .is_none(),
             "no overlap"
@@ -288,7 +305,7 @@ mod tests {
         assert_eq!(one.public_key(), None);
         let both = one.with_root(SigningRoot::new([7; 32]));
         let old = both.public_key().expect("a key");
-        let rotated = both.rotated(secret(2), at(100), at(0));
+        let rotated = both.rotated(secret(2), at(100), at(0)).expect("the first");
         assert_ne!(rotated.public_key().expect("another key"), old);
         let schemes = |now| {
             let signature = rotated.signature(EventId(crate::uuid_v4([1; 16])), now, b"body");

@@ -34,6 +34,7 @@ pub mod canary;
 pub mod deliveries;
 pub mod endpoints;
 pub mod history;
+pub mod idempotency;
 pub mod jobs;
 pub mod logs;
 pub mod marketplaces;
@@ -63,6 +64,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         marketplaces::ALL,
         jobs::ALL,
         history::ALL,
+        idempotency::ALL,
         resend::ALL,
         resting::ALL,
         queues::ALL,

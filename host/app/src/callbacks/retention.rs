@@ -51,6 +51,7 @@ impl Retention {
         self.last_look = Some(elapsed);
         // Also where events are kept for ever: a budget that is whole again says nothing, and its row is of no use.
         budgets::purge(&mut app.0.ledger.write().await?, app.0.clock.now()).await?;
+        app.purge_keys().await?;
         let Some(retention) = app.0.settings.callbacks.retention else {
             return Ok(0);
         };

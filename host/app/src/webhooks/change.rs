@@ -2,7 +2,7 @@
 
 use wharf_domain::{EndpointId, OrganizationId, Secrets, ShaperName, TargetUrl};
 use wharf_store::{
-    StoreError, canary,
+    StoreError, Tx, canary,
     endpoints::{self, Endpoint},
     resend,
 };
@@ -91,37 +91,42 @@ impl App {
         if let Some(url) = &change.target_url {
             self.check_target(url)?;
         }
-        self.change(organization, id, |endpoint, _| change.apply(endpoint))
-            .await
+        let apply = |endpoint: &mut Endpoint, _: &mut Option<Secrets>| {
+            change.apply(endpoint);
+            Ok(())
+        };
+        let mut tx = self.0.ledger.begin().await?;
+        let changed = self.change_in(&mut tx, organization, id, apply).await?;
+        tx.commit().await?;
+        Ok(changed)
     }
 
     /// Reads an endpoint, changes it and writes it in one transaction, so that no other change comes in between. An
     /// endpoint whose secrets no key opens has none here: they stay as they are stored, or are replaced.
-    pub(super) async fn change(
+    pub(super) async fn change_in(
         &self,
+        tx: &mut Tx,
         organization: &OrganizationId,
         id: EndpointId,
-        change: impl FnOnce(&mut Endpoint, &mut Option<Secrets>) + Send,
+        change: impl FnOnce(&mut Endpoint, &mut Option<Secrets>) -> Result<(), AppError> + Send,
     ) -> Result<Endpoint, AppError> {
         let (now, key) = (self.0.clock.now(), &self.0.settings.encryption_key);
-        let mut tx = self.0.ledger.begin().await?;
-        let found = endpoints::lock(&mut tx, organization, id).await?;
+        let found = endpoints::lock(tx, organization, id).await?;
         let mut endpoint = found.ok_or(AppError::EndpointNotFound)?;
         let mut secrets = readable(endpoint.secrets(key))?;
         let url = endpoint.target_url.clone();
-        change(&mut endpoint, &mut secrets);
+        change(&mut endpoint, &mut secrets)?;
         // Secrets are bound to the URL.
         if secrets.is_none() && endpoint.target_url != url {
             return Err(AppError::SecretUnreadable);
         }
         endpoint.updated_at = now;
         // Sealed anew with every save: a nonce must never be used twice with one key.
-        canary::hold(&mut tx, key, random(), now).await?;
+        canary::hold(tx, key, random(), now).await?;
         let nonces = [random(), random(), random()];
-        endpoints::save(&mut tx, key, &endpoint, secrets.as_ref(), nonces, now).await?;
+        endpoints::save(tx, key, &endpoint, secrets.as_ref(), nonces, now).await?;
         // As it is stored now: with it come the secrets' own columns.
-        let saved = endpoints::get(&mut tx, organization, id).await?;
-        tx.commit().await?;
+        let saved = endpoints::get(tx, organization, id).await?;
         saved.ok_or(AppError::EndpointNotFound)
     }
 

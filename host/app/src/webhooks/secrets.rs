@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use wharf_domain::{EndpointId, EndpointSecret, OrganizationId, Secrets, Time};
+use wharf_domain::{
+    EndpointId, EndpointSecret, OrganizationId, Secrets, Time, TooManyOverlaps,
+};
 use wharf_store::endpoints::Endpoint;
 
 use super::change::readable;
-use crate::{App, AppError, entropy::random};
+use crate::{App, AppError, Once, entropy::random};
 
 /// The longest that a replaced secret still signs.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -47,11 +49,15 @@ impl App {
 
     /// Gives the endpoint a new secret. The old one signs too for `overlap`, at most [`MAX_OVERLAP`], unless no key
     /// opens it.
+    ///
+    /// # Errors
+    /// [`AppError::TooManySecrets`] if the overlaps of too many are not over. One without an overlap is always taken.
     pub async fn rotate_webhook_secret(
         &self,
         organization: &OrganizationId,
         id: EndpointId,
         overlap: Duration,
+        once: &Once<SecretReport>,
     ) -> Result<SecretReport, AppError> {
         let now = self.0.clock.now();
         // Cut here as well as by the API: a secret that leaked must not sign for ever.
@@ -59,13 +65,20 @@ impl App {
         let new = EndpointSecret::from_random(random());
         let rotate = |_: &mut Endpoint, secrets: &mut Option<Secrets>| {
             *secrets = Some(match secrets.take() {
-                Some(old) => old.rotated(new, until, now),
+                Some(old) => old
+                    .rotated(new, until, now)
+                    .map_err(|TooManyOverlaps| AppError::TooManySecrets)?,
                 // No key opens the old one, so it cannot sign on. Rotating is the way out of a lost key.
                 None => Secrets::new(new),
             });
+            Ok(())
         };
-        let endpoint = self.change(organization, id, rotate).await?;
+        let mut tx = self.0.ledger.begin().await?;
+        let endpoint = self.change_in(&mut tx, organization, id, rotate).await?;
+        let report = self.secret_report(&endpoint)?;
+        once.record(&mut tx, &report).await?;
+        tx.commit().await?;
         tracing::info!(endpointId = %id, "webhook_secret_rotated");
-        self.secret_report(&endpoint)
+        Ok(report)
     }
 }

@@ -9,7 +9,7 @@ use wharf_domain::{
 use wharf_queue::Queue;
 use wharf_store::outbox::{self, Extra, NewDelivery};
 
-use crate::{App, AppError, budgets::Budgeted, callbacks::Unshaped, entropy::new_id, trace};
+use crate::{App, AppError, Once, budgets::Budgeted, callbacks::Unshaped, entropy::new_id, trace};
 
 /// The name of test events. Nobody can register for it.
 const TEST_EVENT: &str = "webhook.test";
@@ -28,11 +28,22 @@ pub struct TestSent {
 struct ShaperOutOfService(String);
 
 impl App {
-    /// Sends an event named `webhook.test` to this endpoint alone.
+    /// Sends an event named `webhook.test` to this endpoint alone. The request has no key: it is a new one each time.
     pub async fn test_webhook(
         &self,
         organization: &OrganizationId,
         id: EndpointId,
+    ) -> Result<TestSent, AppError> {
+        self.test_webhook_once(organization, id, &self.unkeyed())
+            .await
+    }
+
+    /// The same, for a request that may have a key.
+    pub async fn test_webhook_once(
+        &self,
+        organization: &OrganizationId,
+        id: EndpointId,
+        once: &Once<TestSent>,
     ) -> Result<TestSent, AppError> {
         let endpoint = self.webhook(organization, id).await?;
         if !endpoint.is_active {
@@ -58,6 +69,7 @@ impl App {
         };
         outbox::emit_delivered(&mut tx, &event, cause).await?;
         outbox::deliver(&mut tx, &[extra], now).await?;
+        once.record(&mut tx, &sent).await?;
         tx.commit().await?;
         self.0.doorbell.ring(Queue::Callback, "test");
         Ok(sent)

@@ -91,7 +91,8 @@ async fn an_endpoint_moves_with_its_secrets(backend: Backend) -> Result<()> {
         .context("the endpoint")?;
     let secrets = endpoint
         .secrets(&key())?
-        .rotated(new.clone(), NOW + SECOND, NOW);
+        .rotated(new.clone(), NOW + SECOND, NOW)
+        .expect("the first");
     endpoint.target_url = "http://127.0.0.1/c".into();
     endpoint.rate_per_minute = Some(60);
     endpoint.is_active = false;

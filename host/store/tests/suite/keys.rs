@@ -253,7 +253,8 @@ async fn a_value_that_changed_meanwhile_is_not_overwritten(backend: Backend) -> 
     let endpoint = endpoints::lock(&mut tx, &organization_id("org"), id).await?;
     let endpoint = endpoint.context("the endpoint")?;
     let secret = wharf_domain::EndpointSecret::from_random([8; 32]);
-    let secrets = endpoint.secrets(&key())?.rotated(secret.clone(), NOW, NOW);
+    let secrets = endpoint.secrets(&key())?;
+    let secrets = secrets.rotated(secret.clone(), NOW, NOW).expect("no overlap");
     let nonces = [random(), random(), random()];
     endpoints::save(&mut tx, &key(), &endpoint, Some(&secrets), nonces, NOW).await?;
     tx.commit().await?;

@@ -6,6 +6,7 @@ mod connections;
 mod endpoints;
 mod fixture;
 mod front_door;
+mod idempotency;
 mod jobs;
 mod keys;
 mod logs;

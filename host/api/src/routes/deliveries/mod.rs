@@ -3,7 +3,7 @@
 pub(super) mod redrive;
 mod view;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use uuid::Uuid;
 use wharf_app::{App, MAX_PER_PAGE, Scope};
 use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId};
@@ -11,8 +11,8 @@ use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationI
 use self::view::{Delivery, DeliveryPage};
 use super::webhooks::Owner;
 use crate::{
-    body::JsonBody,
     error::{ApiError, Refusal},
+    once::{IdempotencyKey, Keyed},
     path::PathId,
     query::Query,
     request::request,
@@ -154,9 +154,9 @@ pub(super) async fn show(
 
 /// Send a delivery again
 ///
-/// Immediately, with the same bytes and a full retry schedule.
+/// Immediately, with the same bytes and a full retry schedule. One that is being sent is sent once more after that.
 #[utoipa::path(post, path = "/deliveries/{id}/resend", tag = "Deliveries", operation_id = "resendDelivery",
-    params(("id" = Uuid, Path, description = "The delivery")),
+    params(("id" = Uuid, Path, description = "The delivery"), IdempotencyKey),
     request_body = Owner,
     responses(
         (status = 202, description = "It is being sent", body = Delivery),
@@ -169,10 +169,11 @@ pub(super) async fn show(
 pub(super) async fn resend(
     State(app): State<App>,
     PathId(id): PathId<DeliveryId>,
-    JsonBody(owner): JsonBody<Owner>,
-) -> Result<(StatusCode, Json<Delivery>), ApiError> {
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(app.resend(&owner.organization_id, id).await?.into()),
-    ))
+    Keyed { request, key }: Keyed<Owner>,
+) -> Result<Response, ApiError> {
+    let (app, organization) = (&app, &request.organization_id);
+    let view = |delivery: &wharf_app::Delivery| Delivery::from(delivery.clone());
+    let resend = |once| async move { app.resend(organization, id, &once).await };
+    key.once(app, organization, StatusCode::ACCEPTED, view, resend)
+        .await
 }

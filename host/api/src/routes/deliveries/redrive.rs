@@ -1,6 +1,6 @@
 //! Recovery after an outage: failed and missed deliveries sent again, of one endpoint or as dead letters.
 
-use axum::{Json, extract::State};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -8,8 +8,8 @@ use wharf_app::{App, RecoveryCursor, Redrive, Run};
 use wharf_domain::{EndpointId, OrganizationId, RateLimit, Time};
 
 use crate::{
-    body::JsonBody,
     error::{ApiError, Refusal},
+    once::{IdempotencyKey, Keyed},
     path::PathId,
     request::request,
     values::Number,
@@ -68,7 +68,7 @@ pub(in crate::routes) struct Recovered {
 ///
 /// Sends the deliveries that failed and the events that were missed since a time.
 #[utoipa::path(post, path = "/webhooks/{id}/recover", tag = "Deliveries", operation_id = "recoverWebhook",
-    params(("id" = Uuid, Path, description = "The webhook")),
+    params(("id" = Uuid, Path, description = "The webhook"), IdempotencyKey),
     request_body = Recover,
     responses(
         (status = 200, description = "How many", body = Recovered),
@@ -80,17 +80,20 @@ pub(in crate::routes) struct Recovered {
 pub(in crate::routes) async fn recover(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    JsonBody(request): JsonBody<Recover>,
-) -> Result<Json<Recovered>, ApiError> {
+    Keyed { request, key }: Keyed<Recover>,
+) -> Result<Response, ApiError> {
     let dry_run = request.dry_run.unwrap_or(false);
     let redrive = redrive_of(request.since, request.per_minute, request.cursor, dry_run);
-    let recovered = app.recover(&request.organization_id, id, redrive).await?;
-    Ok(Json(Recovered {
+    let (app, organization) = (&app, &request.organization_id);
+    let view = move |recovered: &wharf_app::Recovered| Recovered {
         failed: recovered.failed,
         missed: recovered.missed,
         dry_run,
         next_cursor: recovered.next.map(|next| next.to_string()),
-    }))
+    };
+    let recover = |once| async move { app.recover(organization, id, redrive, &once).await };
+    key.once(app, organization, StatusCode::OK, view, recover)
+        .await
 }
 
 request! {
@@ -126,6 +129,7 @@ pub(in crate::routes) struct Redriven {
 
 /// Send dead letters again
 #[utoipa::path(post, path = "/dead-letters/redrive", tag = "Deliveries", operation_id = "redriveDeadLetters",
+    params(IdempotencyKey),
     request_body = RedriveDeadLetters,
     responses(
         (status = 200, description = "How many", body = Redriven),
@@ -136,20 +140,20 @@ pub(in crate::routes) struct Redriven {
     ))]
 pub(in crate::routes) async fn redrive(
     State(app): State<App>,
-    JsonBody(request): JsonBody<RedriveDeadLetters>,
-) -> Result<Json<Redriven>, ApiError> {
+    Keyed { request, key }: Keyed<RedriveDeadLetters>,
+) -> Result<Response, ApiError> {
     let dry_run = request.dry_run.unwrap_or(false);
     // All dead letters: what retention has purged is gone anyway.
     let since = request.since.unwrap_or(Time::from_micros(0));
     let redrive = redrive_of(since, request.per_minute, request.cursor, dry_run);
     let webhook = request.webhook_id.map(EndpointId);
-    // Safe to repeat: each page is a transaction, and what is on its way again is no dead letter any more.
-    let redriven = app
-        .redrive(&request.organization_id, webhook, redrive)
-        .await?;
-    Ok(Json(Redriven {
+    let (app, organization) = (&app, &request.organization_id);
+    let view = move |redriven: &wharf_app::Redriven| Redriven {
         redriven: redriven.letters,
         dry_run,
         next_cursor: redriven.next.map(|next| next.to_string()),
-    }))
+    };
+    let redrive = |once| async move { app.redrive(organization, webhook, redrive, &once).await };
+    key.once(app, organization, StatusCode::OK, view, redrive)
+        .await
 }

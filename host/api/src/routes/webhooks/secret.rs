@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use wharf_app::{App, MAX_OVERLAP, SecretReport};
@@ -10,8 +10,8 @@ use wharf_domain::{EndpointId, OrganizationId, Time};
 
 use super::Owner;
 use crate::{
-    body::JsonBody,
     error::{ApiError, Refusal},
+    once::{IdempotencyKey, Keyed},
     path::PathId,
     query::Query,
     request::request,
@@ -81,24 +81,29 @@ request! {
 ///
 /// During the overlap every delivery is signed by both secrets.
 #[utoipa::path(post, path = "/webhooks/{id}/secret/rotate", tag = "Webhooks", operation_id = "rotateWebhookSecret",
-    params(("id" = Uuid, Path, description = "The webhook")),
+    params(("id" = Uuid, Path, description = "The webhook"), IdempotencyKey),
     request_body = RotateSecret,
     responses(
         (status = 200, description = "The new secret", body = WebhookSecret),
         (status = 404, description = "`Webhook not found`", body = Refusal),
+        (status = 409, description = "`Too many secrets`: four old ones still sign; rotate with an overlap of 0, or \
+            later", body = Refusal),
     ))]
 pub(in crate::routes) async fn rotate(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    JsonBody(request): JsonBody<RotateSecret>,
-) -> Result<Json<WebhookSecret>, ApiError> {
+    Keyed { request, key }: Keyed<RotateSecret>,
+) -> Result<Response, ApiError> {
     let overlap = request
         .overlap_seconds
         .map(|seconds| Duration::from_secs(seconds.0.unsigned_abs()));
     let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
-    Ok(Json(
-        app.rotate_webhook_secret(&request.organization_id, id, overlap)
-            .await?
-            .into(),
-    ))
+    let (app, organization) = (&app, &request.organization_id);
+    let view = |report: &SecretReport| WebhookSecret::from(report.clone());
+    let rotate = |once| async move {
+        app.rotate_webhook_secret(organization, id, overlap, &once)
+            .await
+    };
+    key.once(app, organization, StatusCode::OK, view, rotate)
+        .await
 }

@@ -1,16 +1,16 @@
 //! Test events for one webhook endpoint.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use wharf_app::App;
+use wharf_app::{App, TestSent};
 use wharf_domain::EndpointId;
 
 use super::Owner;
 use crate::{
-    body::JsonBody,
     error::{ApiError, Refusal},
+    once::{IdempotencyKey, Keyed},
     path::PathId,
 };
 
@@ -26,7 +26,7 @@ pub(in crate::routes) struct SentTest {
 ///
 /// Sends an event named `webhook.test` to this endpoint alone.
 #[utoipa::path(post, path = "/webhooks/{id}/test", tag = "Webhooks", operation_id = "testWebhook",
-    params(("id" = Uuid, Path, description = "The webhook")),
+    params(("id" = Uuid, Path, description = "The webhook"), IdempotencyKey),
     request_body = Owner,
     responses(
         (status = 202, description = "It is being sent", body = SentTest),
@@ -38,14 +38,14 @@ pub(in crate::routes) struct SentTest {
 pub(in crate::routes) async fn send(
     State(app): State<App>,
     PathId(id): PathId<EndpointId>,
-    JsonBody(owner): JsonBody<Owner>,
-) -> Result<(StatusCode, Json<SentTest>), ApiError> {
-    let sent = app.test_webhook(&owner.organization_id, id).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(SentTest {
-            event_id: sent.event_id.0,
-            delivery_id: sent.delivery_id.0,
-        }),
-    ))
+    Keyed { request, key }: Keyed<Owner>,
+) -> Result<Response, ApiError> {
+    let (app, organization) = (&app, &request.organization_id);
+    let view = |sent: &TestSent| SentTest {
+        event_id: sent.event_id.0,
+        delivery_id: sent.delivery_id.0,
+    };
+    let send = |once| async move { app.test_webhook_once(organization, id, &once).await };
+    key.once(app, organization, StatusCode::ACCEPTED, view, send)
+        .await
 }
