@@ -2,6 +2,11 @@
 alter table webhook_endpoints add column generation integer not null default 0;
 alter table callback_deliveries add column resend_requested integer not null default 0 check (resend_requested in (0, 1));
 alter table callback_deliveries add column lost_at integer;
+alter table callback_outbox add column only_endpoint blob;
+alter table callback_outbox add column only_delivery blob;
+create unique index callback_outbox_by_delivery on callback_outbox (only_delivery) where only_delivery is not null;
+alter table callback_outbox add column waits_for text;
+create index callback_outbox_waiting on callback_outbox (organization_id, event) where waits_for is not null;
 
 -- The same table, too.
 create table idempotency_keys (

@@ -1,8 +1,10 @@
 //! The shape of a webhook is its endpoint's choice: each gets the same event in its own.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
-use wharf_tests::{Backend, Host, Ledger, Receiver, Site, on_every_backend};
+use wharf_tests::{
+    Backend, Host, Ledger, PATIENCE, Receiver, Site, eventually, on_every_backend,
+};
 
 async fn endpoints_choose_their_shaper(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
@@ -97,7 +99,66 @@ async fn a_shaper_is_swapped_like_any_plugin(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// What waits is told of: at the event, at the webhook, at a test, and in the metrics. A test arrives no sooner.
+async fn an_event_that_waits_for_a_shaper_is_shown(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let (waiting, served) = (Receiver::start().await?, Receiver::start().await?);
+    let register = async |receiver: &Receiver, shaper: &str| {
+        let hook = json!({"organizationId": "org-1", "event": "sync.completed", "targetUrl": receiver.url(), "shaper": shaper});
+        let id = host.post("/webhooks/register", &hook).await?.get("id");
+        id.as_str().map(str::to_owned).context("an id")
+    };
+    let hook = register(&waiting, "slack").await?;
+    let other = register(&served, "standard").await?;
+    host.admin().change("slack", "disable", json!({})).await?;
+    let ledger = Ledger::open(host.site()).await?;
+    let id = ledger.put_event("org-1", "sync.completed", "{}").await?;
+    served.wait_for(1).await?;
+    let owner = json!({"organizationId": "org-1"});
+    let test = host.post(&format!("/webhooks/{hook}/test"), &owner).await?;
+    assert_eq!(test.status, 202, "{}", test.text);
+    let delivery = test.get("deliveryId");
+    let delivery = delivery.as_str().context("an id")?;
+
+    let shown = async |path: &str| {
+        let path = format!("{path}?organizationId=org-1");
+        host.get(&path).await.ok().map(|answer| answer.json())
+    };
+    let look = || async {
+        let event = shown(&format!("/events/{id}/deliveries")).await?;
+        let test = shown(&format!("/deliveries/{delivery}")).await?;
+        let of_hook = shown(&format!("/webhooks/{hook}")).await?;
+        let waits = event["waitingForShaper"] == "slack"
+            && event["items"].as_array().map(Vec::len) == Some(1)
+            && (&test["state"], &test["waitingForShaper"]) == (&json!("pending"), &json!("slack"))
+            && of_hook["waitingEvents"] == 1;
+        waits.then_some(())
+    };
+    eventually("it is shown as waiting", PATIENCE, look).await?;
+    assert_eq!(shown(&format!("/webhooks/{other}")).await.context("it")?["waitingEvents"], 0);
+    let metrics = host.get("/metrics").await?.text;
+    assert!(metrics.contains("wharf_events_waiting_for_shaper 2"), "{metrics}");
+    assert!(waiting.requests().is_empty(), "a test goes the way of events");
+
+    host.admin().change("slack", "enable", json!({})).await?;
+    waiting.wait_for(2).await?;
+    let done = || async {
+        let event = shown(&format!("/events/{id}/deliveries")).await?;
+        let test = shown(&format!("/deliveries/{delivery}")).await?;
+        let of_hook = shown(&format!("/webhooks/{hook}")).await?;
+        let done = event["waitingForShaper"].is_null()
+            && test["state"] == "success"
+            && test["waitingForShaper"].is_null()
+            && of_hook["waitingEvents"] == 0;
+        done.then_some(())
+    };
+    eventually("nothing waits any more", PATIENCE, done).await?;
+    assert_eq!(served.requests().len(), 1, "the others got it once");
+    Ok(())
+}
+
 on_every_backend!(
+    an_event_that_waits_for_a_shaper_is_shown,
     endpoints_choose_their_shaper,
     a_shaper_is_swapped_like_any_plugin
 );

@@ -61,8 +61,11 @@ impl From<Answer> for MockAnswer {
             Answer::RateLimited(wait) => Self::RateLimited {
                 retry_after: wait.unwrap_or(MOCK_RETRY_AFTER),
             },
-            // One answer for all three: the reasons are for operators, and `mock_validate` logs them.
-            Answer::Unavailable(_) | Answer::Faulted(_) | Answer::Deferred { .. } => {
+            // One answer for all: the reasons are for operators, and `mock_validate` logs them.
+            Answer::Unavailable(_)
+            | Answer::Busy { .. }
+            | Answer::Faulted(_)
+            | Answer::Deferred { .. } => {
                 Self::Unavailable
             }
         }
@@ -107,6 +110,7 @@ impl App {
         let answer = called.result.unwrap_or_else(Fault::into_answer);
         if let Answer::Unavailable(why)
         | Answer::Faulted(why)
+        | Answer::Busy { reason: why, .. }
         | Answer::Deferred { reason: why, .. } = &answer
         {
             tracing::warn!(marketplace, why, "marketplace_unavailable");

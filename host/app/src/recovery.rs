@@ -104,6 +104,28 @@ impl App {
         Ok(Page { items, next })
     }
 
+    /// The shapers that an event waits for, divided by commas.
+    pub async fn event_waits_for(
+        &self,
+        organization: &OrganizationId,
+        event: EventId,
+    ) -> Result<Option<String>, AppError> {
+        let mut conn = self.0.ledger.read().await?;
+        Ok(history::waits_for(&mut conn, organization, event).await?)
+    }
+
+    /// The number of an endpoint's events that wait for its shaper.
+    pub async fn waiting_events(&self, endpoint: &Endpoint) -> Result<i64, AppError> {
+        let Endpoint {
+            organization_id,
+            event,
+            shaper,
+            ..
+        } = endpoint;
+        let mut conn = self.0.ledger.read().await?;
+        Ok(history::waiting(&mut conn, organization_id, event, shaper).await?)
+    }
+
     /// One delivery with its attempts.
     pub async fn delivery(
         &self,

@@ -1,7 +1,9 @@
 //! Deliveries and their attempts as operators look at them: in pages, newest first, in a stable order.
 
 use uuid::Uuid;
-use wharf_domain::{DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, Time};
+use wharf_domain::{
+    DeliveryId, DeliveryState, EndpointId, EventId, OrganizationId, ShaperName, Time,
+};
 
 use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
@@ -18,6 +20,15 @@ statements! {
         "where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
     ONE = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id = $2"];
+    // An event for one endpoint alone that is not fanned out yet: its client was told the id of its delivery.
+    NOT_MADE = ["select o.only_delivery as id, o.id as outbox_id, o.only_endpoint as endpoint_id, o.event, o.status as state,
+            o.attempt, o.due_at, cast(null as text) as last_error, o.created_at, o.updated_at, o.request_id,
+            o.waits_for
+        from callback_outbox o where o.organization_id = $1 and o.only_delivery = $2 and o.due_at is not null"];
+    WAITS_FOR = ["select waits_for from callback_outbox where organization_id = $1 and id = $2 and waits_for is not null"];
+    // $3 between commas: it must be one of the names, and no part of one.
+    WAITING = ["select count(*) as number from (select 1 from callback_outbox where organization_id = $1 and event = $2
+            and waits_for is not null and replace(',' || waits_for || ',', $3, '') <> ',' || waits_for || ',' limit $4) w"];
     // The cast because PostgreSQL's `substr` counts in 32 bits.
     ATTEMPTS = ["select a.delivery_id, a.attempt, a.started_at, a.latency_us, a.http_status, a.error,
             substr(a.response, 1, cast($2 as integer)) as response
@@ -57,6 +68,8 @@ pub struct Delivery {
     pub due_at: Option<Time>,
     /// The last error.
     pub last_error: Option<String>,
+    /// The shaper that its event waits for.
+    pub waits_for: Option<String>,
     /// The time when it was made.
     pub created_at: Time,
     /// The time of its last change.
@@ -97,6 +110,8 @@ struct Row {
     created_at: At,
     updated_at: At,
     request_id: Option<String>,
+    #[sqlx(default)]
+    waits_for: Option<String>,
 }
 
 impl From<Row> for Delivery {
@@ -111,6 +126,7 @@ impl From<Row> for Delivery {
             attempts_made: row.attempt,
             due_at: row.due_at.map(|at| at.0),
             last_error: row.last_error,
+            waits_for: row.waits_for,
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
             request_id: row.request_id,
@@ -176,13 +192,39 @@ pub async fn get(
     organization: &OrganizationId,
     id: DeliveryId,
 ) -> Result<Option<Delivery>, StoreError> {
-    let rows: Vec<Row> = conn
-        .query(ONE)
-        .bind(organization.as_str())
-        .bind(id.0)
-        .all()
-        .await?;
+    let mut rows: Vec<Row> = Vec::new();
+    // In this order: between the two it may be made, and then it has left the other.
+    for statement in [NOT_MADE, ONE] {
+        let query = conn.query(statement).bind(organization.as_str());
+        rows.extend(query.bind(id.0).all::<Row>().await?);
+    }
     Ok(with_attempts(conn, rows, EVERYTHING).await?.pop())
+}
+
+/// The shapers that one event waits for, divided by commas.
+pub async fn waits_for(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    event: EventId,
+) -> Result<Option<String>, StoreError> {
+    let query = conn.query(WAITS_FOR).bind(organization.as_str());
+    let row: Option<(String,)> = query.bind(event.0).optional().await?;
+    Ok(row.map(|(names,)| names))
+}
+
+/// Events of a kind that wait for a shaper are counted up to here.
+pub const MAX_WAITING: i64 = 10_000;
+
+/// Counts the organization's events of a kind that wait for this shaper, up to [`MAX_WAITING`].
+pub async fn waiting(
+    conn: &mut Conn,
+    organization: &OrganizationId,
+    event: &str,
+    shaper: &ShaperName,
+) -> Result<i64, StoreError> {
+    let query = conn.query(WAITING).bind(organization.as_str()).bind(event);
+    let query = query.bind(format!(",{},", shaper.as_str()));
+    query.bind(MAX_WAITING).number().await
 }
 
 async fn with_attempts(

@@ -19,6 +19,8 @@ statements! {
         (select due_at from sync_jobs where due_at <= $1 order by due_at limit 1) as oldest"];
     EVENTS = ["select (select count(*) from (select 1 from callback_outbox where due_at <= $1 limit $2) d) as depth,
         (select due_at from callback_outbox where due_at <= $1 order by due_at limit 1) as oldest"];
+    WAITING = ["select count(*) as number from
+        (select 1 from callback_outbox where waits_for is not null limit $1) w"];
     // The index leads with the endpoint. So it is walked from one endpoint with unfinished deliveries to the next, and
     // what of theirs waits for a later attempt is not touched.
     DELIVERIES = [with_waiting_endpoints!("", "$3")
@@ -47,6 +49,8 @@ pub struct Backlogs {
     pub events: Backlog,
     /// Deliveries to be sent. The oldest is that of the first [`MAX_ENDPOINTS`] endpoints that have any.
     pub deliveries: Backlog,
+    /// Events that wait for a shaper, counted no further than [`MAX_DEPTH`].
+    pub waiting: i64,
 }
 
 #[derive(FromRow)]
@@ -73,6 +77,7 @@ pub async fn backlogs(conn: &mut Conn, now: Time) -> Result<Backlogs, StoreError
         sync: backlog(conn, SYNC, now).await?,
         events: backlog(conn, EVENTS, now).await?,
         deliveries: deliveries.into(),
+        waiting: conn.query(WAITING).bind(MAX_DEPTH).number().await?,
     })
 }
 

@@ -157,7 +157,7 @@ impl Response {
     /// Seconds to wait as Retry-After says, be it a number or a date, which is read against the answer's own Date; at
     /// most 24 hours.
     pub fn retry_after(&self) -> Option<u32> {
-        let now = || httpdate::parse_http_date(self.header("date")?).ok();
+        let now = || crate::retry_after::date(self.header("date")?);
         let wait = crate::retry_after::parse(self.header("retry-after")?, now)?;
         u32::try_from(wait.as_secs()).ok()
     }

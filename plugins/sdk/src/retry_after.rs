@@ -15,9 +15,14 @@ pub fn parse(value: &str, now: impl FnOnce() -> Option<SystemTime>) -> Option<Du
     if value.starts_with(|first: char| first.is_ascii_digit()) {
         return seconds(value);
     }
-    let until = httpdate::parse_http_date(value).ok()?;
+    let until = date(value)?;
     // A date that has passed asks for no wait.
     Some(until.duration_since(now()?).unwrap_or_default().min(MAX))
+}
+
+/// Reads a date in any of the standard's three forms.
+pub fn date(value: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(value).ok()
 }
 
 fn seconds(value: &str) -> Option<Duration> {

@@ -22,10 +22,11 @@ impl Shaper for Slack {
     }
 
     fn shape(event: Event) -> Result<Message, String> {
+        // Words of ours alone: Slack reads them as markup, here and in notifications.
         let headline = format!(
             "{} for store {}",
             headline(&event.kind),
-            escaped(&event.store_id)
+            plain_name(&event.store_id).unwrap_or("(unnamed)")
         );
         let details = serde_json::from_str(&event.data)
             .map(Counts::sentence)
@@ -38,8 +39,10 @@ impl Shaper for Slack {
         let body = json!({
             "text": headline,
             "blocks": [
-                {"type": "section", "text": {"type": "mrkdwn", "text": format!("*{headline}*\n{details}").trim_end()}},
-                {"type": "context", "elements": [{"type": "mrkdwn", "text": context}]},
+                {"type": "section", "text":
+                    {"type": "mrkdwn", "verbatim": true, "text": format!("*{headline}*\n{details}").trim_end()}},
+                // Not `mrkdwn`: names, links, emphasis and emoji of whoever named the organization would work there.
+                {"type": "context", "elements": [{"type": "plain_text", "emoji": false, "text": context}]},
             ],
         });
         Ok(Message::new("application/json", body.to_string()))
@@ -55,16 +58,22 @@ impl Counts {
     }
 }
 
-fn headline(kind: &str) -> String {
+fn headline(kind: &str) -> &str {
     match kind {
-        "sync.started" => "Sync started".into(),
-        "sync.completed" => "Sync completed".into(),
-        "sync.failed" => "Sync failed".into(),
-        other => escaped(other),
+        "sync.started" => "Sync started",
+        "sync.completed" => "Sync completed",
+        "sync.failed" => "Sync failed",
+        other => plain_name(other).unwrap_or("Event"),
     }
 }
 
-/// Slack reads `&`, `<` and `>` as markup (links, mentions), so they are written as entities.
+/// A name in which nothing is markup: letters, digits, dots and hyphens.
+fn plain_name(text: &str) -> Option<&str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    (!text.is_empty() && text.bytes().all(is_plain)).then_some(text)
+}
+
+/// Slack reads `&`, `<` and `>` as markup (links, mentions) in every text, so they are written as entities.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -81,9 +90,9 @@ mod tests {
     fn nobody_is_mentioned_from_outside() {
         let event = Event {
             id: "e".into(),
-            kind: "sync.failed".into(),
+            kind: "*@here*".into(),
             timestamp: "2024-01-01T12:00:00.000Z".into(),
-            organization_id: "<!channel> & \"co\"".into(),
+            organization_id: "<!channel> & \"co\" @here #general http://phish.test *b* :tada:".into(),
             store_id: "<http://evil|click>".into(),
             data: "{}".into(),
         };
@@ -92,5 +101,15 @@ mod tests {
             body.contains("&lt;!channel&gt; &amp; \\\"co\\\"") && !body.contains(['<', '>']),
             "{body}"
         );
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let foreign = &body["blocks"][1]["elements"][0];
+        assert_eq!(
+            (foreign["type"].as_str(), foreign["emoji"].as_bool()),
+            (Some("plain_text"), Some(false))
+        );
+        let ours = &body["blocks"][0]["text"];
+        assert_eq!(ours["text"], "*Event for store (unnamed)*");
+        assert_eq!(ours["verbatim"], true);
+        assert_eq!(body["text"], "Event for store (unnamed)");
     }
 }

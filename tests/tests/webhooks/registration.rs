@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use wharf_tests::{Answer, Backend, Host, on_every_backend};
+use wharf_tests::{Answer, Backend, Host, Site, on_every_backend};
 
 use super::register;
 
@@ -212,4 +212,49 @@ async fn wrong_registrations_are_refused(host: &Host) -> Result<()> {
     Ok(())
 }
 
-on_every_backend!(endpoints_are_registered_once_and_listed_in_order);
+/// As the description of the API says: registering it again makes it active.
+async fn a_disabled_endpoint_is_enabled_by_registering_it_again(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let url = "http://127.0.0.1:1/hook";
+    let first = register(&host, "org-1", "sync.failed", url).await?.json();
+    let id = first["id"].as_str().context("an id")?;
+    let owner = json!({"organizationId": "org-1"});
+    let disabled = host.post(&format!("/webhooks/{id}/disable"), &owner).await?;
+    assert_eq!(disabled.get("isActive"), false, "{}", disabled.text);
+    let again = register(&host, "org-1", "sync.failed", url).await?;
+    assert_eq!(
+        (again.status, again.get("id"), again.get("isActive")),
+        (200, first["id"].clone(), json!(true)),
+        "{}",
+        again.text
+    );
+    assert_eq!(again.get("disabledReason"), Value::Null);
+    assert_eq!(again.get("secret"), Value::Null, "it is not shown twice");
+    let shown = host.get(&format!("/webhooks/{id}?organizationId=org-1")).await?;
+    assert_eq!(shown.get("isActive"), true, "{}", shown.text);
+    Ok(())
+}
+
+/// Whoever reaches the API from elsewhere must not reach what listens on this machine alone.
+#[test]
+fn an_open_host_does_not_send_to_loopback_by_itself() -> Result<()> {
+    wharf_tests::run(async {
+        for (address, status) in [("127.0.0.1", 200), ("0.0.0.0", 400)] {
+            let site = Site::open(Backend::Embedded).await?;
+            let host = site
+                .host()
+                .env("HOST", address)
+                .without_env("WEBHOOK_ALLOW_NETWORKS")
+                .start()
+                .await?;
+            let answer = register(&host, "org-1", "sync.failed", "http://127.0.0.1:1/").await?;
+            assert_eq!(answer.status, status, "{address}: {}", answer.text);
+        }
+        Ok(())
+    })
+}
+
+on_every_backend!(
+    endpoints_are_registered_once_and_listed_in_order,
+    a_disabled_endpoint_is_enabled_by_registering_it_again,
+);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use tracing::{Instrument, warn};
-use wharf_domain::{Backoff, DeliveryId, EventId, Time};
+use wharf_domain::{Backoff, DeliveryId, EndpointId, EventId, Time};
 use wharf_store::{
     StoreError,
     endpoints::{self, Listening, ListeningPage},
@@ -113,6 +113,16 @@ struct Page {
     is_last: bool,
 }
 
+impl Page {
+    /// Empty where the endpoint is disabled or gone.
+    fn of_one(alone: &[Listening], id: EndpointId) -> Self {
+        Self {
+            endpoints: alone.iter().filter(|one| one.id == id).cloned().collect(),
+            is_last: true,
+        }
+    }
+}
+
 /// The next page of each event's endpoints, together no more than [`MAX_DELIVERIES`].
 async fn pages(app: &App, claimed: &[Claimed]) -> Result<Vec<Page>, StoreError> {
     let wanted: Vec<ListeningPage<'_>> = claimed.iter().map(page_of).collect();
@@ -121,22 +131,31 @@ async fn pages(app: &App, claimed: &[Claimed]) -> Result<Vec<Page>, StoreError> 
     let distinct: Vec<_> = distinct.into_iter().collect();
     let mut conn = app.0.ledger.read().await?;
     let found = endpoints::listening(&mut conn, &distinct, MAX_DELIVERIES).await?;
+    let only = claimed.iter().filter_map(|claimed| claimed.only);
+    let only: Vec<EndpointId> = only.map(|only| only.endpoint).collect();
+    let alone = match only.is_empty() {
+        true => Vec::new(),
+        false => endpoints::active(&mut conn, only).await?,
+    };
     let found_for = |page| {
         distinct
             .binary_search(page)
             .map_or(&[][..], |at| &found[at])
     };
     let numbers: Vec<usize> = wanted.iter().map(|page| found_for(page).len()).collect();
-    Ok(wanted
-        .iter()
-        .zip(divide(&numbers))
-        .map(|(page, share)| {
-            let found = found_for(page);
-            Page {
-                endpoints: found[..share].to_vec(),
-                // A full page may have been the last: then the next is empty.
-                is_last: share == found.len() && found.len() < MAX_DELIVERIES,
-            }
+    let pages = wanted.iter().zip(divide(&numbers)).map(|(page, share)| {
+        let found = found_for(page);
+        Page {
+            endpoints: found[..share].to_vec(),
+            // A full page may have been the last: then the next is empty.
+            is_last: share == found.len() && found.len() < MAX_DELIVERIES,
+        }
+    });
+    let pages = claimed.iter().zip(pages);
+    Ok(pages
+        .map(|(claimed, page)| match claimed.only {
+            Some(only) => Page::of_one(&alone, only.endpoint),
+            None => page,
         })
         .collect())
 }
@@ -191,6 +210,11 @@ async fn shape_for(
 ) -> FanOut {
     let (mut deferred, mut shaper_faults) = (claimed.place.deferred.clone(), claimed.shaper_faults);
     let (mut messages, mut deliveries) = (Vec::new(), Vec::new());
+    // What an earlier page of this walk found missing is missing still.
+    let mut waits_for: BTreeSet<String> = match (&deferred, &claimed.waits_for) {
+        (Some(_), Some(names)) => names.split(',').map(str::to_owned).collect(),
+        _ => BTreeSet::new(),
+    };
     let shapers: BTreeSet<&str> = page.endpoints.iter().map(|e| e.shaper.as_str()).collect();
     for shaper in shapers {
         let dead = if shaped.contains(&(claimed.event.id, shaper.to_owned())) {
@@ -205,36 +229,44 @@ async fn shape_for(
                 // It may be the event's own, so it is not tried for ever.
                 Err(Unshaped::Faulted(why)) if shaper_faults + 1 >= MAX_SHAPER_FAULTS => {
                     shaper_faults += 1;
+                    warn!(outboxId = %claimed.event.id, shaper, why, "the shaper fails on an event");
+                    // Without the plugin's words: clients read it, and a trap names what is inside.
                     Some(format!(
-                        "the plugin failed {shaper_faults} times on this event: {why}"
+                        "the plugin {shaper} failed {shaper_faults} times on this event"
                     ))
                 }
                 Err(Unshaped::Faulted(why)) => {
                     warn!(outboxId = %claimed.event.id, shaper, why, "the shaper failed on an event");
                     (shaper_faults, deferred) = (shaper_faults + 1, Some(why));
+                    waits_for.insert(shaper.to_owned());
                     continue;
                 }
                 Err(Unshaped::OutOfService(why)) => {
                     warn!(outboxId = %claimed.event.id, shaper, why, "event cannot be shaped now");
                     deferred = Some(why);
+                    waits_for.insert(shaper.to_owned());
                     continue;
                 }
             }
         };
         let theirs = page.endpoints.iter().filter(|e| e.shaper == shaper);
         deliveries.extend(theirs.map(|endpoint| NewDelivery {
-            id: DeliveryId(new_id(now)),
+            id: claimed
+                .only
+                .map_or_else(|| DeliveryId(new_id(now)), |only| only.delivery),
             endpoint_id: endpoint.id,
             shaper: shaper.into(),
             dead: dead.clone(),
         }));
     }
     let next = next(&claimed, &page, deferred, now);
+    let waits_for: Vec<String> = waits_for.into_iter().collect();
     FanOut {
         claimed,
         messages,
         deliveries,
         shaper_faults,
+        waits_for: (!waits_for.is_empty()).then(|| waits_for.join(",")),
         next,
     }
 }

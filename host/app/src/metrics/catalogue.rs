@@ -105,6 +105,9 @@ catalogue! {
     QUEUE_OLDEST = Kind::Gauge, "wharf_queue_oldest_seconds",
         "For how long the oldest of it is due; 0 if nothing is; the same from every process";
 
+    EVENTS_WAITING = Kind::Gauge, "wharf_events_waiting_for_shaper",
+        "Events that wait for a shaper that is out of service, counted up to 10000; the same from every process";
+
     DATABASE_UP = Kind::Gauge, "wharf_database_up",
         "1 if the database told this process the figures of the queues within 2 s, else 0";
     DATABASE_CONNECTIONS = Kind::Gauge, "wharf_database_connections",

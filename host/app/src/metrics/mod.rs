@@ -125,6 +125,7 @@ pub struct Metrics {
     leases_lost: Counters,
     stale_writes: Counters,
     queues: [QueueGauges; 3],
+    events_waiting: Gauge,
     database_up: Gauge,
     readings: Readings,
 }
@@ -187,6 +188,7 @@ impl Metrics {
             ),
             queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries]
                 .map(|leased| QueueGauges::new(&registry, leased.as_str())),
+            events_waiting: registry.gauge(&c::EVENTS_WAITING, &[]),
             database_up: registry.gauge(&c::DATABASE_UP, &[]),
             readings: Readings::default(),
             registry,

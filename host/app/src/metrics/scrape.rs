@@ -62,6 +62,10 @@ impl App {
         for (at, queue) in metrics.queues.iter().enumerate() {
             queue.set(by_queue.map(|all| all[at]), now);
         }
+        // Unknown is no number, as above.
+        #[expect(clippy::cast_precision_loss, reason = "counted up to ten thousand")]
+        let waiting = backlogs.map_or(f64::NAN, |all| all.waiting as f64);
+        metrics.events_waiting.set(waiting);
         #[expect(clippy::cast_precision_loss, reason = "counted up to some hundred")]
         metrics
             .plugins_loading

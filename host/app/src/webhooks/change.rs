@@ -67,11 +67,7 @@ impl EndpointChange {
             endpoint.rate_per_minute = (rate > 0).then_some(rate);
         }
         match self.activity {
-            Some(Activity::Enabled) => {
-                (endpoint.is_active, endpoint.disabled_reason) = (true, None);
-                // Or the first failure from now on would find it failing since long ago and disable it again.
-                endpoint.begin_anew();
-            }
+            Some(Activity::Enabled) => endpoint.enable(),
             Some(Activity::Disabled(reason)) => {
                 (endpoint.is_active, endpoint.disabled_reason) = (false, Some(reason));
             }

@@ -5,7 +5,9 @@ mod change;
 mod secrets;
 mod trial;
 
-use wharf_domain::{EndpointId, EndpointSecret, EventKind, OrganizationId, ShaperName, TargetUrl};
+use wharf_domain::{
+    EndpointId, EndpointSecret, EventKind, OrganizationId, Secrets, ShaperName, TargetUrl,
+};
 use wharf_egress::Guard;
 use wharf_store::{
     canary,
@@ -59,7 +61,8 @@ pub struct RegisteredWebhook {
 }
 
 impl App {
-    /// Registers an endpoint; one with the same organization, event and URL is answered as it stands.
+    /// Registers an endpoint; one with the same organization, event and URL is answered as it stands, and enabled if it
+    /// is disabled.
     pub async fn register_webhook(
         &self,
         registration: WebhookRegistration,
@@ -80,7 +83,15 @@ impl App {
         let mut tx = self.0.ledger.begin().await?;
         // One that exists is answered also where there is no room for another.
         let endpoint = match endpoints::registered(&mut tx, &new).await? {
-            Some(known) => known,
+            Some(known) if known.is_active => known,
+            Some(known) => {
+                let enable = |endpoint: &mut Endpoint, _: &mut Option<Secrets>| {
+                    endpoint.enable();
+                    Ok(())
+                };
+                self.change_in(&mut tx, new.organization_id, known.id, enable)
+                    .await?
+            }
             None => {
                 let max = self.0.settings.callbacks.max_endpoints;
                 if !endpoints::has_room(&mut tx, new.organization_id, max, now).await? {

@@ -7,7 +7,7 @@ use wharf_domain::{
     DeliveryId, EndpointId, Event, EventId, OrganizationId, ShaperName, StoreId, Time,
 };
 use wharf_queue::Queue;
-use wharf_store::outbox::{self, Extra, NewDelivery};
+use wharf_store::outbox::{self, Extra, NewDelivery, Only};
 
 use crate::{App, AppError, Once, budgets::Budgeted, callbacks::Unshaped, entropy::new_id, trace};
 
@@ -53,22 +53,22 @@ impl App {
         let now = self.0.clock.now();
         // A new event each time: whoever repeats the request sends a second one, and pays for it.
         let event = test_event(organization, id, now);
-        let extra = self
-            .extra_delivery(&event, id, &endpoint.shaper, now)
-            .await?;
         let sent = TestSent {
             event_id: event.id,
-            delivery_id: extra.delivery.id,
+            delivery_id: DeliveryId(new_id(now)),
+        };
+        let only = Only {
+            endpoint: id,
+            delivery: sent.delivery_id,
         };
         let mut tx = self.0.ledger.begin().await?;
-        // Not fanned out: it is for this endpoint alone.
+        // Through the outbox, as every event: a test must not arrive where real events wait.
         let traceparent = trace::traceparent();
         let cause = outbox::Cause {
             traceparent: traceparent.as_deref(),
             request_id: None,
         };
-        outbox::emit_delivered(&mut tx, &event, cause).await?;
-        outbox::deliver(&mut tx, &[extra], now).await?;
+        outbox::emit_to(&mut tx, &event, cause, only).await?;
         once.record(&mut tx, &sent).await?;
         tx.commit().await?;
         self.0.doorbell.ring(Queue::Callback, "test");

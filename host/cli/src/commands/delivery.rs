@@ -146,7 +146,10 @@ pub(crate) fn list(page: &Value) -> String {
             ]
             .map(|name| text(&delivery[name]))
         });
-    let table = table(header, rows);
+    let mut table = table(header, rows);
+    if let Some(shapers) = page["waitingForShaper"].as_str() {
+        table = format!("{table}\nsome are not made yet: the event waits for the shaper {shapers}");
+    }
     match page["nextCursor"].as_str() {
         Some(cursor) => format!("{table}\nmore: --cursor {cursor}"),
         None => table,
@@ -161,6 +164,7 @@ fn show(delivery: &Value) -> String {
         "webhookId",
         "state",
         "nextAttemptAt",
+        "waitingForShaper",
         "createdAt",
     ];
     let about = table(

@@ -95,13 +95,15 @@ pub(super) fn activity(roles: &[Role]) -> String {
 type Running = JoinSet<anyhow::Result<()>>;
 
 /// Serves until a signal comes.
-pub(crate) async fn run(args: ServeArgs, style: Style) -> anyhow::Result<()> {
+pub(crate) async fn run(mut args: ServeArgs, style: Style) -> anyhow::Result<()> {
     let mock_credentials = mock_credentials::from_environment()?;
     let roles = if args.roles.is_empty() {
         Role::value_variants()
     } else {
         &args.roles
     };
+    args.settings.webhooks.is_open =
+        roles.contains(&Role::Api) && !args.listen.host.is_loopback();
     let deployment = args.settings.database.deployment();
     let delay = match roles.contains(&Role::Api) {
         true => args.listen.shutdown_delay(deployment),

@@ -116,7 +116,8 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
         WebhookCommand::Test(one) => {
             let sent = post(one, "test", json!({})).await?;
             output::answer(format, &sent, |sent| {
-                format!("sent: wharf delivery show {}", text(&sent["deliveryId"]))
+                let delivery = text(&sent["deliveryId"]);
+                format!("on its way: wharf delivery show {delivery}")
             })
         }
         WebhookCommand::Secret(one) => {
@@ -238,6 +239,7 @@ fn show(webhook: &Value) -> String {
             rate.map_or_else(|| "no limit".into(), |rate| format!("{rate} a minute")),
         ),
         ("state", state(webhook)),
+        ("waiting for the shaper", text(&webhook["waitingEvents"])),
         ("failing since", text(&webhook["health"]["failingSince"])),
         ("registered", text(&webhook["createdAt"])),
         ("changed", text(&webhook["updatedAt"])),

@@ -18,6 +18,11 @@ impl Addresses {
         &self.0
     }
 
+    /// True if nobody beyond this machine reaches any of them.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.iter().all(|address| address.ip().is_loopback())
+    }
+
     /// The addresses with this port.
     pub(crate) fn with_port(&self, port: u16) -> Self {
         let ips = self.0.iter().map(SocketAddr::ip);

@@ -122,9 +122,12 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "WEBHOOK_RETRY", value_name = "WEBHOOK_RETRY", default_value = "seed",
           value_parser = parse::retry_schedule)]
     pub(crate) webhook_retry: RetrySchedule,
-    /// Private networks that webhooks may go to, or `none` [default: 127.0.0.0/8,::1/128; with PostgreSQL none]
+    /// Private networks that webhooks may go to, or `none` [default: 127.0.0.0/8,::1/128; none with PostgreSQL, and where HOST is no loopback address]
     #[arg(long, env = "WEBHOOK_ALLOW_NETWORKS", value_name = "WEBHOOK_ALLOW_NETWORKS", value_parser = parse::networks)]
     webhook_allow_networks: Option<AddressPolicy>,
+    /// Clients beyond this machine reach the API, and name the addresses that webhooks go to.
+    #[arg(skip)]
+    pub(crate) is_open: bool,
     /// Time limit of one webhook, its answer included
     #[arg(long, env = "WEBHOOK_TIMEOUT", value_name = "WEBHOOK_TIMEOUT", default_value = "15s",
           value_parser = parse::duration)]
@@ -212,9 +215,11 @@ impl Settings {
             // Also an empty list, `none`: it closes even the loopback of the embedded default.
             (Some(policy), _) => policy.clone(),
             // For the receiver on the same machine that every first try begins with.
-            (None, Deployment::Embedded) => AddressPolicy::with_loopback(),
+            (None, Deployment::Embedded) if !self.webhooks.is_open => {
+                AddressPolicy::with_loopback()
+            }
             // Endpoints are strangers' choice here: they must not reach neighbours or a cloud's metadata service.
-            (None, Deployment::Shared) => AddressPolicy::default(),
+            (None, _) => AddressPolicy::default(),
         }
     }
 }

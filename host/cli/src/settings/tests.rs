@@ -101,6 +101,17 @@ fn secrets_are_not_debugged() {
     assert!(!shown.contains("hidden") && !shown.contains(KEY), "{shown}");
 }
 
+/// Whoever reaches the API from elsewhere must not reach what listens on this machine alone.
+#[test]
+fn an_open_host_sends_nothing_to_loopback() {
+    let mut open = settings(&[]);
+    open.webhooks.is_open = true;
+    assert_eq!(open.address_policy(), AddressPolicy::default());
+    let mut listed = settings(&["--webhook-allow-networks", "127.0.0.0/8"]);
+    listed.webhooks.is_open = true;
+    assert_eq!(listed.address_policy().allowed.len(), 1, "it was asked for");
+}
+
 #[test]
 fn listed_networks_replace_the_default() {
     let policy = settings(&["--webhook-allow-networks", "none"]).address_policy();

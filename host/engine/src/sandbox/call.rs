@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::{Sleep, sleep_until};
+
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 use wharf_domain::Answer;
@@ -31,7 +32,14 @@ const MAX_COMPONENT_HANDLES: usize = 1_000;
 impl Callable {
     /// Asks an adapter to judge a receipt.
     pub(crate) async fn validate(&self, request: &ValidateRequest) -> Result<Answer, Fault> {
-        convert::answer(self.judge(request).await?)
+        let (judged, usage) = self.judge_measured(request).await;
+        let judged = judged?;
+        let is_down = matches!(judged, Err(adapter_types::Fault::Unavailable(_)));
+        Ok(match (convert::answer(judged)?, usage.asked_to_wait) {
+            // The contract gives an outage no wait, so the host remembers what the marketplace said.
+            (Answer::Unavailable(reason), Some(wait)) if is_down => Answer::Busy { reason, wait },
+            (answer, _) => answer,
+        })
     }
 
     /// Asks an adapter and returns its unchecked answer in the contract's own types.
@@ -176,6 +184,7 @@ impl Callable {
                 .metering
                 .counts_fuel()
                 .then(|| ALL_FUEL.saturating_sub(store.get_fuel().unwrap_or(ALL_FUEL))),
+            asked_to_wait: store.data().requests.asked_to_wait(),
         };
         let result = match ended {
             // Whatever it answers: want of memory that is ours may have decided the answer.
@@ -242,6 +251,8 @@ pub(crate) struct Usage {
     pub(crate) memory_bytes: usize,
     /// Units of work, where they are counted.
     pub(crate) fuel: Option<u64>,
+    /// The wait that the marketplace asked for with its last 503.
+    pub(crate) asked_to_wait: Option<Duration>,
 }
 
 /// An adapter's answer about a receipt.

@@ -1,11 +1,13 @@
 //! The requests of one call on their way out: the hook behind `wasi:http`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-use wharf_domain::AccessToken;
+use wharf_domain::{AccessToken, retry_after};
 
 use super::network::Network;
 use super::recording::Recording;
@@ -44,16 +46,27 @@ pub(crate) struct Requests {
     pub(crate) access_token: Option<AccessToken>,
     left: u32,
     asked: bool,
+    asked_to_wait: Arc<Mutex<Option<Duration>>>,
 }
 
 impl Requests {
-    pub(crate) const fn new(outbound: Outbound, max: u32) -> Self {
+    pub(crate) fn new(outbound: Outbound, max: u32) -> Self {
         Self {
             outbound,
             access_token: None,
             left: max,
             asked: false,
+            asked_to_wait: Arc::default(),
         }
+    }
+
+    /// The wait that the last 503 asked for.
+    pub(crate) fn asked_to_wait(&self) -> Option<Duration> {
+        // Nobody panics while it is held.
+        *self
+            .asked_to_wait
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells if the guest made a request.
@@ -93,15 +106,24 @@ impl WasiHttpHooks for Requests {
             Outbound::Live(network) => {
                 let (network, access_token) = (network.clone(), self.access_token.clone());
                 let first_byte = options.and_then(|options| options.first_byte_timeout);
+                let asked_to_wait = self.asked_to_wait.clone();
                 Box::new(async move {
-                    network
-                        .send(request, first_byte, access_token)
-                        .await
-                        .map(finished)
+                    let answer = network.send(request, first_byte, access_token).await?;
+                    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+                        *asked_to_wait.lock().unwrap_or_else(PoisonError::into_inner) =
+                            wait_of(answer.headers());
+                    }
+                    Ok(finished(answer))
                 })
             }
         }
     }
+}
+
+/// The wait that `Retry-After` asks for. A date is read against the answer's own: the engine has no clock of the host's.
+fn wait_of(headers: &HeaderMap) -> Option<Duration> {
+    let value = |name| headers.get(name)?.to_str().ok();
+    retry_after::parse(value(RETRY_AFTER)?, || retry_after::date(value(DATE)?))
 }
 
 /// Returns the response with nothing left to do for its connection: the client keeps its own.

@@ -329,6 +329,31 @@ async fn odd_lines_in_a_head_are_passed_over() {
     }
 }
 
+/// An outage with an end: the contract gives it no wait, so the host reads the header by itself.
+#[tokio::test]
+async fn a_marketplace_that_is_down_says_for_how_long() {
+    for (head, wait) in [
+        ("retry-after: 7200", Some(7_200)),
+        (
+            "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sunday, 06-Nov-94 08:59:37 GMT",
+            Some(600),
+        ),
+        ("retry-after: soon", None),
+        ("x-nothing: said", None),
+    ] {
+        let head = format!("HTTP/1.1 503 Down\r\n{head}\r\ncontent-length: 0\r\n\r\n");
+        let upstream = Upstream::answering(&*head).await;
+        let engine = engine_with(&upstream.grants(), None).await;
+        let said = ask_with_token(&engine).await.expect("an answer");
+        let told = match &said {
+            Answer::Busy { wait, .. } => Some(wait.as_secs()),
+            Answer::Unavailable(_) => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told, wait, "{head}");
+    }
+}
+
 #[tokio::test]
 async fn requests_are_counted_and_rate_limits_told() {
     let upstream =

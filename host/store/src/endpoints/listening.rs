@@ -17,6 +17,7 @@ statements! {
         select p.page, e.id, e.shaper from p join webhook_endpoints e
             on e.organization_id = p.organization_id and e.event = p.event and e.id > p.place and e.id <= p.last
         where e.is_active order by p.page, e.id"];
+    ACTIVE = ["select id, shaper from webhook_endpoints where is_active and id in (select id from" rows(r, id uuid) ")"];
 }
 
 /// An active endpoint that wants to know of an event.
@@ -37,6 +38,23 @@ pub struct ListeningPage<'a> {
     pub event: &'a str,
     /// Those behind this one.
     pub after: Option<EndpointId>,
+}
+
+/// Those of these endpoints that are active, whatever they listen to.
+pub async fn active(
+    conn: &mut Conn,
+    ids: impl IntoIterator<Item = EndpointId>,
+) -> Result<Vec<Listening>, StoreError> {
+    let mut asked = Rows::new(conn);
+    for id in ids {
+        asked.push().uuid("id", id.0);
+    }
+    let rows: Vec<(Uuid, String)> = conn.query(ACTIVE).rows(&asked).all().await?;
+    let listening = |(id, shaper)| Listening {
+        id: EndpointId(id),
+        shaper,
+    };
+    Ok(rows.into_iter().map(listening).collect())
 }
 
 /// The endpoints on each of these pages, at most `most` on each.

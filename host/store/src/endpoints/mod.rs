@@ -23,7 +23,7 @@ use crate::{
 pub(crate) use self::secrets::{RETIRED, SECRET, SealedRow, SealedSecrets};
 pub use self::{
     health::{HealthUpdate, LockedHealth, generations, lock_health, save_health},
-    listening::{Listening, ListeningPage, listening},
+    listening::{Listening, ListeningPage, active, listening},
 };
 
 statements! {
@@ -116,6 +116,13 @@ impl Endpoint {
     pub fn begin_anew(&mut self) {
         self.health = Health::default();
         self.generation += 1;
+    }
+
+    /// Sends it events again.
+    pub fn enable(&mut self) {
+        (self.is_active, self.disabled_reason) = (true, None);
+        // Or the first failure from now on would find it failing since long ago and disable it again.
+        self.begin_anew();
     }
 
     /// New secrets, sealed. A root that cannot be opened is given up: the new one is derived from the key that seals

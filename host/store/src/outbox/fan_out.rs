@@ -18,9 +18,9 @@ statements! {
     // Only the worker that still holds the fence may fan out.
     FANNED_OUT = ["update callback_outbox set due_at = r.due_at, status = r.status, last_error = r.last_error,
             fan_out_after = r.place, fan_out_deferred = r.deferred, fan_out_attempt = r.attempt,
-            shaper_faults = r.shaper_faults, updated_at = r.at
+            shaper_faults = r.shaper_faults, waits_for = r.waits_for, updated_at = r.at
         from" rows(r, id uuid, fence int, due_at time, status text, last_error text, place uuid, deferred text, attempt int,
-            shaper_faults int, at time)
+            shaper_faults int, waits_for text, at time)
         "where callback_outbox.id = r.id and callback_outbox.fence = r.fence and callback_outbox.due_at is not null
         returning callback_outbox.id"];
     // The place stays, and so does what was written up to it.
@@ -51,6 +51,8 @@ pub struct FanOut {
     pub deliveries: Vec<NewDelivery>,
     /// Faults of shapers on this event, these included.
     pub shaper_faults: i64,
+    /// The shapers that it waits for, divided by commas.
+    pub waits_for: Option<String>,
     /// The next thing to do.
     pub next: Next,
 }
@@ -157,6 +159,7 @@ async fn write_states(
             .text("deferred", place.deferred.as_deref())
             .int("attempt", fan_out.attempt())
             .int("shaper_faults", fan_out.shaper_faults)
+            .text("waits_for", fan_out.waits_for.as_deref())
             .time("at", now);
     }
     conn.query(FANNED_OUT).rows(&rows).ids().await

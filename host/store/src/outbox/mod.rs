@@ -15,6 +15,7 @@ use crate::{
     Conn, StoreError,
     deliveries::{aggregate, event_rows, lock_events},
     dialect::{Sql, statements},
+    query::Query,
     rows::Rows,
     values::{At, JsonText},
 };
@@ -31,17 +32,17 @@ statements! {
     EMIT = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at,
             traceparent, request_id)
         values ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8)"];
-    // An event whose delivery is stored with it.
-    EMIT_DELIVERED = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at,
-            updated_at, traceparent, request_id)
-        values ($1, $2, $3, $4, $5, null, $6, $6, $7, $8)"];
+    // An event for one endpoint alone.
+    EMIT_TO = ["insert into callback_outbox (id, organization_id, store_id, event, payload, due_at, created_at, updated_at,
+            traceparent, request_id, only_endpoint, only_delivery)
+        values ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)"];
     // Materialized: PostgreSQL may run a plain subquery again for each row, and then claims more than the limit.
     CLAIM = ["with picked as materialized (
             select id from callback_outbox where due_at <= $1 order by due_at limit $3" skip_locked ")
         update callback_outbox set fence = fence + 1, due_at = $2, fan_out_attempt = fan_out_attempt + 1
         where id in (select id from picked where" few("picked.id") ")
         returning id, fence, fan_out_attempt, fan_out_after, fan_out_deferred, shaper_faults, organization_id, store_id, event,
-            payload, created_at, traceparent, request_id"];
+            payload, created_at, traceparent, request_id, only_endpoint, only_delivery, waits_for"];
     // What was shaped first stays: every attempt of an event sends the same bytes.
     INSERT_MESSAGES = ["insert into callback_messages (outbox_id, shaper, plugin_digest, content_type, headers, body)
         select outbox_id, shaper, plugin_digest, content_type, headers, body
@@ -71,25 +72,33 @@ pub struct Cause<'c> {
 
 /// Stores an event. In the transaction of its cause.
 pub async fn emit(conn: &mut Conn, event: &Event, cause: Cause<'_>) -> Result<(), StoreError> {
-    insert(conn, EMIT, event, cause).await
+    let query = with_event(conn.query(EMIT), event, cause);
+    query.run().await.map(drop)
 }
 
-/// Stores an event that is for one endpoint alone, in the transaction that [delivers](deliver) it.
-pub async fn emit_delivered(
+/// The one endpoint that an event is for, and the id that its delivery gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Only {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The delivery.
+    pub delivery: DeliveryId,
+}
+
+/// Stores an event that is for one endpoint alone. It goes the way of all others.
+pub async fn emit_to(
     conn: &mut Conn,
     event: &Event,
     cause: Cause<'_>,
+    only: Only,
 ) -> Result<(), StoreError> {
-    insert(conn, EMIT_DELIVERED, event, cause).await
+    let query = with_event(conn.query(EMIT_TO), event, cause);
+    let query = query.bind(only.endpoint.0).bind(only.delivery.0);
+    query.run().await.map(drop)
 }
 
-async fn insert(
-    conn: &mut Conn,
-    statement: Sql,
-    event: &Event,
-    cause: Cause<'_>,
-) -> Result<(), StoreError> {
-    conn.query(statement)
+fn with_event<'c>(query: Query<'c>, event: &Event, cause: Cause<'_>) -> Query<'c> {
+    query
         .bind(event.id.0)
         .bind(event.organization_id.as_str())
         .bind(event.store_id.0)
@@ -98,9 +107,6 @@ async fn insert(
         .time(event.at)
         .bind(cause.traceparent)
         .bind(cause.request_id.map(RequestId::as_str))
-        .run()
-        .await
-        .map(drop)
 }
 
 /// The place of an event in the walk over its endpoints, which goes by their ids.
@@ -129,6 +135,10 @@ pub struct Claimed {
     pub traceparent: Option<String>,
     /// The request of its cause.
     pub request_id: Option<String>,
+    /// The one endpoint that it is for; `None` for everybody who listens.
+    pub only: Option<Only>,
+    /// The shapers that it waits for.
+    pub waits_for: Option<String>,
 }
 
 /// Claims up to `limit` events that are to be fanned out, oldest first.
@@ -153,6 +163,9 @@ pub async fn claim(
         created_at: At,
         traceparent: Option<String>,
         request_id: Option<String>,
+        only_endpoint: Option<Uuid>,
+        only_delivery: Option<Uuid>,
+        waits_for: Option<String>,
     }
     let rows: Vec<Row> = conn
         .query(CLAIM)
@@ -173,6 +186,11 @@ pub async fn claim(
             },
             traceparent: row.traceparent,
             request_id: row.request_id,
+            only: row.only_endpoint.zip(row.only_delivery).map(|(endpoint, delivery)| Only {
+                endpoint: EndpointId(endpoint),
+                delivery: DeliveryId(delivery),
+            }),
+            waits_for: row.waits_for,
             event: Event {
                 id: EventId(row.id),
                 kind: row.event,

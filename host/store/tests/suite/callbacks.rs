@@ -58,6 +58,7 @@ pub(crate) fn fan_out_of(claimed: &outbox::Claimed, endpoints: &[EndpointId]) ->
         messages: vec![message()],
         deliveries: endpoints.iter().map(new).collect(),
         shaper_faults: claimed.shaper_faults,
+        waits_for: None,
         next: Next::Done,
     }
 }

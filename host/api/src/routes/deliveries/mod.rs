@@ -82,8 +82,12 @@ pub(super) async fn of_event(
     PathId(id): PathId<EventId>,
     Query(request): Query<DeliveriesOfEvent>,
 ) -> Result<Json<DeliveryPage>, ApiError> {
+    let organization = &request.organization_id;
+    // Before the page: what is made meanwhile is on it.
+    let shapers = app.event_waits_for(organization, id).await?;
     let page = (request.cursor, request.limit);
-    list(&app, &request.organization_id, Scope::Event(id), page).await
+    let Json(page) = list(&app, organization, Scope::Event(id), page).await?;
+    Ok(Json(page.waiting_for(shapers)))
 }
 
 request! {

@@ -25,6 +25,9 @@ pub(in crate::routes) struct Delivery {
     next_attempt_at: Option<String>,
     #[schema(required)]
     last_error: Option<String>,
+    /// The shaper that its event waits for: it is out of service, and the delivery is made once it is back.
+    #[schema(required)]
+    waiting_for_shaper: Option<String>,
     #[schema(format = DateTime)]
     created_at: String,
     #[schema(format = DateTime)]
@@ -73,6 +76,7 @@ impl From<AppDelivery> for Delivery {
             attempt: delivery.attempts_made,
             next_attempt_at: delivery.due_at.map(|at| at.to_string()),
             last_error: delivery.last_error,
+            waiting_for_shaper: delivery.waits_for,
             created_at: delivery.created_at.to_string(),
             updated_at: delivery.updated_at.to_string(),
             request_id: delivery.request_id,
@@ -105,6 +109,19 @@ pub(in crate::routes) struct DeliveryPage {
     /// The `cursor` of the next page; null on the last.
     #[schema(required)]
     next_cursor: Option<Uuid>,
+    /// The shapers, divided by commas, that an event waits for before its other deliveries are made. Only of an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for_shaper: Option<String>,
+}
+
+impl DeliveryPage {
+    /// The same page of an event that waits for these shapers.
+    pub(super) fn waiting_for(self, shapers: Option<String>) -> Self {
+        Self {
+            waiting_for_shaper: shapers,
+            ..self
+        }
+    }
 }
 
 impl From<Page<AppDelivery>> for DeliveryPage {
@@ -112,6 +129,7 @@ impl From<Page<AppDelivery>> for DeliveryPage {
         Self {
             items: page.items.into_iter().map(Delivery::from).collect(),
             next_cursor: page.next.map(|id| id.0),
+            waiting_for_shaper: None,
         }
     }
 }

@@ -49,6 +49,10 @@ pub(super) struct Webhook {
     created_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
+    /// Events that wait for its shaper, which is out of service; counted up to 10,000, and only where one webhook is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
+    waiting_events: Option<i64>,
     /// Only in the answer that created the endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -86,6 +90,7 @@ impl From<Endpoint> for Webhook {
             },
             created_at: endpoint.created_at.to_string(),
             updated_at: endpoint.updated_at.to_string(),
+            waiting_events: None,
             // Whoever may read the endpoint later is not shown it by the way; `/secret` is asked for on purpose.
             secret: None,
         }
@@ -168,7 +173,12 @@ pub(super) async fn show(
     PathId(id): PathId<EndpointId>,
     Query(owner): Query<Owner>,
 ) -> Result<Json<Webhook>, ApiError> {
-    Ok(Json(app.webhook(&owner.organization_id, id).await?.into()))
+    let webhook = app.webhook(&owner.organization_id, id).await?;
+    let waiting_events = Some(app.waiting_events(&webhook).await?);
+    Ok(Json(Webhook {
+        waiting_events,
+        ..webhook.into()
+    }))
 }
 
 request! {

@@ -140,7 +140,10 @@ fn show_answer(answer: &Answer, format: Format) -> anyhow::Result<()> {
                 json!({"rate_limited": seconds}),
             )
         }
-        Answer::Unavailable(reason) | Answer::Faulted(reason) | Answer::Deferred { reason, .. } => {
+        Answer::Unavailable(reason)
+        | Answer::Busy { reason, .. }
+        | Answer::Faulted(reason)
+        | Answer::Deferred { reason, .. } => {
             bail!("the marketplace could not be asked: {reason}")
         }
     };
