@@ -72,11 +72,17 @@ async fn a_lost_answer_can_be_asked_for_again(backend: Backend) -> Result<()> {
     // By a process that knows nothing but the database.
     ensure!(host.stop().await?.success(), "{}", host.logged());
     let host = site.host().start().await?;
-    check_replay(&rotated, &hook.post(&host, "secret/rotate", "r1", json!({})).await?)?;
+    check_replay(
+        &rotated,
+        &hook.post(&host, "secret/rotate", "r1", json!({})).await?,
+    )?;
     check_replay(&tested, &hook.post(&host, "test", "t1", json!({})).await?)?;
     check_replay(&resent, &keyed(&host, &resend, "s1", json!({})).await?)?;
     check_replay(&recovered, &hook.post(&host, "recover", "v1", since).await?)?;
-    check_replay(&redriven, &keyed(&host, "/dead-letters/redrive", "d1", json!({})).await?)?;
+    check_replay(
+        &redriven,
+        &keyed(&host, "/dead-letters/redrive", "d1", json!({})).await?,
+    )?;
 
     let secret = format!("/webhooks/{}/secret?organizationId=org-1", hook.id);
     let shown = host.get(&secret).await?.json();
@@ -88,7 +94,9 @@ async fn a_lost_answer_can_be_asked_for_again(backend: Backend) -> Result<()> {
     hook.post(&host, "test", "t2", json!({})).await?;
     receiver.wait_for(3).await?;
     let sent = Ledger::open(&site).await?;
-    let sent = sent.row("select count(*) as number from callback_deliveries").await?;
+    let sent = sent
+        .row("select count(*) as number from callback_deliveries")
+        .await?;
     ensure!(sent["number"] == 2, "{sent}");
     ensure!(receiver.requests().len() == 3, "something was sent twice");
     Ok(())

@@ -246,9 +246,18 @@ fn a_callback_worker_paused_after_the_answer_settles_nothing_stale() -> Result<(
         let received = scene.receiver.requests();
         assert_eq!(received.len(), 2, "once by each");
         assert_eq!(received[0].body, received[1].body);
-        assert_eq!(scene.count("callback_attempts where http_status = 200").await?, 1);
+        assert_eq!(
+            scene
+                .count("callback_attempts where http_status = 200")
+                .await?,
+            1
+        );
         let lost = "callback_attempts where attempt = 1 and http_status is null";
-        assert_eq!(scene.count(lost).await?, 1, "the one that was not heard of again");
+        assert_eq!(
+            scene.count(lost).await?,
+            1,
+            "the one that was not heard of again"
+        );
         Ok(())
     })
 }

@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use wharf_tests::{
-    Backend, Host, Ledger, PATIENCE, Receiver, Site, eventually, on_every_backend,
-};
+use wharf_tests::{Backend, Host, Ledger, PATIENCE, Receiver, Site, eventually, on_every_backend};
 
 async fn endpoints_choose_their_shaper(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
@@ -135,10 +133,19 @@ async fn an_event_that_waits_for_a_shaper_is_shown(backend: Backend) -> Result<(
         waits.then_some(())
     };
     eventually("it is shown as waiting", PATIENCE, look).await?;
-    assert_eq!(shown(&format!("/webhooks/{other}")).await.context("it")?["waitingEvents"], 0);
+    assert_eq!(
+        shown(&format!("/webhooks/{other}")).await.context("it")?["waitingEvents"],
+        0
+    );
     let metrics = host.get("/metrics").await?.text;
-    assert!(metrics.contains("wharf_events_waiting_for_shaper 2"), "{metrics}");
-    assert!(waiting.requests().is_empty(), "a test goes the way of events");
+    assert!(
+        metrics.contains("wharf_events_waiting_for_shaper 2"),
+        "{metrics}"
+    );
+    assert!(
+        waiting.requests().is_empty(),
+        "a test goes the way of events"
+    );
 
     host.admin().change("slack", "enable", json!({})).await?;
     waiting.wait_for(2).await?;

@@ -103,10 +103,16 @@ async fn a_slow_receiver_misses_nothing_while_secrets_are_rotated(backend: Backe
     );
     post(&host, &webhook, "test").await?;
     let requests = receiver.wait_for(sent + 1).await?;
-    ensure!(verifies(&requests[sent], &first), "the first was promised a day");
+    ensure!(
+        verifies(&requests[sent], &first),
+        "the first was promised a day"
+    );
     let now = json!({"organizationId": "org-1", "overlapSeconds": 0});
     let path = format!("/webhooks/{webhook}/secret/rotate");
-    ensure!(host.post(&path, &now).await?.status == 200, "without an overlap");
+    ensure!(
+        host.post(&path, &now).await?.status == 200,
+        "without an overlap"
+    );
     Ok(())
 }
 

@@ -103,9 +103,13 @@ impl Key {
         V: Serialize,
         Work: Future<Output = Result<T, AppError>>,
     {
-        let request = self.0.map(|Named { key, route, content }| {
-            KeyedRequest::new(organization.clone(), &route, &key, &content)
-        });
+        let request = self.0.map(
+            |Named {
+                 key,
+                 route,
+                 content,
+             }| { KeyedRequest::new(organization.clone(), &route, &key, &content) },
+        );
         let render = move |outcome: &T| {
             serde_json::to_vec(&view(outcome)).expect("an answer is made of texts and numbers")
         };

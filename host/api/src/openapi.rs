@@ -250,7 +250,8 @@ fn refuse_keys(operation: &mut Operation) {
     const IN_WORK: &str = "`Request in progress`: one with this key is being carried out. `Answer is unreadable`: one \
         was, and the host's key that its answer was stored with has left";
     let mut parameters = operation.parameters.iter().flatten();
-    let takes_key = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if IdempotencyKey::is(one));
+    let takes_key =
+        |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if IdempotencyKey::is(one));
     if !parameters.any(takes_key) {
         return;
     }

@@ -139,9 +139,7 @@ impl App {
         let kept = match known {
             Some(Begun::InWork) => None,
             Some(known) => return Ok(known),
-            None => {
-                Some(idempotency::count(&mut conn, &request.organization_id, MAX_KEYS).await?)
-            }
+            None => Some(idempotency::count(&mut conn, &request.organization_id, MAX_KEYS).await?),
         };
         drop(conn);
         if kept.is_some_and(|kept| kept >= MAX_KEYS) {

@@ -63,11 +63,9 @@ impl From<Answer> for MockAnswer {
             },
             // One answer for all: the reasons are for operators, and `mock_validate` logs them.
             Answer::Unavailable(_)
-            | Answer::Busy { .. }
+            | Answer::Busy(..)
             | Answer::Faulted(_)
-            | Answer::Deferred { .. } => {
-                Self::Unavailable
-            }
+            | Answer::Deferred { .. } => Self::Unavailable,
         }
     }
 }
@@ -110,7 +108,7 @@ impl App {
         let answer = called.result.unwrap_or_else(Fault::into_answer);
         if let Answer::Unavailable(why)
         | Answer::Faulted(why)
-        | Answer::Busy { reason: why, .. }
+        | Answer::Busy(why, _)
         | Answer::Deferred { reason: why, .. } = &answer
         {
             tracing::warn!(marketplace, why, "marketplace_unavailable");

@@ -42,7 +42,13 @@ fn is_driving(c: char) -> bool {
 
 /// A text of several lines, with blanks for what would drive the terminal: names, answers and manifests are strangers'.
 fn harmless(text: &str) -> String {
-    let shown = |c: char| if is_driving(c) && !matches!(c, '\n' | '\t') { ' ' } else { c };
+    let shown = |c: char| {
+        if is_driving(c) && !matches!(c, '\n' | '\t') {
+            ' '
+        } else {
+            c
+        }
+    };
     text.chars().map(shown).collect()
 }
 

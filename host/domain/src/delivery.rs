@@ -161,13 +161,11 @@ pub fn settle(
         // Another attempt would get the same answer.
         SendOutcome::Gone | SendOutcome::Hopeless => Settled::Dead,
         // A receiver can ask for more patience than the schedule has, and never for less.
-        SendOutcome::Failed { retry_after } => {
-            schedule
-                .wait(attempt, jitter)
-                .map_or(Settled::Dead, |wait| {
-                    Settled::RetryAt(now + wait.max(retry_after.unwrap_or_default()))
-                })
-        }
+        SendOutcome::Failed { retry_after } => schedule
+            .wait(attempt, jitter)
+            .map_or(Settled::Dead, |wait| {
+                Settled::RetryAt(now + wait.max(retry_after.unwrap_or_default()))
+            }),
     }
 }
 

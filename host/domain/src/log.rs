@@ -65,13 +65,8 @@ pub enum Answer {
     RateLimited(Option<Duration>),
     /// The marketplace could not be asked (down, adapter trapped or too slow); the reason is for people.
     Unavailable(String),
-    /// The marketplace could not be asked, and said for how long (503 with `Retry-After`).
-    Busy {
-        /// The reason, for people.
-        reason: String,
-        /// To be asked after this long at the earliest.
-        wait: Duration,
-    },
+    /// The same, and the marketplace said for how long at least (503 with `Retry-After`).
+    Busy(String, Duration),
     /// The adapter failed on this receipt by its own fault; the reason is for people.
     Faulted(String),
     /// The adapter is out of service (none installed, quarantined, overloaded) or its marketplace is: nobody was asked.
@@ -162,6 +157,16 @@ pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
         order: None,
         last_error: Some(error),
     };
+    // A log that was refused or limited before stays so: an outage is no news about the receipt.
+    let outage = |reason, wait| LogState {
+        plugin_faults: before.plugin_faults,
+        ..retry(
+            status_before,
+            attempt,
+            Backoff::LOG.after(attempt).max(wait),
+            reason,
+        )
+    };
     match answer {
         Answer::Accepted(order) => LogState {
             status: LogStatus::Success,
@@ -197,18 +202,8 @@ pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
             let wait = Backoff::LOG.after(attempt).max(asked.unwrap_or_default());
             retry(LogStatus::RateLimited, attempt, wait, "rate_limited".into())
         }
-        // A log that was refused or limited before stays so: an outage is no news about the receipt.
-        Answer::Unavailable(reason) => LogState {
-            plugin_faults: before.plugin_faults,
-            ..retry(status_before, attempt, Backoff::LOG.after(attempt), reason)
-        },
-        Answer::Busy { reason, wait } => {
-            let wait = Backoff::LOG.after(attempt).max(wait);
-            LogState {
-                plugin_faults: before.plugin_faults,
-                ..retry(status_before, attempt, wait, reason)
-            }
-        }
+        Answer::Unavailable(reason) => outage(reason, Duration::ZERO),
+        Answer::Busy(reason, wait) => outage(reason, wait),
         Answer::Faulted(reason) => faulted(before, reason, now),
         // Nobody was asked, so no attempt is counted.
         Answer::Deferred { reason, wait } => LogState {
@@ -403,12 +398,15 @@ mod tests {
         );
         assert_eq!(deferred.next_retry_at, Some(NOW + MINUTE * 7));
         let busy = |wait_s| {
-            let (reason, wait) = ("down".into(), Duration::from_secs(wait_s));
-            next_state(Before::NEW, Answer::Busy { reason, wait }, NOW)
+            let busy = Answer::Busy("down".into(), Duration::from_secs(wait_s));
+            next_state(Before::NEW, busy, NOW)
         };
         let down = next_state(Before::NEW, Answer::Unavailable("down".into()), NOW);
         assert_eq!(busy(1), down, "the longer of both");
-        assert_eq!(busy(7_200).next_retry_at, Some(NOW + Duration::from_secs(7_200)));
+        assert_eq!(
+            busy(7_200).next_retry_at,
+            Some(NOW + Duration::from_secs(7_200))
+        );
         assert_eq!((down.status, down.attempt), (LogStatus::Pending, 1));
         assert_eq!(import_result(down.status, None), ImportResult::Unavailable);
     }

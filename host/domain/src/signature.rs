@@ -276,11 +276,16 @@ mod tests {
         assert_eq!(signers(at(50)), [1, 3]);
         assert_eq!(signers(at(100)), [3]);
         assert_eq!(stored.overlaps(at(60)).collect::<Vec<_>>(), [at(100)]);
-        let rotate = |secrets: Secrets, byte, until| secrets.rotated(secret(byte), at(until), at(20));
+        let rotate =
+            |secrets: Secrets, byte, until| secrets.rotated(secret(byte), at(until), at(20));
         let full = rotate(stored, 4, 200).and_then(|secrets| rotate(secrets, 5, 200));
         let full = full.expect("two and two");
         let more = rotate(full.clone(), 6, 200);
-        assert_eq!(more.err(), Some(TooManyOverlaps), "none ends before its time");
+        assert_eq!(
+            more.err(),
+            Some(TooManyOverlaps),
+            "none ends before its time"
+        );
         let without = rotate(full.clone(), 6, 20).expect("no overlap, no place");
         assert_eq!(without.overlaps(at(20)).count(), Secrets::MAX_RETIRED);
         // The one that was replaced first ends at 100, another at 50.

@@ -20,7 +20,8 @@ pub fn told(error: &Error) -> String {
     }
     let tls = causes.iter().find_map(|cause| in_tls(*cause));
     if let Some(rustls::Error::InvalidCertificate(why)) = tls
-        && let CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } = why
+        && let CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } =
+            why
     {
         return OTHER_NAME.into();
     }

@@ -106,7 +106,9 @@ pub async fn begin(
         return Ok(Begun::Ours(Claim { identity, fence }));
     }
     // Gone between the two statements: it was given up just now, and may be begun at the next try.
-    Ok(known(conn, request, too_old).await?.unwrap_or(Begun::InWork))
+    Ok(known(conn, request, too_old)
+        .await?
+        .unwrap_or(Begun::InWork))
 }
 
 /// Returns how far a request is that was begun before; `None` if it was not.

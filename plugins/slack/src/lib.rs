@@ -92,7 +92,8 @@ mod tests {
             id: "e".into(),
             kind: "*@here*".into(),
             timestamp: "2024-01-01T12:00:00.000Z".into(),
-            organization_id: "<!channel> & \"co\" @here #general http://phish.test *b* :tada:".into(),
+            organization_id: "<!channel> & \"co\" @here #general http://phish.test *b* :tada:"
+                .into(),
             store_id: "<http://evil|click>".into(),
             data: "{}".into(),
         };

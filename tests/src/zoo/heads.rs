@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{ACCEPTED, Animal, Certificates, Fate, Next, answer, servers::{simple, tls}};
+use super::{
+    ACCEPTED, Animal, Certificates, Fate, Next, answer,
+    servers::{simple, tls},
+};
 
 /// Lines that say nothing to a sender, each beside a 200.
 fn ignored() -> [(&'static str, String); 6] {
@@ -50,7 +53,8 @@ pub async fn heads(certificates: &Certificates, wait_s: i64) -> Result<Vec<Anima
         zoo.push(simple(name, ACCEPTED, answer(text)).await?);
     }
     for (name, value, next) in waits(wait_s) {
-        let head = format!("HTTP/1.1 503 Later\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 503 Later\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n");
         let fate = Fate {
             next,
             ..failed(Some(503), "503", wait_s)

@@ -219,7 +219,9 @@ async fn a_disabled_endpoint_is_enabled_by_registering_it_again(backend: Backend
     let first = register(&host, "org-1", "sync.failed", url).await?.json();
     let id = first["id"].as_str().context("an id")?;
     let owner = json!({"organizationId": "org-1"});
-    let disabled = host.post(&format!("/webhooks/{id}/disable"), &owner).await?;
+    let disabled = host
+        .post(&format!("/webhooks/{id}/disable"), &owner)
+        .await?;
     assert_eq!(disabled.get("isActive"), false, "{}", disabled.text);
     let again = register(&host, "org-1", "sync.failed", url).await?;
     assert_eq!(
@@ -230,7 +232,9 @@ async fn a_disabled_endpoint_is_enabled_by_registering_it_again(backend: Backend
     );
     assert_eq!(again.get("disabledReason"), Value::Null);
     assert_eq!(again.get("secret"), Value::Null, "it is not shown twice");
-    let shown = host.get(&format!("/webhooks/{id}?organizationId=org-1")).await?;
+    let shown = host
+        .get(&format!("/webhooks/{id}?organizationId=org-1"))
+        .await?;
     assert_eq!(shown.get("isActive"), true, "{}", shown.text);
     Ok(())
 }

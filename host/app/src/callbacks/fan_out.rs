@@ -250,13 +250,15 @@ async fn shape_for(
             }
         };
         let theirs = page.endpoints.iter().filter(|e| e.shaper == shaper);
-        deliveries.extend(theirs.map(|endpoint| NewDelivery {
-            id: claimed
-                .only
-                .map_or_else(|| DeliveryId(new_id(now)), |only| only.delivery),
-            endpoint_id: endpoint.id,
-            shaper: shaper.into(),
-            dead: dead.clone(),
+        deliveries.extend(theirs.map(|endpoint| {
+            NewDelivery {
+                id: claimed
+                    .only
+                    .map_or_else(|| DeliveryId(new_id(now)), |only| only.delivery),
+                endpoint_id: endpoint.id,
+                shaper: shaper.into(),
+                dead: dead.clone(),
+            }
         }));
     }
     let next = next(&claimed, &page, deferred, now);

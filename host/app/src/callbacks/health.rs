@@ -62,7 +62,10 @@ fn outcomes(reports: &[Report]) -> BTreeMap<(EndpointId, i64), BatchOutcome> {
 }
 
 /// Turns "gone" into a failure where the endpoint has another URL by now: its new receiver gets the delivery.
-pub(super) async fn forgive_former_urls(app: &App, reports: &mut [Report]) -> Result<(), StoreError> {
+pub(super) async fn forgive_former_urls(
+    app: &App,
+    reports: &mut [Report],
+) -> Result<(), StoreError> {
     let is_gone = |report: &Report| report.outcome == SendOutcome::Gone;
     let ids: BTreeSet<EndpointId> = reports
         .iter()

@@ -98,7 +98,10 @@ async fn settle_batch(app: &App, reports: &mut [Report]) {
     }
     if let Err(error) = health::forgive_former_urls(app, reports).await {
         let error = &error as &dyn std::error::Error;
-        warn!(error, "endpoints cannot be looked at; \"gone\" counts as it was said");
+        warn!(
+            error,
+            "endpoints cannot be looked at; \"gone\" counts as it was said"
+        );
     }
     let reports = &*reports;
     let now = app.0.clock.now();

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use wharf_domain::{
-    EndpointId, EndpointSecret, OrganizationId, Secrets, Time, TooManyOverlaps,
-};
+use wharf_domain::{EndpointId, EndpointSecret, OrganizationId, Secrets, Time, TooManyOverlaps};
 use wharf_store::endpoints::Endpoint;
 
 use super::change::readable;

@@ -127,7 +127,11 @@ async fn a_former_url_says_nothing_of_the_new_one(backend: Backend) -> Result<()
     assert!(moved.is_active, "{:?}", moved.disabled_reason);
     assert_eq!(moved.health, Health::default());
     host.after(MINUTE).await?;
-    assert_eq!(receiver.requests().len(), 1, "the new one gets what the former refused");
+    assert_eq!(
+        receiver.requests().len(),
+        1,
+        "the new one gets what the former refused"
+    );
     Ok(())
 }
 
@@ -142,7 +146,13 @@ async fn a_new_url_begins_healthy(backend: Backend) -> Result<()> {
         host.app.test_webhook(&organization(), hook.id).await?;
     }
     host.drain().await?;
-    assert!(endpoint(&host, hook.id).await?.health.paused_until.is_some());
+    assert!(
+        endpoint(&host, hook.id)
+            .await?
+            .health
+            .paused_until
+            .is_some()
+    );
     let receiver = Receiver::start().await?;
     move_to(&host, hook.id, receiver.url()).await?;
     assert_eq!(endpoint(&host, hook.id).await?.health, Health::default());

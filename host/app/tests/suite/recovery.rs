@@ -30,12 +30,14 @@ async fn a_long_recovery_takes_several_requests(backend: Backend) -> Result<()> 
     };
     let first = host
         .app
-        .recover(&organization(), hook.id, how, &host.app.unkeyed()).await?;
+        .recover(&organization(), hook.id, how, &host.app.unkeyed())
+        .await?;
     assert_eq!(first.missed, 640);
     how.from = Some(first.next.context("there is more")?);
     let second = host
         .app
-        .recover(&organization(), hook.id, how, &host.app.unkeyed()).await?;
+        .recover(&organization(), hook.id, how, &host.app.unkeyed())
+        .await?;
     assert_eq!((second.missed, second.next), (60, None));
     let times = "select count(distinct due_at) from callback_deliveries";
     assert_eq!(host.ledger.number(times).await?, 700, "one rate for both");

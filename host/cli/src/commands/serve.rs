@@ -102,8 +102,7 @@ pub(crate) async fn run(mut args: ServeArgs, style: Style) -> anyhow::Result<()>
     } else {
         &args.roles
     };
-    args.settings.webhooks.is_open =
-        roles.contains(&Role::Api) && !args.listen.host.is_loopback();
+    args.settings.webhooks.is_open = roles.contains(&Role::Api) && !args.listen.host.is_loopback();
     let deployment = args.settings.database.deployment();
     let delay = match roles.contains(&Role::Api) {
         true => args.listen.shutdown_delay(deployment),

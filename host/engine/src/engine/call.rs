@@ -216,7 +216,7 @@ fn of_plugin_itself(fault: Option<&Fault>) -> Outcome {
 /// The marketplace's part.
 fn of_upstream(result: &Result<Answer, Fault>) -> Outcome {
     match result {
-        Ok(Answer::Unavailable(_) | Answer::Busy { .. }) | Err(Fault::UpstreamTooSlow) => {
+        Ok(Answer::Unavailable(_) | Answer::Busy(..)) | Err(Fault::UpstreamTooSlow) => {
             Outcome::Fault
         }
         Ok(_) => Outcome::Good,

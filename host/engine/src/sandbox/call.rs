@@ -37,7 +37,7 @@ impl Callable {
         let is_down = matches!(judged, Err(adapter_types::Fault::Unavailable(_)));
         Ok(match (convert::answer(judged)?, usage.asked_to_wait) {
             // The contract gives an outage no wait, so the host remembers what the marketplace said.
-            (Answer::Unavailable(reason), Some(wait)) if is_down => Answer::Busy { reason, wait },
+            (Answer::Unavailable(reason), Some(wait)) if is_down => Answer::Busy(reason, wait),
             (answer, _) => answer,
         })
     }

@@ -312,7 +312,9 @@ async fn a_silent_upstream_is_upstreams_fault() {
 /// The status line decides for guests as it does for webhooks.
 #[tokio::test]
 async fn odd_lines_in_a_head_are_passed_over() {
-    let cookies: String = (0..1_000).map(|n| format!("set-cookie: c{n}=1\r\n")).collect();
+    let cookies: String = (0..1_000)
+        .map(|n| format!("set-cookie: c{n}=1\r\n"))
+        .collect();
     for lines in [
         "set-cookie: a=b;\r\n\tpath=/\r\n",
         "x-a : one\r\n",
@@ -320,7 +322,8 @@ async fn odd_lines_in_a_head_are_passed_over() {
         "nonsense\r\n",
         &cookies,
     ] {
-        let head = format!("HTTP/1.1 429 Slow\r\n{lines}retry-after: 2.0\r\ncontent-length: 0\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 429 Slow\r\n{lines}retry-after: 2.0\r\ncontent-length: 0\r\n\r\n");
         let upstream = Upstream::answering(head).await;
         let engine = engine_with(&upstream.grants(), None).await;
         let said = ask_with_token(&engine).await;
@@ -346,7 +349,7 @@ async fn a_marketplace_that_is_down_says_for_how_long() {
         let engine = engine_with(&upstream.grants(), None).await;
         let said = ask_with_token(&engine).await.expect("an answer");
         let told = match &said {
-            Answer::Busy { wait, .. } => Some(wait.as_secs()),
+            Answer::Busy(_, wait) => Some(wait.as_secs()),
             Answer::Unavailable(_) => None,
             other => panic!("{other:?}"),
         };

@@ -239,11 +239,7 @@ impl TryFrom<LoadedRow> for Claimed {
 }
 
 /// Bodies come after the claim, so that only what is ours is read.
-async fn load(
-    conn: &mut Conn,
-    claimed: Vec<Uuid>,
-    now: Time,
-) -> Result<Vec<Claimed>, StoreError> {
+async fn load(conn: &mut Conn, claimed: Vec<Uuid>, now: Time) -> Result<Vec<Claimed>, StoreError> {
     if claimed.is_empty() {
         return Ok(Vec::new());
     }
@@ -271,5 +267,9 @@ async fn write_lost(conn: &mut Conn, rows: &[LoadedRow], now: Time) -> Result<()
             (DeliveryId(row.id), row.attempt, attempt)
         })
         .collect();
-    write_attempts(conn, lost.iter().map(|(id, number, one)| (*id, *number, one))).await
+    write_attempts(
+        conn,
+        lost.iter().map(|(id, number, one)| (*id, *number, one)),
+    )
+    .await
 }

@@ -86,7 +86,9 @@ pub async fn generations(
         asked.push().uuid("id", id.0);
     }
     let rows: Vec<(Uuid, i64)> = conn.query(GENERATIONS).rows(&asked).all().await?;
-    let rows = rows.into_iter().map(|(id, number)| (EndpointId(id), number));
+    let rows = rows
+        .into_iter()
+        .map(|(id, number)| (EndpointId(id), number));
     Ok(rows.collect())
 }
 

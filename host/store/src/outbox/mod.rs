@@ -186,10 +186,13 @@ pub async fn claim(
             },
             traceparent: row.traceparent,
             request_id: row.request_id,
-            only: row.only_endpoint.zip(row.only_delivery).map(|(endpoint, delivery)| Only {
-                endpoint: EndpointId(endpoint),
-                delivery: DeliveryId(delivery),
-            }),
+            only: row
+                .only_endpoint
+                .zip(row.only_delivery)
+                .map(|(endpoint, delivery)| Only {
+                    endpoint: EndpointId(endpoint),
+                    delivery: DeliveryId(delivery),
+                }),
             waits_for: row.waits_for,
             event: Event {
                 id: EventId(row.id),

@@ -46,7 +46,10 @@ async fn a_key_is_used_once_and_its_answer_kept(backend: Backend) -> Result<()> 
         ours(&ledger, &elsewhere, NOW).await?;
     }
     assert!(finish(&ledger, &claim, b"whsec_secret").await?);
-    assert!(!finish(&ledger, &claim, b"again").await?, "it has its answer");
+    assert!(
+        !finish(&ledger, &claim, b"again").await?,
+        "it has its answer"
+    );
     let Begun::Answered(answer) = begin(&ledger, &one, NOW + LEASE * 9).await? else {
         panic!("it was answered")
     };
@@ -54,15 +57,22 @@ async fn a_key_is_used_once_and_its_answer_kept(backend: Backend) -> Result<()> 
     ensure!(matches!(begin(&ledger, &other, NOW).await?, Begun::Reused));
     // As an operator with the database alone would read it.
     let readable = match backend {
-        Backend::Postgres => "select count(*) from idempotency_keys where position('whsec'::bytea in answer) > 0",
-        Backend::Embedded => "select count(*) from idempotency_keys where instr(answer, x'7768736563') > 0",
+        Backend::Postgres => {
+            "select count(*) from idempotency_keys where position('whsec'::bytea in answer) > 0"
+        }
+        Backend::Embedded => {
+            "select count(*) from idempotency_keys where instr(answer, x'7768736563') > 0"
+        }
     };
     assert_eq!(ledger.number(readable).await?, 0);
     let mut conn = ledger.conn().await?;
     idempotency::release(&mut conn, &claim).await?;
     drop(conn);
     let again = begin(&ledger, &one, NOW).await?;
-    ensure!(matches!(again, Begun::Answered(_)), "what was done is not given up");
+    ensure!(
+        matches!(again, Begun::Answered(_)),
+        "what was done is not given up"
+    );
     Ok(())
 }
 
@@ -78,19 +88,30 @@ async fn a_request_whose_holder_is_gone_is_taken_over(backend: Backend) -> Resul
     let mut conn = ledger.conn().await?;
     idempotency::release(&mut conn, &stale).await?;
     drop(conn);
-    ensure!(matches!(begin(&ledger, &one, NOW + LEASE).await?, Begun::InWork));
+    ensure!(matches!(
+        begin(&ledger, &one, NOW + LEASE).await?,
+        Begun::InWork
+    ));
     let mut conn = ledger.conn().await?;
     idempotency::release(&mut conn, &taken).await?;
     drop(conn);
     let fresh = ours(&ledger, &other, NOW + LEASE).await?;
-    assert!(finish(&ledger, &fresh, b"done").await?, "given up, it is anybody's");
+    assert!(
+        finish(&ledger, &fresh, b"done").await?,
+        "given up, it is anybody's"
+    );
     Ok(())
 }
 
 async fn keys_are_counted_and_leave(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     for (n, seconds) in (0..3).zip([0, 1, 2]) {
-        ours(&ledger, &request(&n.to_string(), ""), NOW + SECOND * seconds).await?;
+        ours(
+            &ledger,
+            &request(&n.to_string(), ""),
+            NOW + SECOND * seconds,
+        )
+        .await?;
     }
     let mut conn = ledger.conn().await?;
     for (organization, max, expected) in [("org", 2, 2), ("org", 9, 3), ("other", 9, 0)] {

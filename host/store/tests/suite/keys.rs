@@ -254,7 +254,9 @@ async fn a_value_that_changed_meanwhile_is_not_overwritten(backend: Backend) -> 
     let endpoint = endpoint.context("the endpoint")?;
     let secret = wharf_domain::EndpointSecret::from_random([8; 32]);
     let secrets = endpoint.secrets(&key())?;
-    let secrets = secrets.rotated(secret.clone(), NOW, NOW).expect("no overlap");
+    let secrets = secrets
+        .rotated(secret.clone(), NOW, NOW)
+        .expect("no overlap");
     let nonces = [random(), random(), random()];
     endpoints::save(&mut tx, &key(), &endpoint, Some(&secrets), nonces, NOW).await?;
     tx.commit().await?;

@@ -18,4 +18,5 @@ mod retention;
 mod schema;
 mod shares;
 mod stores;
+mod takeover;
 mod transitions;

@@ -174,7 +174,14 @@ async fn a_resend_during_an_attempt_is_remembered(backend: Backend) -> Result<()
         );
         // Asked for once, it is sent again once.
         let over = settled(&again, DeliveryState::Pending, Some(NOW + SECOND));
-        settle(&ledger, &[SettledDelivery { attempt_number: made, ..over }]).await?;
+        settle(
+            &ledger,
+            &[SettledDelivery {
+                attempt_number: made,
+                ..over
+            }],
+        )
+        .await?;
         assert!(claim(&ledger, &[(id, 1)], NOW).await?.is_empty(), "{end:?}");
         let mut tx = ledger.begin().await?;
         assert!(resend::resend(&mut tx, &org, held.fence.id, held.event_id, NOW).await?);

@@ -141,7 +141,7 @@ fn show_answer(answer: &Answer, format: Format) -> anyhow::Result<()> {
             )
         }
         Answer::Unavailable(reason)
-        | Answer::Busy { reason, .. }
+        | Answer::Busy(reason, _)
         | Answer::Faulted(reason)
         | Answer::Deferred { reason, .. } => {
             bail!("the marketplace could not be asked: {reason}")
