@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use wharf_store::{
-    Conn,
+    Conn, canary,
     idempotency::{self, Begun, Claim, KeyedRequest},
 };
 
@@ -62,6 +62,7 @@ impl<T> Once<T> {
             return Ok(());
         };
         let (keys, answer) = (&self.app.0.settings.encryption_key, self.render(outcome));
+        canary::hold(conn, keys, random(), self.app.0.clock.now()).await?;
         if idempotency::finish(conn, keys, claim, &answer, random()).await? {
             Ok(())
         } else {

@@ -397,11 +397,9 @@ mod tests {
             (LogStatus::RateLimited, 3, 2)
         );
         assert_eq!(deferred.next_retry_at, Some(NOW + MINUTE * 7));
-        let busy = |wait_s| {
-            let busy = Answer::Busy("down".into(), Duration::from_secs(wait_s));
-            next_state(Before::NEW, busy, NOW)
-        };
-        let down = next_state(Before::NEW, Answer::Unavailable("down".into()), NOW);
+        let told = |answer| next_state(Before::NEW, answer, NOW);
+        let busy = |seconds| told(Answer::Busy("down".into(), Duration::from_secs(seconds)));
+        let down = told(Answer::Unavailable("down".into()));
         assert_eq!(busy(1), down, "the longer of both");
         assert_eq!(
             busy(7_200).next_retry_at,
