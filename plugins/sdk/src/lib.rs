@@ -36,9 +36,9 @@ pub mod config;
 pub mod decimal;
 pub mod http;
 pub mod log;
-mod rfc3339;
 #[doc(hidden)]
 pub mod retry_after;
+mod rfc3339;
 pub mod shaper;
 pub mod testing;
 
