@@ -84,7 +84,12 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         return refuse("must be given once");
     }
     match value.to_str() {
-        Ok(key) if (1..=MAX).contains(&key.len()) => Ok(Some(key.into())),
+        Ok(key)
+            if (1..=MAX).contains(&key.len())
+                && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Ok(Some(key.into()))
+        }
         _ => refuse("must be 1 to 255 characters of visible ASCII"),
     }
 }
@@ -150,7 +155,7 @@ impl IntoParams for IdempotencyKey {
             .schema_type(Type::String)
             .min_length(Some(1))
             .max_length(Some(MAX))
-            .pattern(Some("^[ -~]+$"));
+            .pattern(Some("^[!-~]+$"));
         let about = "Makes the request safe to repeat: under one key it is carried out once, and a repeat within 24 \
             hours gets the same answer, with `Idempotent-Replayed: true`. Keys belong to the route and the organization. \
             What is refused may be tried again under its key";
@@ -185,7 +190,13 @@ mod tests {
         assert_eq!(read(&[]), Some(None));
         assert_eq!(read(&[b"\"8e03\""]), Some(Some("\"8e03\"".into())));
         assert_eq!(read(&[&long[..MAX]]).map(|key| key.is_some()), Some(true));
-        for bad in [&[&b""[..]][..], &[&long], &["ä".as_bytes()], &[b"a", b"a"]] {
+        for bad in [
+            &[&b""[..]][..],
+            &[&long],
+            &["ä".as_bytes()],
+            &[b"a b"],
+            &[b"a", b"a"],
+        ] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }

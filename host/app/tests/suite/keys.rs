@@ -22,7 +22,7 @@ async fn who_seals_puts_a_retired_key_back(backend: Backend) -> Result<()> {
     forget().await?;
     let overlap = Duration::from_secs(60);
     host.app
-        .rotate_webhook_secret(&organization(), hook.id, overlap)
+        .rotate_webhook_secret(&organization(), hook.id, overlap, &host.app.unkeyed())
         .await?;
     assert_eq!(host.ledger.number(canaries).await?, 1, "another secret");
     Ok(())
