@@ -261,7 +261,14 @@ async fn shape_for(
             }
         }));
     }
-    let next = next(&claimed, &page, deferred, now);
+    // While plugins are being loaded, what is missing is soon there: the waits do not grow.
+    let tries = if app.is_loading() { 1 } else { claimed.attempt };
+    let next = next(
+        &claimed,
+        &page,
+        deferred,
+        now + Backoff::FAN_OUT.after(tries),
+    );
     let waits_for: Vec<String> = waits_for.into_iter().collect();
     FanOut {
         claimed,
@@ -273,7 +280,7 @@ async fn shape_for(
     }
 }
 
-fn next(claimed: &Claimed, page: &Page, deferred: Option<String>, now: Time) -> Next {
+fn next(claimed: &Claimed, page: &Page, deferred: Option<String>, later: Time) -> Next {
     match deferred {
         deferred if !page.is_last => Next::Page(Place {
             after: page
@@ -282,7 +289,7 @@ fn next(claimed: &Claimed, page: &Page, deferred: Option<String>, now: Time) -> 
                 .map_or(claimed.place.after, |last| Some(last.id)),
             deferred,
         }),
-        Some(why) => Next::Again(now + Backoff::FAN_OUT.after(claimed.attempt), why),
+        Some(why) => Next::Again(later, why),
         None => Next::Done,
     }
 }
