@@ -58,7 +58,7 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 15] = [
+    let modules: [&[(&'static str, Sql)]; 16] = [
         stores::ALL,
         registration::ALL,
         marketplaces::ALL,
