@@ -1,7 +1,8 @@
 //! A buffer in front of the log, so that a busy process does not pay a system call for each line.
 //!
-//! Promise: a line reaches the log within [`MAX_AGE`], a warning or an error at once and everything before it with it, and
-//! all of them at every end of the process that is not a kill. A kill may cost the information lines of the last 100 ms.
+//! Promise: a line reaches the log within [`MAX_AGE`]; a warning, an error or a line of the program itself at once and
+//! everything before it with it; and all of them at every end of the process that is not a kill. A kill may cost the
+//! information lines of the last 100 ms.
 
 use std::{
     io::{self, Write},
@@ -18,6 +19,9 @@ use tracing_subscriber::fmt::MakeWriter;
 const MAX_BYTES: usize = 32 * 1024;
 /// The longest that a line is held back.
 const MAX_AGE: Duration = Duration::from_millis(100);
+
+/// Begins the targets of this crate's lines.
+const PROGRAM: &str = "wharf::";
 
 /// A log that is written in pieces of several lines.
 #[derive(Clone)]
@@ -146,6 +150,8 @@ impl<'a> MakeWriter<'a> for LogBuffer {
         let urgency = match *line.level() {
             // What is wrong is often the last that a process says.
             Level::ERROR | Level::WARN => Urgency::AtOnce,
+            // The program's own lines tell of its start and its end. They are few, and somebody waits for them.
+            _ if line.target().starts_with(PROGRAM) => Urgency::AtOnce,
             _ => Urgency::Soon,
         };
         Line {
@@ -192,8 +198,8 @@ mod tests {
         let (sender, pieces) = mpsc::channel();
         let buffer = LogBuffer::new(Pieces(sender));
         logging(&buffer, || {
-            tracing::info!("one");
-            tracing::info!("two");
+            tracing::info!(target: "other", "one");
+            tracing::info!(target: "other", "two");
             assert!(pieces.try_recv().is_err());
             tracing::warn!("three");
         });
@@ -202,6 +208,11 @@ mod tests {
             Ok(" INFO one\n INFO two\n WARN three\n")
         );
         assert!(pieces.try_recv().is_err());
+        logging(&buffer, || tracing::info!("the program's own"));
+        assert_eq!(
+            pieces.try_recv().as_deref(),
+            Ok(" INFO the program's own\n")
+        );
     }
 
     #[test]
@@ -210,11 +221,11 @@ mod tests {
         let buffer = LogBuffer::new(Pieces(sender));
         let long = "x".repeat(MAX_BYTES / 2);
         logging(&buffer, || {
-            tracing::info!("{long}");
+            tracing::info!(target: "other", "{long}");
             assert!(pieces.try_recv().is_err());
-            tracing::info!("{long}");
+            tracing::info!(target: "other", "{long}");
             assert!(pieces.try_recv().is_ok_and(|piece| piece.len() > MAX_BYTES));
-            tracing::info!("last");
+            tracing::info!(target: "other", "last");
         });
         assert!(pieces.try_recv().is_err());
         drop(FlushAtEnd(buffer));
@@ -226,7 +237,7 @@ mod tests {
         let (sender, pieces) = mpsc::channel();
         let buffer = LogBuffer::start(Pieces(sender)).expect("a thread");
         for line in ["first", "second"] {
-            logging(&buffer, || tracing::info!("{line}"));
+            logging(&buffer, || tracing::info!(target: "other", "{line}"));
             assert_eq!(pieces.recv(), Ok(format!(" INFO {line}\n")));
         }
     }
