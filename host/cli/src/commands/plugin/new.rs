@@ -84,6 +84,7 @@ const SDK: &[(&str, &str)] = sdk![
     "src/lib.rs",
     "src/log.rs",
     "src/retry_after.rs",
+    "src/rfc3339.rs",
     "src/shaper.rs",
     "src/testing.rs",
     "wit/plugin.wit",
