@@ -33,11 +33,14 @@ pub enum Beginning<T> {
     Answered(Vec<u8>),
 }
 
+/// The writer of an answer's body.
+type Render<T> = Arc<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
+
 /// The right to carry a request out, and the way to write its answer.
 pub struct Once<T> {
     app: App,
     claim: Option<Arc<Claim>>,
-    render: Arc<dyn Fn(&T) -> Vec<u8> + Send + Sync>,
+    render: Render<T>,
 }
 
 impl<T> Clone for Once<T> {
