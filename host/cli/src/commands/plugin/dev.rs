@@ -105,9 +105,8 @@ async fn build() -> anyhow::Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
         .filter_map(|file| file.as_str().map(PathBuf::from))
-        .filter(|file| file.extension() == Some(OsStr::new("wasm")))
-        // The package's own comes after those that it depends on.
-        .next_back();
+        // The last: the package's own comes after those that it depends on.
+        .rfind(|file| file.extension() == Some(OsStr::new("wasm")));
     match built {
         Some(file) => Ok(file),
         None => bail!("cargo built no component; is the crate a `cdylib`?"),
