@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::symlink,
+    os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -120,7 +120,9 @@ impl Site {
         let shared = target_dir().join("tests-compiled");
         let engine = self.data_dir().join("engine");
         fs::create_dir_all(shared.join("code"))?;
-        fs::create_dir_all(&engine)?;
+        // As a host makes it: it warns of a data folder that others may look into.
+        let owners = &mut fs::DirBuilder::new();
+        owners.recursive(true).mode(0o700).create(&engine)?;
         let key = shared.join("key");
         if !key.exists() {
             let mut made = tempfile::NamedTempFile::new_in(&shared)?;

@@ -88,7 +88,7 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
     put(&site, "aaa", &compile_bomb())?;
     let last = stamped(fs::read(guest("hostile-adapter"))?, "describe name:zzz");
     put(&site, "zzz", &unheard_of(&last))?;
-    let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "15s").spawn()?;
+    let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "30s").spawn()?;
     host.wait_until_listening().await?;
     let shown = state(&host, "aaa").await.context("aaa is shown")?;
     assert_eq!(shown["state"], "loading");
@@ -127,7 +127,7 @@ async fn an_import_for_a_plugin_that_is_loading_is_put_off(backend: Backend) -> 
     put(&site, "aaa", &compile_bomb())?;
     let late = guest("hostile-adapter");
     put(&site, "late", &unheard_of(&fs::read(late)?))?;
-    let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "15s").spawn()?;
+    let mut host = site.host().env("PLUGIN_COMPILE_LIMIT", "30s").spawn()?;
     host.wait_until_listening().await?;
     // One of those that are loading may serve it; whoever repeats the request will know.
     let unheard = Shop::registration("org-1", "unheard-of");

@@ -1,10 +1,10 @@
 //! The reason of a failed request as clients may read it. Names and addresses that are not theirs are left out.
 
-use std::error::Error as _;
+use std::{error::Error, io};
 
 use rustls::CertificateError;
 
-use crate::{Error, Forbidden};
+use crate::{Error as Failed, Forbidden};
 
 /// Stands for every address that is refused: the one that a name leads to is the operator's affair.
 pub const NOT_PUBLIC: &str = "the receiver's address is not a public one";
@@ -13,7 +13,7 @@ const OTHER_NAME: &str = "the certificate is not valid for this name";
 
 /// Returns the causes of a failed request, without the addresses that its name led to, and the names that a
 /// certificate has. The outermost error is left out: it says only that it failed, and names the URL.
-pub fn told(error: &Error) -> String {
+pub fn told(error: &Failed) -> String {
     let causes: Vec<_> = std::iter::successors(error.source(), |&cause| cause.source()).collect();
     if causes.iter().any(|cause| cause.is::<Forbidden>()) {
         return NOT_PUBLIC.into();
@@ -31,16 +31,17 @@ pub fn told(error: &Error) -> String {
     joined(causes.iter().map(ToString::to_string))
 }
 
-/// The TLS library's error, which `io::Error` wraps without naming it as its source.
-fn in_tls<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
-    cause.downcast_ref().or_else(|| {
-        let io: &std::io::Error = cause.downcast_ref()?;
-        io.get_ref()?.downcast_ref()
-    })
+/// The TLS library's error. The connector's layers wrap it in `io::Error`s, which do not name it as their source.
+fn in_tls<'e>(cause: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    let wrapped = |cause: &&'e (dyn Error + 'static)| -> Option<&'e (dyn Error + 'static)> {
+        let io: &io::Error = cause.downcast_ref()?;
+        Some(io.get_ref()?)
+    };
+    std::iter::successors(Some(cause), wrapped).find_map(|cause| cause.downcast_ref())
 }
 
 /// The causes in full, for operators.
-pub fn in_full(error: &Error) -> String {
+pub fn in_full(error: &Failed) -> String {
     joined(std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string))
 }
 
