@@ -89,14 +89,8 @@ async fn a_host_listens_before_it_reads_new_plugins(backend: Backend) -> Result<
     let last = stamped(fs::read(guest("hostile-adapter"))?, "describe name:zzz");
     put(&site, "zzz", &unheard_of(&last))?;
     // Memory enough for the bomb to compile for longer than its headstart.
-    let limits = [
-        ("PLUGIN_COMPILE_LIMIT", "20s"),
-        ("PLUGIN_COMPILE_MEMORY", "2GiB"),
-    ];
-    let mut host = limits
-        .iter()
-        .fold(site.host(), |host, (name, value)| host.env(name, value))
-        .spawn()?;
+    let host = site.host().env("PLUGIN_COMPILE_MEMORY", "2GiB");
+    let mut host = host.env("PLUGIN_COMPILE_LIMIT", "20s").spawn()?;
     host.wait_until_listening().await?;
     let shown = state(&host, "aaa").await.context("aaa is shown")?;
     assert_eq!(shown["state"], "loading");
