@@ -28,7 +28,7 @@ mod values;
 
 pub use server::{ServerSettings, serve};
 
-use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
+use std::{any::Any, collections::HashMap, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -82,10 +82,13 @@ impl Default for ApiSettings {
 }
 
 /// State that handlers share.
+// Routes clone it several times for a request. Without the `Arc` each clone of the token takes a lock that all share.
 #[derive(Clone)]
-struct ApiState {
+struct ApiState(Arc<Shared>);
+
+struct Shared {
     app: App,
-    mock_credentials: Arc<MockCredentials>,
+    mock_credentials: MockCredentials,
     admin_token: Option<AdminToken>,
     draining: Draining,
 }
@@ -96,13 +99,20 @@ struct Draining(CancellationToken);
 
 impl ApiState {
     fn new(app: App, settings: &ApiSettings) -> Self {
-        let mock_credentials = Arc::new(MockCredentials::new(&settings.mock_credentials));
-        Self {
+        Self(Arc::new(Shared {
             app,
-            mock_credentials,
+            mock_credentials: MockCredentials::new(&settings.mock_credentials),
             admin_token: settings.admin_token.as_ref().map(AdminToken::new),
             draining: Draining(settings.draining.clone()),
-        }
+        }))
+    }
+}
+
+impl Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
 
