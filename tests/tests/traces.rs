@@ -175,6 +175,8 @@ async fn one_trace_goes_from_the_cause_to_the_delivery(backend: Backend) -> Resu
     let answered = || {
         host.log()
             .iter()
+            // By path: the line of an earlier request may come later than its answer.
+            .filter(|line| line.field("span")["path"] == "/stores/sync-status")
             .filter(|line| line.message() == "answered")
             .count()
     };
