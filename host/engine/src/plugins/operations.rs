@@ -14,10 +14,12 @@ impl Registry {
         reason: &str,
         actor: &str,
     ) -> Result<Digest, OperationError> {
-        let to = self
-            .record_of(plugin)?
-            .fallback()
-            .ok_or(OperationError::NoSuchRevision)?;
+        let record = {
+            // What serves is written a moment later: read before that, the record would name the revision before the last.
+            let _written = self.changing();
+            self.record_of(plugin)?
+        };
+        let to = record.fallback().ok_or(OperationError::NoSuchRevision)?;
         self.activate(plugin, to, reason, actor).await?;
         Ok(to)
     }
