@@ -215,10 +215,16 @@ where
     let Ok(runtime) = Handle::try_current() else {
         return drop(managed::Object::take(conn));
     };
+    let lifetime = managed::Object::pool(&conn).map(|pool| pool.manager().lifetime);
+    let limit = match lifetime {
+        // A database in memory would be closed with its connection.
+        Some(Lifetime::Forever) => Duration::MAX,
+        Some(Lifetime::Limited) | None => RECOVERY,
+    };
     // A task: locks must not wait until somebody takes the connection again.
     runtime.spawn(async move {
         let mut conn = conn;
-        let ended = timeout(RECOVERY, end::<DB>(&mut conn, unfinished)).await;
+        let ended = timeout(limit, end::<DB>(&mut conn, unfinished)).await;
         if !matches!(ended, Ok(Ok(()))) {
             let _ = managed::Object::take(conn).close_hard().await;
         }
