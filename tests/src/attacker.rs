@@ -245,8 +245,8 @@ impl Attacker {
     }
 }
 
-const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-a";
-const HALF_BODY: &str = "POST /stores/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-a";
+const HALF_BODY: &str = "POST /stores/register HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
     content-length: 100\r\n\r\n{";
 
 impl Attack {

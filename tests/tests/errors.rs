@@ -352,7 +352,8 @@ async fn times_are_read_by_the_standard(backend: Backend) -> Result<()> {
 async fn broken_connections_and_requests_harm_nobody(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
     let address = host.base_url().trim_start_matches("http://").to_owned();
-    let head = "POST /orders/import HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head =
+        "POST /orders/import HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     for request in [
         "GARBAGE\r\n\r\n".to_owned(),
         "GET /healthz HTTP/9.9\r\n\r\n".into(),
@@ -360,9 +361,12 @@ async fn broken_connections_and_requests_harm_nobody(backend: Backend) -> Result
         format!("{head}content-length: -1\r\n\r\n"),
         format!("{head}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"),
         format!("{head}transfer-encoding: chunked\r\n\r\nnonsense\r\n"),
-        format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000)),
         format!(
-            "GET /healthz HTTP/1.1\r\nhost: x\r\nbig: {}\r\n\r\n",
+            "GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "x".repeat(100_000)
+        ),
+        format!(
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nbig: {}\r\n\r\n",
             "x".repeat(1_000_000)
         ),
     ] {

@@ -15,8 +15,8 @@ use wharf_tests::{
     Answer, Backend, Host, Ledger, PATIENCE, Receiver, Shop, Site, eventually, on_every_backend,
 };
 
-const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-a";
-const HALF_BODY: &str = "POST /stores/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-a";
+const HALF_BODY: &str = "POST /stores/register HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
     content-length: 100\r\n\r\n{";
 /// What a client of HTTP/2 says first: its preface and its settings, with windows of this size for answers.
 const fn http2_hello(window: u8) -> [u8; 39] {
@@ -89,7 +89,7 @@ async fn nobody_keeps_a_connection_for_ever(backend: Backend) -> Result<()> {
     let dribbled_head = saying(&host, HALF_HEAD).await?;
     let half_body = saying(&host, HALF_BODY).await?;
     let dribbled_body = saying(&host, HALF_BODY).await?;
-    let idle = saying(&host, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    let idle = saying(&host, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
     let half_preface = saying(&host, &http2_hello(1)[..20]).await?;
     let http2 = saying(&host, http2_hello(1)).await?;
     let (silent, half_head, half_body, idle, half_preface, http2, ..) = tokio::try_join!(
@@ -119,7 +119,7 @@ async fn nobody_keeps_a_connection_for_ever(backend: Backend) -> Result<()> {
 async fn answers_that_nobody_takes_are_given_up(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = site.host().env("REQUEST_TIMEOUT", "1s").start().await?;
-    let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
     // More than all buffers between the two hold.
     let mut greedy = saying(&host, request).await?;
     let asking = async { while greedy.write_all(request.as_bytes()).await.is_ok() {} };
@@ -169,13 +169,13 @@ async fn silent_connections_make_room(backend: Backend) -> Result<()> {
 async fn a_request_names_its_host(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
     for (version, lines, status) in [
-        ("1.1", "host: x\r\n", 200),
+        ("1.1", "host: localhost\r\n", 200),
         ("1.1", "Host: [::1]:3000\r\n", 200),
         ("1.1", "host:\r\n", 200),
         ("1.0", "", 200),
         ("1.1", "", 400),
-        ("1.1", "host: x\r\nhost: x\r\n", 400),
-        ("1.0", "host: x\r\nhost: y\r\n", 400),
+        ("1.1", "host: localhost\r\nhost: localhost\r\n", 400),
+        ("1.0", "host: localhost\r\nhost: y\r\n", 400),
         ("1.1", "host: a b\r\n", 400),
         ("1.1", "host: u@x\r\n", 400),
         ("1.1", "host: x:port\r\n", 400),
@@ -205,7 +205,7 @@ async fn get_anew(host: &Host, path: &str) -> Result<Answer> {
 
 /// A connection with a request in the host's hands: the host asks for its body.
 async fn at_work_from(client: [u8; 4], host: &Host) -> Result<TcpStream> {
-    let head = "POST /orders/import HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let head = "POST /orders/import HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
         content-length: 100\r\nexpect: 100-continue\r\n\r\n";
     let mut connection = connect_from(client, host).await?;
     connection.write_all(head.as_bytes()).await?;
@@ -222,8 +222,7 @@ async fn one_client_at_work_leaves_places_to_others(backend: Backend) -> Result<
         at_work.push(at_work_from([127, 0, 0, 2], &host).await?);
     }
     let mut seventh = connect_from([127, 0, 0, 2], &host).await?;
-    let request =
-        "GET /webhooks?organizationId=org-1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = "GET /webhooks?organizationId=org-1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     seventh.write_all(request.as_bytes()).await?;
     let refused = closed("the seventh connection", seventh).await?;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
@@ -325,7 +324,7 @@ async fn a_stop_does_not_wait_for_half_requests(backend: Backend) -> Result<()> 
     let silent = connect(&host).await?;
     let half_head = saying(&host, HALF_HEAD).await?;
     let half_body = saying(&host, HALF_BODY).await?;
-    let mut idle = saying(&host, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    let mut idle = saying(&host, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
     let http2 = saying(&host, http2_hello(1)).await?;
     assert!(idle.read(&mut [0; 1_024]).await? > 0);
     assert_eq!(host.stop().await?.code(), Some(0), "{}", host.logged());

@@ -57,6 +57,10 @@ pub(crate) enum ApiError {
     UnsupportedCoding,
     /// A request without a host, with two, or with what is none (RFC 9112, 3.2).
     BadHost,
+    /// A request that names the host of somebody else.
+    ForeignHost,
+    /// A request of a web page that is not this host's.
+    ForeignOrigin,
     /// An upload that is no form.
     NotMultipart,
     /// An uploaded component or its grants are larger than any that would be looked at.
@@ -238,6 +242,20 @@ impl ApiError {
                 Status::BAD_REQUEST,
                 "Bad request",
                 Some("a request names its host once"),
+            ),
+            // RFC 9110, 15.5.20: a target for which this server was not configured. Not 403, which would say that it was
+            // understood and that other credentials might do.
+            Self::ForeignHost => (
+                Status::MISDIRECTED_REQUEST,
+                "Misdirected request",
+                Some(
+                    "this host does not go by that name; ALLOWED_HOSTS lists those that it goes by",
+                ),
+            ),
+            Self::ForeignOrigin => (
+                Status::FORBIDDEN,
+                "Origin refused",
+                Some("web pages of other origins change nothing here"),
             ),
             Self::NotMultipart => unsupported("use multipart/form-data"),
             Self::RateLimited(_) => (Status::TOO_MANY_REQUESTS, "rate_limited", None),

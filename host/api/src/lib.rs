@@ -10,7 +10,9 @@
 mod basic_auth;
 mod bearer;
 mod body;
+mod browser;
 mod docs;
+mod door;
 mod drain;
 mod error;
 mod fields;
@@ -26,6 +28,7 @@ mod routes;
 mod server;
 mod values;
 
+pub use browser::{AllowedHost, AllowedHosts};
 pub use server::{ServerSettings, serve};
 
 use std::{any::Any, collections::HashMap, ops::Deref, sync::Arc, time::Duration};
@@ -66,6 +69,10 @@ pub struct ApiSettings {
     pub draining: CancellationToken,
     /// Adds `GET /metrics` to the API's routes. Off where metrics have an address of their own.
     pub metrics: bool,
+    /// Adds the routes for operators. Off where they have an address of their own.
+    pub admin: bool,
+    /// The hosts that requests may name.
+    pub hosts: AllowedHosts,
 }
 
 impl Default for ApiSettings {
@@ -77,6 +84,8 @@ impl Default for ApiSettings {
             answer_timeout: Duration::from_secs(60),
             draining: CancellationToken::new(),
             metrics: true,
+            admin: true,
+            hosts: AllowedHosts::default(),
         }
     }
 }
@@ -131,9 +140,11 @@ impl FromRef<ApiState> for Draining {
 /// The whole API over these operations.
 pub fn router(app: App, settings: ApiSettings) -> Router {
     let state = ApiState::new(app.clone(), &settings);
-    let admin =
-        // `route_layer`: the token is asked for at these routes alone, not where no route matches.
-        routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin));
+    let admin = if settings.admin {
+        admin(&state)
+    } else {
+        OpenApiRouter::new()
+    };
     let metrics = if settings.metrics {
         routes::metrics()
     } else {
@@ -142,8 +153,25 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
     let (routes, openapi) = routes::all().merge(admin).merge(metrics).split_for_parts();
     // Once: it does not change while the process runs.
     let document = openapi::text(&openapi::complete(openapi));
-    let routes = guarded(routes.merge(docs::routes(document)), &settings);
-    routes
+    measured(routes.merge(docs::routes(document)), state, &settings)
+}
+
+/// The routes for operators at an address of their own, with `/healthz` and `/readyz`.
+pub fn admin_router(app: App, settings: ApiSettings) -> Router {
+    let state = ApiState::new(app, &settings);
+    let routes = admin(&state).merge(routes::health());
+    measured(routes.into(), state, &settings)
+}
+
+fn admin(state: &ApiState) -> OpenApiRouter<ApiState> {
+    // `route_layer`: the token is asked for at these routes alone, not where no route matches.
+    routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin))
+}
+
+/// Adds what holds for every route, and counts the requests.
+fn measured(routes: Router<ApiState>, state: ApiState, settings: &ApiSettings) -> Router {
+    let app = state.app.clone();
+    guarded(routes, settings)
         // Outermost, so that what the layers below refuse is counted as well.
         .layer(middleware::from_fn_with_state(app, measure::measure))
         .with_state(state)
@@ -151,9 +179,10 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
 
 /// The routes that every process may serve at an address of its own: `/metrics`, `/healthz` and `/readyz`.
 /// Once `draining` is cancelled, it is not ready any more.
-pub fn metrics_router(app: App, draining: CancellationToken) -> Router {
+pub fn metrics_router(app: App, hosts: AllowedHosts, draining: CancellationToken) -> Router {
     let settings = ApiSettings {
         draining,
+        hosts,
         ..ApiSettings::default()
     };
     let routes = routes::health().merge(routes::metrics());
@@ -201,8 +230,16 @@ fn limited<S: Clone + Send + Sync + 'static>(
             in_time,
         ))
         .layer(CatchPanicLayer::custom(panicked))
-        // Outermost of these: nothing at all is done for a webhook.
-        .layer(middleware::from_fn(loops::refuse_webhooks))
+        // Outermost of these: nothing at all is done for what comes from the wrong place.
+        .layer(middleware::from_fn_with_state(
+            Arc::new(settings.hosts.clone()),
+            door::guard,
+        ))
+}
+
+/// Returns true for what must be answered however busy the host is: its supervisor would end it otherwise.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
 }
 
 /// A method that a route does not have. axum adds `Allow`, which is all that OPTIONS asks for.

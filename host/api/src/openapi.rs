@@ -21,7 +21,8 @@ Register stores, import their orders, and receive webhooks about their synchroni
 Bodies are JSON, and so is every refusal: `{\"error\", \"message\"?, \"details\"?}`. `error` is stable, the rest is for
 people. Unknown fields are ignored, and `null` in a body counts as left out. Besides what each operation lists, an unknown
 route answers 404 `Not found`, and a method that a route does not have 405 `Method not allowed` with `Allow`. `HEAD` works
-wherever `GET` does; `OPTIONS` lists the methods.
+wherever `GET` does; `OPTIONS` lists the methods. A host on loopback, or one that was told its names (`ALLOWED_HOSTS`),
+answers 421 `Misdirected request` where `Host` names another. No answer has headers of CORS.
 
 Every answer carries `x-request-id`: the request's own, if it has one, else a new one. A 503 has `Retry-After` and is safe
 to repeat: every operation is idempotent, by itself or with an `Idempotency-Key`.
@@ -64,10 +65,11 @@ const SHARED: [(&str, &str, &str); 8] = [
         "`Unauthorized`: no token, or a wrong one",
     ),
     (
-        "WebhookRefused",
+        "Forbidden",
         "403",
         "`Webhook refused`: the request carries a webhook's signature (`webhook-signature` or `x-webhook-signature`). \
-        Webhooks must not be sent to this API: they would make more of them",
+        Webhooks must not be sent to this API: they would make more of them. `Origin refused`: a web page of another \
+        origin (by `Origin` or `Sec-Fetch-Site`) must not change anything",
     ),
     (
         "RequestTimeout",

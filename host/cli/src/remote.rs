@@ -20,6 +20,23 @@ pub(crate) struct RemoteArgs {
     /// The organization that owns the webhooks
     #[arg(long, env = "ORG_ID", value_name = "ORG_ID", default_value = "org-1")]
     org: String,
+    #[command(flatten)]
+    admin: AdminUrlArgs,
+}
+
+/// The address of the admin API, where it has one of its own.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AdminUrlArgs {
+    /// The admin API's URL, where it has an address of its own (ADMIN_ADDR) [default: the host's URL]
+    #[arg(long, env = "ADMIN_URL", value_name = "ADMIN_URL")]
+    admin_url: Option<String>,
+}
+
+impl AdminUrlArgs {
+    /// The URL that was given.
+    pub(crate) fn given(&self) -> Option<&str> {
+        self.admin_url.as_deref()
+    }
 }
 
 /// Characters that are escaped in a query's value.
@@ -86,7 +103,12 @@ impl Remote {
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         // `http://host/` and `http://host` are the same to people; paths begin with a slash.
-        let base = self.args.url.trim_end_matches('/');
+        let admin = self
+            .args
+            .admin
+            .given()
+            .filter(|_| path.starts_with("/admin/"));
+        let base = admin.unwrap_or(&self.args.url).trim_end_matches('/');
         let mut request = self.client.request(method, format!("{base}{path}"));
         if let Some(body) = body {
             request = request.json(&body);

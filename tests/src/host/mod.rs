@@ -150,13 +150,22 @@ impl Host {
     /// # Errors
     /// If it does not say so.
     pub async fn metrics_url(&self) -> Result<String> {
-        let line = self.logged_message("metrics are served").await?;
-        Ok(format!(
-            "http://{}",
-            line.field("metricsAddress")
-                .as_str()
-                .context("an address")?
-        ))
+        self.told_url("metrics are served", "metricsAddress").await
+    }
+
+    /// Where the host serves its admin API, if it was told to by `ADMIN_ADDR`: `http://127.0.0.1:<port>`.
+    ///
+    /// # Errors
+    /// If it does not say so.
+    pub async fn admin_url(&self) -> Result<String> {
+        self.told_url("the admin API is served", "adminAddress")
+            .await
+    }
+
+    async fn told_url(&self, message: &str, field: &str) -> Result<String> {
+        let line = self.logged_message(message).await?;
+        let field = line.field(field);
+        Ok(format!("http://{}", field.as_str().context("an address")?))
     }
 
     /// Scrapes its metrics at the API's port.

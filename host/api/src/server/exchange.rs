@@ -25,7 +25,7 @@ use super::{
     host,
     places::Class,
 };
-use crate::error::ApiError;
+use crate::{error::ApiError, is_probe};
 
 /// The receiver of a connection's requests.
 pub(super) struct Exchanges {
@@ -58,11 +58,6 @@ impl Service<Request<Incoming>> for Exchanges {
         let answer = TowerToHyperService::new(self.router.clone()).call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| leaving(body, exchange))) })
     }
-}
-
-/// Returns true for what must be answered however busy the host is: its supervisor would end it otherwise.
-fn is_probe(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz")
 }
 
 /// The last answer on its connection.

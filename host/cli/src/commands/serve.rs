@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use wharf_api::{ApiSettings, ServerSettings};
+use wharf_api::{AllowedHosts, ApiSettings, ServerSettings};
 use wharf_app::{CallbackScheduler, CallbackWorker, PluginAudit, SyncScheduler, SyncWorker};
 
 use crate::{
@@ -131,10 +131,13 @@ pub(crate) async fn run(mut args: ServeArgs, style: Style) -> anyhow::Result<()>
             request_timeout: args.listen.request_timeout,
             draining: shutdown.draining.clone(),
             metrics: args.settings.metrics_addr.is_none(),
+            admin: args.listen.admin_addr.is_none(),
+            hosts: args.listen.hosts(&args.listen.host),
             ..ApiSettings::default()
         };
         // Before the roles start: a port that is taken ends the process while it has claimed nothing.
         let listener = listen(&args.listen.host.with_port(args.listen.port)).await?;
+        serve_admin(&args.listen, &host, &api, &stop, &mut running).await?;
         announce(&listener, style, "wharf")?;
         let server = wharf_api::serve(
             listener,
@@ -180,6 +183,34 @@ async fn open(
     }
 }
 
+/// Serves the admin API where the setting says.
+async fn serve_admin(
+    args: &ListenArgs,
+    host: &Host,
+    api: &ApiSettings,
+    stop: &CancellationToken,
+    running: &mut Running,
+) -> anyhow::Result<()> {
+    let Some(addresses) = &args.admin_addr else {
+        return Ok(());
+    };
+    let listener = listen(addresses).await.context("ADMIN_ADDR")?;
+    tracing::info!(adminAddress = %listener.local_addr()?, "the admin API is served");
+    let api = ApiSettings {
+        hosts: args.hosts(addresses),
+        ..api.clone()
+    };
+    let server = wharf_api::serve(
+        listener,
+        wharf_api::admin_router(host.app.clone(), api),
+        args.admin_server(),
+        None,
+        stop.clone(),
+    );
+    spawn(running, server);
+    Ok(())
+}
+
 /// A scraper or two and some health checks.
 const METRICS_SERVER: ServerSettings = ServerSettings {
     request_timeout: Duration::from_secs(10),
@@ -198,9 +229,11 @@ async fn serve_metrics(
     };
     let listener = listen(addresses).await.context("METRICS_ADDR")?;
     tracing::info!(metricsAddress = %listener.local_addr()?, "metrics are served");
+    // Scrapers ask for the address of each process, which nobody tells beforehand.
+    let hosts = AllowedHosts::new(Vec::new(), addresses.is_loopback());
     let server = wharf_api::serve(
         listener,
-        wharf_api::metrics_router(host.app.clone(), shutdown.draining.clone()),
+        wharf_api::metrics_router(host.app.clone(), hosts, shutdown.draining.clone()),
         METRICS_SERVER,
         None,
         shutdown.stop.clone(),

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use clap::{Args, value_parser};
-use wharf_api::ServerSettings;
+use wharf_api::{AllowedHost, AllowedHosts, ServerSettings};
 
 use super::{Deployment, Settings, parse};
 use crate::process;
@@ -47,6 +47,14 @@ pub(crate) struct ListenArgs {
     /// The port to listen at; 0 is any free one
     #[arg(long, env = "PORT", value_name = "PORT", default_value = "3000")]
     pub(crate) port: u16,
+    /// The names and addresses that requests may give in Host, such as wharf.example.com,192.0.2.1:8080 [default: where
+    /// HOST is a loopback address, the names and addresses of loopback, which are allowed in any case; else all]
+    #[arg(long, env = "ALLOWED_HOSTS", value_name = "ALLOWED_HOSTS", value_delimiter = ',', value_parser = parse::allowed_host)]
+    allowed_hosts: Vec<AllowedHost>,
+    /// The address and port of the admin API, such as localhost:3001; the API's own then has none. Default: none, and the
+    /// API answers /admin/ at its own
+    #[arg(long, env = "ADMIN_ADDR", value_name = "ADMIN_ADDR", value_parser = parse::addresses)]
+    pub(crate) admin_addr: Option<Addresses>,
     /// Time that a client has to send a request, head and body each; idle connections are closed after 2.5 times that
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "REQUEST_TIMEOUT", default_value = "30s",
           value_parser = parse::duration)]
@@ -59,6 +67,9 @@ pub(crate) struct ListenArgs {
     #[arg(long, env = "SHUTDOWN_DELAY", value_name = "SHUTDOWN_DELAY", value_parser = parse::delay)]
     shutdown_delay: Option<Duration>,
 }
+
+/// Operators, and some health checks.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// More would be a strain on memory: a connection may hold some 100 KiB of buffers.
 const MAX_CONNECTIONS: u64 = 8_192;
@@ -82,6 +93,19 @@ impl ListenArgs {
         }
     }
 
+    /// The bounds of the admin API at an address of its own.
+    pub(crate) fn admin_server(&self) -> ServerSettings {
+        ServerSettings {
+            request_timeout: self.request_timeout,
+            max_connections: MAX_ADMIN_CONNECTIONS,
+        }
+    }
+
+    /// The hosts that requests to these addresses may name.
+    pub(crate) fn hosts(&self, addresses: &Addresses) -> AllowedHosts {
+        AllowedHosts::new(self.allowed_hosts.clone(), addresses.is_loopback())
+    }
+
     /// Load balancers need some seconds to see that a process is not ready any more. Nobody balances an embedded one.
     pub(crate) fn shutdown_delay(&self, deployment: Deployment) -> Duration {
         const PRODUCTION: Duration = Duration::from_secs(5);
@@ -94,8 +118,8 @@ impl ListenArgs {
 
 /// The descriptors that the host needs for itself: a file or socket of each kind, each with some room.
 fn own_descriptors(settings: &Settings) -> u64 {
-    // Standard streams, listeners, polls, Redis, logs, plugin files, health checks and metrics.
-    const OTHERS: u64 = 192;
+    // Standard streams, listeners, polls, Redis, logs, plugin files, health checks, metrics and the admin API's clients.
+    const OTHERS: u64 = 288;
     // SQLite has three files open for each connection.
     let database = 3 * (u64::from(settings.database.database_pool) + 1);
     // One that is being sent and one that is kept open for the next.

@@ -3,6 +3,7 @@
 use std::{net::ToSocketAddrs, time::Duration};
 
 use jiff::SignedDuration;
+use wharf_api::AllowedHost;
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
 use super::{Addresses, Retention};
@@ -115,6 +116,13 @@ pub(crate) fn host(text: &str) -> Result<Addresses, String> {
 pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
     resolved(text.trim()).ok_or_else(|| {
         "must be an address and a port such as 127.0.0.1:9464, [::1]:9464 or localhost:9464".into()
+    })
+}
+
+/// One of the names and addresses that this host goes by.
+pub(super) fn allowed_host(text: &str) -> Result<AllowedHost, String> {
+    AllowedHost::parse(text.trim()).ok_or_else(|| {
+        "must be names or addresses, perhaps with ports, such as wharf.example.com,192.0.2.1:8080".into()
     })
 }
 

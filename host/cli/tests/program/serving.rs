@@ -221,7 +221,7 @@ async fn a_flow_ends_at_the_first_answer_it_cannot_build_on() {
 fn half_a_request(host: &Service) -> BufReader<TcpStream> {
     let address = host.base_url.trim_start_matches("http://");
     let mut connection = BufReader::new(TcpStream::connect(address).expect("a connection"));
-    let head = "POST /orders/import HTTP/1.1\r\nHost: wharf\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
+    let head = "POST /orders/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
     write!(connection.get_mut(), "{head}Expect: 100-continue\r\n\r\n").expect("written");
     let mut line = String::new();
     connection.read_line(&mut line).expect("an interim answer");

@@ -12,6 +12,8 @@ fn a_wrong_setting_is_named_and_nothing_starts() {
         ("PORT", "70000"),
         ("HOST", "nowhere.invalid"),
         ("METRICS_ADDR", "9464"),
+        ("ADMIN_ADDR", "9465"),
+        ("ALLOWED_HOSTS", "wharf.example.com,http://wharf"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "wharf=loud"),
         ("LOG_LEVEL", "warning"),

@@ -28,7 +28,7 @@ pub(super) struct ListArgs {
 
 /// Shows every plugin.
 pub(super) async fn run(args: ListArgs, format: Format) -> anyhow::Result<()> {
-    let listed = if args.host.url.is_some() {
+    let listed = if args.host.given_url().is_some() {
         Remote::new(&args.host)?.list().await?
     } else {
         of_folder(&args).await?

@@ -9,6 +9,7 @@ use wharf_egress::{Client, Method, RequestBuilder, operator_client};
 
 use crate::{
     admin_token::AdminTokenArgs,
+    remote::AdminUrlArgs,
     settings::{DataArgs, WrongSettings},
 };
 
@@ -19,11 +20,20 @@ pub(super) const DEFAULT_URL: &str = "http://localhost:3000";
 pub(super) struct HostArgs {
     /// The host's URL [default: http://localhost:3000]
     #[arg(long, env = "BASE_URL", value_name = "BASE_URL")]
-    pub(super) url: Option<String>,
+    url: Option<String>,
+    #[command(flatten)]
+    admin: AdminUrlArgs,
     #[command(flatten)]
     token: AdminTokenArgs,
     #[command(flatten)]
     pub(super) data: DataArgs,
+}
+
+impl HostArgs {
+    /// The URL that was given.
+    pub(super) fn given_url(&self) -> Option<&str> {
+        self.admin.given().or(self.url.as_deref())
+    }
 }
 
 /// The admin API of a host.
@@ -39,8 +49,7 @@ impl Remote {
         Ok(Self {
             client: operator_client()?,
             base_url: args
-                .url
-                .as_deref()
+                .given_url()
                 .unwrap_or(DEFAULT_URL)
                 .trim_end_matches('/')
                 .to_owned(),
