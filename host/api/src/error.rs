@@ -11,6 +11,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use wharf_app::{AppError, OperationError, RevisionState, Unready};
 
+use crate::limits::Limited;
+
 /// One field that was refused.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Detail {
@@ -75,6 +77,8 @@ pub(crate) enum ApiError {
     WebhookLoop,
     /// Every place for connections has a request in work.
     TooManyConnections,
+    /// The client asks more often, or for more at a time, than one client may.
+    ClientLimited(Limited),
     /// The process cannot work just now.
     Unready(Unready),
     /// The process is about to stop and wants no new work.
@@ -271,6 +275,14 @@ impl ApiError {
                 "Webhook refused",
                 Some("webhooks must not be sent to this API: they would make more of them"),
             ),
+            Self::ClientLimited(why) => (
+                Status::TOO_MANY_REQUESTS,
+                "Too many requests",
+                Some(match why {
+                    Limited::Rate(_) => "this client asks too often",
+                    Limited::Concurrency => "this client has too many requests in work",
+                }),
+            ),
             Self::TooManyConnections => unavailable("too many connections"),
             Self::Unready(Unready::Unanswered) => unavailable("the database does not answer"),
             Self::Unready(Unready::Failed(_)) => {
@@ -332,12 +344,13 @@ impl ApiError {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"admin\""),
             )),
-            Self::RateLimited(wait) | Self::App(AppError::TooOften { wait }) => {
-                Some(retry_after(*wait))
-            }
+            Self::RateLimited(wait)
+            | Self::App(AppError::TooOften { wait })
+            | Self::ClientLimited(Limited::Rate(wait)) => Some(retry_after(*wait)),
             Self::MarketplaceUnavailable
             | Self::AnswerTimedOut
             | Self::TooManyConnections
+            | Self::ClientLimited(Limited::Concurrency)
             | Self::Unready(_)
             | Self::PluginsLoading
             | Self::Stopping

@@ -16,6 +16,7 @@ mod door;
 mod drain;
 mod error;
 mod fields;
+mod limits;
 mod loops;
 mod measure;
 mod observe;
@@ -29,6 +30,7 @@ mod server;
 mod values;
 
 pub use browser::{AllowedHost, AllowedHosts};
+pub use limits::{ClientLimit, ClientLimits};
 pub use server::{ServerSettings, serve};
 
 use std::{any::Any, collections::HashMap, ops::Deref, sync::Arc, time::Duration};
@@ -49,6 +51,7 @@ use wharf_app::App;
 use crate::{
     basic_auth::MockCredentials,
     bearer::{AdminToken, require_admin},
+    door::Door,
     error::ApiError,
 };
 
@@ -73,6 +76,8 @@ pub struct ApiSettings {
     pub admin: bool,
     /// The hosts that requests may name.
     pub hosts: AllowedHosts,
+    /// The limits of one client.
+    pub clients: ClientLimits,
 }
 
 impl Default for ApiSettings {
@@ -86,6 +91,7 @@ impl Default for ApiSettings {
             metrics: true,
             admin: true,
             hosts: AllowedHosts::default(),
+            clients: ClientLimits::default(),
         }
     }
 }
@@ -171,7 +177,7 @@ fn admin(state: &ApiState) -> OpenApiRouter<ApiState> {
 /// Adds what holds for every route, and counts the requests.
 fn measured(routes: Router<ApiState>, state: ApiState, settings: &ApiSettings) -> Router {
     let app = state.app.clone();
-    guarded(routes, settings)
+    guarded(routes, settings, Some(app.clone()))
         // Outermost, so that what the layers below refuse is counted as well.
         .layer(middleware::from_fn_with_state(app, measure::measure))
         .with_state(state)
@@ -187,7 +193,7 @@ pub fn metrics_router(app: App, hosts: AllowedHosts, draining: CancellationToken
     };
     let routes = routes::health().merge(routes::metrics());
     // Not `guarded`: a scrape every few seconds would fill the log.
-    limited(routes.into(), &settings).with_state(ApiState::new(app, &settings))
+    limited(routes.into(), &settings, None).with_state(ApiState::new(app, &settings))
 }
 
 /// The API's description in OpenAPI 3.1, as `GET /openapi.json` serves it.
@@ -202,8 +208,9 @@ pub fn openapi() -> String {
 fn guarded<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     settings: &ApiSettings,
+    app: Option<App>,
 ) -> Router<S> {
-    limited(routes, settings)
+    limited(routes, settings, app)
         // Inside of `drain`: the latency in the log is the answer's, not that of a client that still sends.
         .layer(middleware::from_fn(observe::observe))
         .layer(middleware::from_fn_with_state(
@@ -219,6 +226,7 @@ fn guarded<S: Clone + Send + Sync + 'static>(
 fn limited<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     settings: &ApiSettings,
+    app: Option<App>,
 ) -> Router<S> {
     routes
         // First: a layer of axum wraps only what is there when it is added.
@@ -232,7 +240,7 @@ fn limited<S: Clone + Send + Sync + 'static>(
         .layer(CatchPanicLayer::custom(panicked))
         // Outermost of these: nothing at all is done for what comes from the wrong place.
         .layer(middleware::from_fn_with_state(
-            Arc::new(settings.hosts.clone()),
+            Arc::new(Door::new(settings, app)),
             door::guard,
         ))
 }

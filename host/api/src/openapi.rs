@@ -13,7 +13,7 @@ use utoipa::openapi::{
     tag::TagBuilder,
 };
 
-use crate::once::IdempotencyKey;
+use crate::{is_probe, once::IdempotencyKey};
 
 const ABOUT: &str = "\
 Register stores, import their orders, and receive webhooks about their synchronisation.
@@ -52,7 +52,7 @@ const TAGS: [(&str, &str); 7] = [
 ];
 
 /// Errors that routes share: the name of the component, the status and the description.
-const SHARED: [(&str, &str, &str); 8] = [
+const SHARED: [(&str, &str, &str); 9] = [
     (
         "Invalid",
         "400",
@@ -85,6 +85,11 @@ const SHARED: [(&str, &str, &str); 8] = [
         "UnsupportedMediaType",
         "415",
         "`Unsupported media type`: use application/json",
+    ),
+    (
+        "TooManyRequests",
+        "429",
+        "`Too many requests`: this client asks too often, or has too many requests in work",
     ),
     (
         "InternalError",
@@ -140,7 +145,8 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     for (path, item) in &mut api.paths.paths {
         for operation in operations(item) {
             // The token is checked by a middleware, of which utoipa sees nothing.
-            refuse(operation, path.starts_with("/admin/"));
+            let is_exempt = is_probe(path) || path == "/metrics";
+            refuse(operation, path.starts_with("/admin/"), is_exempt);
             refuse_keys(operation);
             if let Some(RefOr::T(body)) = &mut operation.request_body {
                 body.required = Some(if is_optional(body, &schemas) {
@@ -191,7 +197,7 @@ fn refusal(status: &str, words: &str) -> Response {
                 header(Type::String, "`Bearer realm=\"admin\"`"),
             )
             .build(),
-        "503" => response
+        "429" | "503" => response
             .header("Retry-After", header(Type::Integer, "Seconds"))
             .build(),
         _ => response.build(),
@@ -211,7 +217,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 /// Adds the shared errors that apply to an operation and that it does not describe itself.
-fn refuse(operation: &mut Operation, is_admin: bool) {
+fn refuse(operation: &mut Operation, is_admin: bool, is_exempt: bool) {
     let has_query = operation
         .parameters
         .iter()
@@ -232,6 +238,7 @@ fn refuse(operation: &mut Operation, is_admin: bool) {
             "400" => has_body || has_query,
             "401" => is_admin,
             "408" | "413" | "415" => has_body,
+            "429" => !is_exempt,
             _ => true,
         };
         if holds {

@@ -56,6 +56,7 @@ fn router() -> Router {
             answer_timeout: short * 2,
             ..ApiSettings::default()
         },
+        None,
     )
 }
 

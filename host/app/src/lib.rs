@@ -40,7 +40,7 @@ pub use error::AppError;
 pub use idempotency::{Beginning, Once};
 pub use keys::{ResealProgress, Resealed, abandon_key, check_keys, reseal};
 pub use marketplace::MockAnswer;
-pub use metrics::{ConnectionClosed, Metrics};
+pub use metrics::{ConnectionClosed, Metrics, RequestLimit};
 pub use plugins::{PluginAudit, PluginChange, PluginDetails, UploadedGrants};
 pub use readiness::Unready;
 pub use recovery::{MAX_PER_PAGE, Page, Recovered, RecoveryCursor, Redrive, Redriven, Run};

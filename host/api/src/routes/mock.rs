@@ -97,7 +97,8 @@ pub(super) struct RejectedReceipt {
         (status = 400, description = "`Invalid marketplace`, `receipt is required`, `Validation error`", body = Refusal),
         (status = 401, description = "`Unauthorized`", body = Refusal,
             headers(("WWW-Authenticate" = String, description = "`Basic realm=\"mock\"`"))),
-        (status = 429, description = "`rate_limited`: the marketplace asks to try later", body = Refusal,
+        (status = 429, description = "`rate_limited`: the marketplace asks to try later. `Too many requests`: \
+            this client asks too often, or has too many requests in work", body = Refusal,
             headers(("Retry-After" = i64, description = "Seconds"))),
         (status = 500, description = "`Marketplace credentials not configured`, `Internal error`", body = Refusal),
         (status = 503, description = "`marketplace_unavailable`: its adapter could not be asked; `Service unavailable`: it took too long, or plugins are still being loaded",

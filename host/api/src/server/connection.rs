@@ -72,6 +72,7 @@ impl Connections {
             router: self.router.clone(),
             activity: activity.clone(),
             class: place.class,
+            client: place.client,
         };
         let mut connection = pin!(self.http.serve_connection(io, exchanges));
         let settings = self.settings_of(place.class);

@@ -25,13 +25,14 @@ use super::{
     host,
     places::Class,
 };
-use crate::{error::ApiError, is_probe};
+use crate::{error::ApiError, is_probe, limits::ClientAddress};
 
 /// The receiver of a connection's requests.
 pub(super) struct Exchanges {
     pub(super) router: Router,
     pub(super) activity: Arc<Activity>,
     pub(super) class: Class,
+    pub(super) client: ClientAddress,
 }
 
 impl Service<Request<Incoming>> for Exchanges {
@@ -54,7 +55,8 @@ impl Service<Request<Incoming>> for Exchanges {
             return Box::pin(async move { Ok(answer) });
         }
         let arrival = exchange.arrival();
-        let request = request.map(|body| Body::new(Arriving { body, arrival }));
+        let mut request = request.map(|body| Body::new(Arriving { body, arrival }));
+        request.extensions_mut().insert(self.client);
         let answer = TowerToHyperService::new(self.router.clone()).call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| leaving(body, exchange))) })
     }

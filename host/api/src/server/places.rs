@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use wharf_app::{App, ConnectionClosed};
 
 use super::activity::Activity;
+use crate::limits::ClientAddress;
 
 /// Places for health checks: enough for a supervisor, a load balancer's nodes and an operator at the same time.
 const MAX_PROBES: usize = 32;
@@ -69,6 +70,7 @@ pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
     pub(super) class: Class,
+    pub(super) client: ClientAddress,
     pub(super) activity: Arc<Activity>,
     pub(super) evicted: CancellationToken,
 }
@@ -110,6 +112,10 @@ impl Places {
             places: self.clone(),
             id: taken.next,
             class,
+            client: ClientAddress {
+                network: client,
+                is_loopback: address.to_canonical().is_loopback(),
+            },
             activity: connection.activity.clone(),
             evicted: connection.evicted.clone(),
         };

@@ -53,6 +53,8 @@ catalogue! {
         "Open connections of the API's clients";
     HTTP_CONNECTIONS_CLOSED = Kind::Counter, "wharf_http_connections_closed_total",
         "Connections of the API's clients that were closed by a limit, by which";
+    HTTP_REQUESTS_LIMITED = Kind::Counter, "wharf_http_requests_limited_total",
+        "Requests that were refused by a limit of one client, by which";
 
     IMPORTS = Kind::Counter, "wharf_imports_total",
         "Answers to imports; repeated: the stored result of an earlier import";

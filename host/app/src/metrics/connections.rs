@@ -1,4 +1,4 @@
-//! The figures of the connections of clients.
+//! The figures of clients' connections, and of what the limits of one client refuse.
 
 use metrics::Gauge;
 
@@ -42,10 +42,31 @@ impl ConnectionClosed {
     }
 }
 
+/// The limit of one client by which a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestLimit {
+    /// Requests a second.
+    Rate,
+    /// Requests at a time.
+    Concurrency,
+}
+
+impl RequestLimit {
+    const ALL: [&str; 2] = [Self::Rate.as_str(), Self::Concurrency.as_str()];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Concurrency => "concurrency",
+        }
+    }
+}
+
 /// The figures.
 pub(super) struct Connections {
     open: Gauge,
     closed: Counters,
+    limited: Counters,
 }
 
 impl Connections {
@@ -56,6 +77,11 @@ impl Connections {
                 &catalogue::HTTP_CONNECTIONS_CLOSED,
                 "reason",
                 &ConnectionClosed::ALL,
+            ),
+            limited: registry.counters(
+                &catalogue::HTTP_REQUESTS_LIMITED,
+                "reason",
+                &RequestLimit::ALL,
             ),
         }
     }
@@ -70,5 +96,10 @@ impl Metrics {
     /// Connections were closed by a limit.
     pub fn connections_closed(&self, why: ConnectionClosed, number: usize) {
         self.connections.closed.add(why.as_str(), number as u64);
+    }
+
+    /// A request was refused by a limit of its client.
+    pub fn request_limited(&self, limit: RequestLimit) {
+        self.connections.limited.count(limit.as_str());
     }
 }

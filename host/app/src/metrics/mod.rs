@@ -21,7 +21,7 @@ use wharf_store::{
     outbox::{FanOut, Next},
 };
 
-pub use self::connections::ConnectionClosed;
+pub use self::connections::{ConnectionClosed, RequestLimit};
 pub(crate) use self::scrape::gather;
 use self::{
     registry::{ByName, Counters, Registry},

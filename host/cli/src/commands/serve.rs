@@ -133,6 +133,7 @@ pub(crate) async fn run(mut args: ServeArgs, style: Style) -> anyhow::Result<()>
             metrics: args.settings.metrics_addr.is_none(),
             admin: args.listen.admin_addr.is_none(),
             hosts: args.listen.hosts(&args.listen.host),
+            clients: args.listen.clients.limits(),
             ..ApiSettings::default()
         };
         // Before the roles start: a port that is taken ends the process while it has claimed nothing.

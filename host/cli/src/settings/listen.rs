@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use clap::{Args, value_parser};
 use wharf_api::{AllowedHost, AllowedHosts, ServerSettings};
 
-use super::{Deployment, Settings, parse};
+use super::{Deployment, Settings, clients::ClientArgs, parse};
 use crate::process;
 
 /// Addresses of this machine that one setting names; the first of them that is free is listened at.
@@ -63,6 +63,8 @@ pub(crate) struct ListenArgs {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "MAX_CONNECTIONS",
           value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_connections: Option<u32>,
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
     /// Time that the API serves on after a signal to stop, while /readyz says 503 [default: 0s; with PostgreSQL 5s]
     #[arg(long, env = "SHUTDOWN_DELAY", value_name = "SHUTDOWN_DELAY", value_parser = parse::delay)]
     shutdown_delay: Option<Duration>,

@@ -1,6 +1,7 @@
 //! The settings: each one field with its flag, its environment variable, its default and its help. clap checks what
 //! stands alone. Secrets have no flags (see [`Secret`]); [`Settings::check`] checks them, and what goes together.
 
+mod clients;
 mod database;
 mod error;
 mod help;
@@ -13,6 +14,7 @@ use clap::{Args, value_parser};
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
 pub(crate) use self::{
+    clients::AtMost,
     database::{DatabaseArgs, Deployment, Migrate},
     error::{SettingError, WrongSettings},
     help::{admin_token_help, database_help, encryption_key_help, service_help},

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use wharf_api::AllowedHost;
 use wharf_domain::{AddressPolicy, RetrySchedule};
 
-use super::{Addresses, Retention};
+use super::{Addresses, AtMost, Retention};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Longest time that something may take. It fits into PostgreSQL's limits, which are 32 bits of milliseconds.
@@ -138,6 +138,17 @@ pub(super) fn number<const MAX: usize>(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(number) if (1..=MAX).contains(&number) => Ok(number),
         _ => Err(format!("must be a number from 1 to {MAX}")),
+    }
+}
+
+/// A number of requests, or `off` for any.
+pub(super) fn at_most(text: &str) -> Result<AtMost, String> {
+    // A budget is kept in microseconds, so that finer rates would not be what they say.
+    const MAX: u32 = 100_000;
+    match (text.trim(), text.trim().parse::<u32>()) {
+        ("off", _) | (_, Ok(0)) => Ok(AtMost(None)),
+        (_, Ok(number @ 1..=MAX)) => Ok(AtMost(Some(number))),
+        _ => Err(format!("must be off or a number from 1 to {MAX}")),
     }
 }
 
