@@ -1,5 +1,7 @@
 //! Refusals: every error of the API, its HTTP answer and its line in the log. No other file maps errors to HTTP.
 
+mod answers;
+
 use std::{error::Error, time::Duration};
 
 use axum::{
@@ -9,8 +11,12 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use wharf_app::{AppError, OperationError, RevisionState, Unready};
+use wharf_app::{AppError, OperationError, Unready};
 
+use self::answers::{
+    Answer, INVALID, LOADING, app_answer, internal, plugin_answer, too_large, unavailable,
+    unsupported,
+};
 use crate::limits::Limited;
 
 /// One field that was refused.
@@ -115,104 +121,6 @@ pub(crate) struct Refusal {
     /// The wrong fields, all of them at once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<Detail>,
-}
-
-/// Status, `error` and `message`.
-type Answer = (Status, &'static str, Option<&'static str>);
-
-/// `error` of every request with wrong fields or an unreadable body.
-const INVALID: &str = "Validation error";
-
-/// `message` where a plugin that is not there yet may come.
-const LOADING: &str = "plugins are still being loaded";
-
-fn too_large(limit: &'static str) -> Answer {
-    (Status::PAYLOAD_TOO_LARGE, "Payload too large", Some(limit))
-}
-
-fn unsupported(advice: &'static str) -> Answer {
-    let error = "Unsupported media type";
-    (Status::UNSUPPORTED_MEDIA_TYPE, error, Some(advice))
-}
-
-fn internal(error: &'static str) -> Answer {
-    (Status::INTERNAL_SERVER_ERROR, error, None)
-}
-
-fn unavailable(why: &'static str) -> Answer {
-    let error = "Service unavailable";
-    (Status::SERVICE_UNAVAILABLE, error, Some(why))
-}
-
-fn app_answer(error: &AppError) -> Answer {
-    let not_found = |error| (Status::NOT_FOUND, error, None);
-    let conflict = |error, advice| (Status::CONFLICT, error, Some(advice));
-    match error {
-        AppError::StoreNotFound => not_found("Store not found"),
-        AppError::EndpointNotFound => not_found("Webhook not found"),
-        AppError::DeliveryNotFound => not_found("Delivery not found"),
-        AppError::EndpointTaken => {
-            conflict("Webhook exists", "another one has this event and targetUrl")
-        }
-        AppError::SecretUnreadable => conflict("Secret is unreadable", "rotate it first"),
-        AppError::TooManySecrets => conflict(
-            "Too many secrets",
-            "four old ones still sign: rotate with an overlap of 0, or once one of them ends",
-        ),
-        AppError::RequestInWork => conflict(
-            "Request in progress",
-            "one with this Idempotency-Key is being carried out",
-        ),
-        AppError::AnswerUnreadable => conflict(
-            "Answer is unreadable",
-            "the request was carried out; the host's key that its answer was stored with has left",
-        ),
-        AppError::KeyReused => (
-            Status::UNPROCESSABLE_ENTITY,
-            "Idempotency-Key reused",
-            Some("it was given to another request"),
-        ),
-        AppError::TooManyEndpoints => conflict("Too many webhooks", "delete one first"),
-        AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
-        AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
-        AppError::TooOften { .. } => (
-            Status::TOO_MANY_REQUESTS,
-            "Too many requests",
-            Some("the organization asked for this too often"),
-        ),
-        // To a client it is one more wrong field, though the rule needs the operator's networks to be judged.
-        AppError::TargetForbidden(_) | AppError::UnknownMarketplace => {
-            (Status::BAD_REQUEST, INVALID, None)
-        }
-        AppError::PluginsLoading => unavailable(LOADING),
-        // True of every operation: what may have been committed before the failure is found by the repeat.
-        AppError::Unavailable(_) => unavailable("it is safe to repeat the request"),
-        // The cause is for the log: it may name tables and files.
-        AppError::Internal(_) => internal("Internal error"),
-    }
-}
-
-fn plugin_answer(error: &OperationError) -> Answer {
-    let refused = |error, why| (Status::UNPROCESSABLE_ENTITY, error, Some(why));
-    match error {
-        OperationError::NoSuchPlugin => (Status::NOT_FOUND, "Plugin not found", None),
-        OperationError::NoSuchRevision => (
-            Status::NOT_FOUND,
-            "Revision not found",
-            Some("it was never kept, or there is none to go back to"),
-        ),
-        OperationError::Quarantined(_) => (
-            Status::CONFLICT,
-            "Revision is quarantined",
-            Some("release it first"),
-        ),
-        OperationError::Refused(why) if why.state() == RevisionState::NeedsApproval => refused(
-            "Plugin needs approval",
-            "it asks for more than it was granted; what served before goes on",
-        ),
-        OperationError::Refused(_) => refused("Plugin refused", "what served before goes on"),
-        OperationError::State(_) => unavailable("the plugins' state cannot be written"),
-    }
 }
 
 /// `Retry-After` of errors that pass by themselves.
