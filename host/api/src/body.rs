@@ -10,7 +10,7 @@ use axum::{
 use futures::StreamExt;
 use serde_json::error::Category;
 
-use crate::{error::ApiError, fields::Fields, request::FromFields};
+use crate::{error::ApiError, fields::Fields, request::FromFields, tenancy::caller};
 
 /// Limit of a body, in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -29,7 +29,9 @@ impl<S: Sync, T: FromFields> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        T::from_fields(parse(&in_time(request).await?)?).map(Self)
+        let caller = caller(request.extensions())?;
+        let fields = parse(&in_time(request).await?)?;
+        T::from_fields(fields.of_caller(&caller)?).map(Self)
     }
 }
 

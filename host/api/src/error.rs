@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use wharf_app::{AppError, OperationError, Unready};
+use wharf_app::{AppError, KeyRefusal, OperationError, Unready};
 
 use self::answers::{
     Answer, INVALID, LOADING, app_answer, internal, plugin_answer, too_large, unavailable,
@@ -73,8 +73,14 @@ pub(crate) enum ApiError {
     NotMultipart,
     /// An uploaded component or its grants are larger than any that would be looked at.
     UploadTooLarge,
-    /// The admin API without its token.
-    AdminUnauthorized,
+    /// A request without a key, or with something else in its place.
+    NoKey,
+    /// A key that lets nobody in.
+    KeyRefused(KeyRefusal),
+    /// A key without the scope that the route asks for.
+    ScopeMissing(&'static str),
+    /// An organization's key, and the request names another organization.
+    OtherOrganization,
     /// There is no admin token, and so no admin API.
     AdminDisabled,
     /// An operation on a plugin failed.
@@ -123,6 +129,9 @@ pub(crate) struct Refusal {
     details: Vec<Detail>,
 }
 
+/// `error` of every request that does not show who sends it.
+const UNAUTHORIZED: &str = "Unauthorized";
+
 /// `Retry-After` of errors that pass by themselves.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
@@ -135,13 +144,36 @@ impl ApiError {
             Self::Malformed(why) => (Status::BAD_REQUEST, INVALID, Some(why)),
             Self::InvalidMarketplace => (Status::BAD_REQUEST, "Invalid marketplace", None),
             Self::ReceiptRequired => (Status::BAD_REQUEST, "receipt is required", None),
-            Self::Unauthorized | Self::AdminUnauthorized => {
-                (Status::UNAUTHORIZED, "Unauthorized", None)
-            }
+            Self::Unauthorized => (Status::UNAUTHORIZED, UNAUTHORIZED, None),
+            Self::NoKey => (
+                Status::UNAUTHORIZED,
+                UNAUTHORIZED,
+                Some("send a key: `Authorization: Bearer wharf_...`"),
+            ),
+            Self::KeyRefused(why) => (
+                Status::UNAUTHORIZED,
+                UNAUTHORIZED,
+                Some(match why {
+                    KeyRefusal::Malformed => "the key is not whole or has a typing error",
+                    KeyRefusal::Revoked => "the key was revoked",
+                    KeyRefusal::Expired => "the key has expired",
+                    KeyRefusal::Unknown | KeyRefusal::Failed(_) => "there is no such key",
+                }),
+            ),
+            Self::ScopeMissing(_) => (
+                Status::FORBIDDEN,
+                "Forbidden",
+                Some("the key lacks the scope"),
+            ),
+            Self::OtherOrganization => (
+                Status::FORBIDDEN,
+                "Forbidden",
+                Some("the key is another organization's; organizationId may be left out"),
+            ),
             Self::AdminDisabled => (
                 Status::NOT_FOUND,
                 "Admin API disabled",
-                Some("WHARF_ADMIN_TOKEN is not set"),
+                Some("WHARF_ADMIN_TOKEN is not set, and the request has no operator's key"),
             ),
             Self::NotFound => (Status::NOT_FOUND, "Not found", None),
             Self::MethodNotAllowed => (Status::METHOD_NOT_ALLOWED, "Method not allowed", None),
@@ -217,6 +249,14 @@ impl ApiError {
                 path: "reason",
                 message: reason,
             }],
+            Self::App(AppError::ScopesForbidden(message)) => vec![Detail {
+                path: "scopes",
+                message,
+            }],
+            Self::ScopeMissing(scope) => vec![Detail {
+                path: "scope",
+                message: scope.into(),
+            }],
             // The engine's own words. Only the admin API has such errors, and its clients are operators.
             Self::Plugin(OperationError::Refused(refusal)) => {
                 let stage = refusal.stage.to_string();
@@ -248,9 +288,14 @@ impl ApiError {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Basic realm=\"mock\", charset=\"UTF-8\""),
             )),
-            Self::AdminUnauthorized => Some((
+            // RFC 6750, 3: without an error where no key came.
+            Self::NoKey => Some((
                 header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"admin\""),
+                HeaderValue::from_static("Bearer realm=\"wharf\""),
+            )),
+            Self::KeyRefused(_) => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"wharf\", error=\"invalid_token\""),
             )),
             Self::RateLimited(wait)
             | Self::App(AppError::TooOften { wait })

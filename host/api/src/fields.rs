@@ -62,10 +62,21 @@ impl Fields {
             .ok()
     }
 
+    /// The field as it was sent; `None` if it was left out.
+    pub(crate) fn given(&self, path: &str) -> Option<&Given> {
+        // `null` counts as left out.
+        let given = self.given.get(path);
+        given.filter(|given| !matches!(given, Given::Json(Value::Null)))
+    }
+
+    /// Puts a field in, or another value in its place.
+    pub(crate) fn set(&mut self, path: &str, value: Given) {
+        self.given.insert(path.to_owned(), value);
+    }
+
     /// Returns true if the field was sent, right or wrong.
     pub(crate) fn has(&self, path: &str) -> bool {
-        // `null` counts as left out.
-        !matches!(self.given.get(path), None | Some(Given::Json(Value::Null)))
+        self.given(path).is_some()
     }
 
     /// Returns true for a string that is not empty.

@@ -7,8 +7,8 @@
 //! [`serve`] serves it within bounds on time and connections. Left out: TLS and signals, which belong to the program; and
 //! what is refused before a request exists (HTTP that cannot be parsed), which hyper answers without a body.
 
+mod access;
 mod basic_auth;
-mod bearer;
 mod body;
 mod browser;
 mod docs;
@@ -27,8 +27,10 @@ mod query;
 mod request;
 mod routes;
 mod server;
+mod tenancy;
 mod values;
 
+pub use access::ApiAuth;
 pub use browser::{AllowedHost, AllowedHosts};
 pub use limits::{ClientLimit, ClientLimits};
 pub use server::{ServerSettings, serve};
@@ -45,12 +47,13 @@ use axum::{
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use wharf_app::App;
 
 use crate::{
+    access::{AdminToken, Declared, Gate},
     basic_auth::MockCredentials,
-    bearer::{AdminToken, require_admin},
     door::Door,
     error::ApiError,
 };
@@ -61,8 +64,10 @@ pub struct ApiSettings {
     /// User and password of each mock marketplace, by its name in lower case. A marketplace without an entry
     /// answers 500 `Marketplace credentials not configured`.
     pub mock_credentials: HashMap<String, (String, SecretString)>,
-    /// Bearer token of the admin API; `None` switches it off.
+    /// Bearer token of the admin API; without one it takes operators' keys alone.
     pub admin_token: Option<SecretString>,
+    /// Whether clients have to show a key.
+    pub auth: ApiAuth,
     /// Time that a client has to send a request's body; then 408.
     pub request_timeout: Duration,
     /// Time that an answer may take in all; then 503. Longer than a plugin call may last (30 s), so that an import
@@ -85,6 +90,7 @@ impl Default for ApiSettings {
         Self {
             mock_credentials: HashMap::new(),
             admin_token: None,
+            auth: ApiAuth::default(),
             request_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(60),
             draining: CancellationToken::new(),
@@ -105,6 +111,7 @@ struct Shared {
     app: App,
     mock_credentials: MockCredentials,
     admin_token: Option<AdminToken>,
+    auth: ApiAuth,
     draining: Draining,
 }
 
@@ -118,6 +125,7 @@ impl ApiState {
             app,
             mock_credentials: MockCredentials::new(&settings.mock_credentials),
             admin_token: settings.admin_token.as_ref().map(AdminToken::new),
+            auth: settings.auth,
             draining: Draining(settings.draining.clone()),
         }))
     }
@@ -145,9 +153,9 @@ impl FromRef<ApiState> for Draining {
 
 /// The whole API over these operations.
 pub fn router(app: App, settings: ApiSettings) -> Router {
-    let state = ApiState::new(app.clone(), &settings);
+    let state = ApiState::new(app, &settings);
     let admin = if settings.admin {
-        admin(&state)
+        routes::admin()
     } else {
         OpenApiRouter::new()
     };
@@ -158,20 +166,28 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
     };
     let (routes, openapi) = routes::all().merge(admin).merge(metrics).split_for_parts();
     // Once: it does not change while the process runs.
-    let document = openapi::text(&openapi::complete(openapi));
+    let document = openapi::complete(openapi);
+    let routes = gated(routes, &document, &state);
+    let document = openapi::text(&document);
     measured(routes.merge(docs::routes(document)), state, &settings)
 }
 
 /// The routes for operators at an address of their own, with `/healthz` and `/readyz`.
 pub fn admin_router(app: App, settings: ApiSettings) -> Router {
     let state = ApiState::new(app, &settings);
-    let routes = admin(&state).merge(routes::health());
-    measured(routes.into(), state, &settings)
+    let routes = routes::admin().merge(routes::health());
+    let (routes, openapi) = routes.split_for_parts();
+    measured(gated(routes, &openapi, &state), state, &settings)
 }
 
-fn admin(state: &ApiState) -> OpenApiRouter<ApiState> {
-    // `route_layer`: the token is asked for at these routes alone, not where no route matches.
-    routes::admin().route_layer(middleware::from_fn_with_state(state.clone(), require_admin))
+/// Lets in whom the routes' description lets in.
+fn gated(routes: Router<ApiState>, document: &OpenApi, state: &ApiState) -> Router<ApiState> {
+    let gate = Gate {
+        state: state.clone(),
+        declared: Arc::new(Declared::of(document)),
+    };
+    // `route_layer`: nobody is asked for a key where no route matches.
+    routes.route_layer(middleware::from_fn_with_state(gate, access::enter))
 }
 
 /// Adds what holds for every route, and counts the requests.

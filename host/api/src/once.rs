@@ -21,6 +21,7 @@ use crate::{
     body,
     error::{ApiError, Detail},
     request::FromFields,
+    tenancy::caller,
 };
 
 /// The header of the IETF's draft, which has the name from what is in use.
@@ -55,8 +56,9 @@ impl<S: Sync, T: FromFields> FromRequest<S> for Keyed<T> {
         let route = request.extensions().get::<MatchedPath>();
         // Every handler has a route; without one all would share their keys.
         let route = route.map_or_else(|| path.clone(), |route| route.as_str().to_owned());
+        let caller = caller(request.extensions())?;
         let bytes = body::in_time(request).await?;
-        let request = T::from_fields(body::parse(&bytes)?)?;
+        let request = T::from_fields(body::parse(&bytes)?.of_caller(&caller)?)?;
         let named = key.map(|key| Named {
             key,
             route,

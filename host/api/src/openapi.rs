@@ -9,11 +9,15 @@ use utoipa::openapi::{
     path::{Operation, Parameter, ParameterIn, PathItem},
     request_body::RequestBody,
     schema::{ObjectBuilder, Schema, Type},
-    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     tag::TagBuilder,
 };
 
-use crate::{is_probe, once::IdempotencyKey};
+use crate::{
+    access::{SCHEME, scopes_of},
+    is_probe,
+    once::IdempotencyKey,
+};
 
 const ABOUT: &str = "\
 Register stores, import their orders, and receive webhooks about their synchronisation.
@@ -27,7 +31,9 @@ answers 421 `Misdirected request` where `Host` names another. No answer has head
 Every answer carries `x-request-id`: the request's own, if it has one, else a new one. A 503 has `Retry-After` and is safe
 to repeat: every operation is idempotent, by itself or with an `Idempotency-Key`.
 
-Apart from the mock marketplace and the admin API, the routes trust their caller: put your own authentication in front.";
+Where the host asks for keys (`API_AUTH=required`), every operation with a scope wants `Authorization: Bearer wharf_...` with \
+a key that has it; one of several is enough. A key of an organization may leave `organizationId` out. With \
+`API_AUTH=off` only operators' operations ask for a key: those with `operator`, `plugins:*` or `keys:*`.";
 
 const TAGS: [(&str, &str); 7] = [
     (
@@ -60,9 +66,15 @@ const SHARED: [(&str, &str, &str); 9] = [
         the body cannot be read",
     ),
     (
-        "AdminUnauthorized",
+        "Unauthorized",
         "401",
-        "`Unauthorized`: no token, or a wrong one",
+        "`Unauthorized`: no key, or one that is unknown, revoked or expired",
+    ),
+    (
+        "KeyForbidden",
+        "403",
+        "`Forbidden`: the key lacks the scope, which `details` names, or is another organization's. `Webhook refused`, \
+        `Origin refused`: as where no key is asked for",
     ),
     (
         "Forbidden",
@@ -138,15 +150,18 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         ),
     );
     components.add_security_scheme(
-        "admin",
-        scheme(HttpAuthScheme::Bearer, "`WHARF_ADMIN_TOKEN`"),
+        SCHEME,
+        scheme(
+            HttpAuthScheme::Bearer,
+            "An API key, `wharf_...`, or `WHARF_ADMIN_TOKEN`",
+        ),
     );
     let schemas = components.schemas.clone();
     for (path, item) in &mut api.paths.paths {
         for operation in operations(item) {
-            // The token is checked by a middleware, of which utoipa sees nothing.
             let is_exempt = is_probe(path) || path == "/metrics";
-            refuse(operation, path.starts_with("/admin/"), is_exempt);
+            // Keys are checked by a middleware, of which utoipa sees nothing.
+            refuse(operation, is_exempt);
             refuse_keys(operation);
             if let Some(RefOr::T(body)) = &mut operation.request_body {
                 body.required = Some(if is_optional(body, &schemas) {
@@ -192,10 +207,7 @@ fn refusal(status: &str, words: &str) -> Response {
     };
     match status {
         "401" => response
-            .header(
-                "WWW-Authenticate",
-                header(Type::String, "`Bearer realm=\"admin\"`"),
-            )
+            .header("WWW-Authenticate", header(Type::String, "`Bearer`"))
             .build(),
         "429" | "503" => response
             .header("Retry-After", header(Type::Integer, "Seconds"))
@@ -217,7 +229,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 /// Adds the shared errors that apply to an operation and that it does not describe itself.
-fn refuse(operation: &mut Operation, is_admin: bool, is_exempt: bool) {
+fn refuse(operation: &mut Operation, is_exempt: bool) {
+    let asks_for_key = !scopes_of(operation).is_empty();
     let has_query = operation
         .parameters
         .iter()
@@ -227,16 +240,11 @@ fn refuse(operation: &mut Operation, is_admin: bool, is_exempt: bool) {
             RefOr::Ref(_) => false,
         });
     let has_body = operation.request_body.is_some();
-    if is_admin {
-        operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(
-            "admin",
-            [],
-        )]);
-    }
     for (name, status, _) in SHARED {
         let holds = match status {
             "400" => has_body || has_query,
-            "401" => is_admin,
+            "401" => asks_for_key,
+            "403" => asks_for_key == (name == "KeyForbidden"),
             "408" | "413" | "415" => has_body,
             "429" => !is_exempt,
             _ => true,

@@ -7,6 +7,7 @@ use crate::{
     error::ApiError,
     fields::{Fields, Given},
     request::FromFields,
+    tenancy::caller,
 };
 
 /// A request from the parameters of the query string, as strict as a body: each at most once, in UTF-8.
@@ -16,7 +17,8 @@ impl<S: Sync, T: FromFields> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        T::from_fields(parse(parts.uri.query().unwrap_or_default())).map(Self)
+        let fields = parse(parts.uri.query().unwrap_or_default());
+        T::from_fields(fields.of_caller(&caller(&parts.extensions)?)?).map(Self)
     }
 }
 

@@ -47,7 +47,8 @@ fn router() -> Router {
         .route("/echo", post(echo))
         .route("/token", get(token))
         .route("/panics", get(panics))
-        .route("/hangs", get(std::future::pending::<()>));
+        .route("/hangs", get(std::future::pending::<()>))
+        .layer(axum::Extension(wharf_app::Caller::anyone()));
     let short = Duration::from_millis(50);
     guarded(
         routes,
@@ -212,6 +213,19 @@ async fn a_panic_and_an_endless_answer_end_in_json() {
         (503, Some("Service unavailable"))
     );
     assert_eq!(headers[header::RETRY_AFTER], "1");
+}
+
+#[test]
+fn every_route_declares_its_scope() {
+    let routes = routes::all()
+        .merge(routes::admin())
+        .merge(routes::metrics());
+    let declared = Declared::of(&openapi::complete(routes.into_openapi()));
+    let undeclared = declared.undeclared();
+    assert!(
+        undeclared.is_empty(),
+        "`security(...)` is missing at, or names no scope at: {undeclared:?}"
+    );
 }
 
 #[tokio::test]

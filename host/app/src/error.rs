@@ -56,6 +56,15 @@ pub enum AppError {
         /// The wait until the next is allowed.
         wait: Duration,
     },
+    /// There is no such key.
+    #[error("Key not found")]
+    KeyNotFound,
+    /// The organization, or the operator, has as many keys as it may have.
+    #[error("the organization has as many keys as it may have")]
+    TooManyKeys,
+    /// A key cannot have these scopes; why, for people.
+    #[error("{0}")]
+    ScopesForbidden(String),
     /// Webhooks must not go there; why, for people.
     #[error("{0}")]
     TargetForbidden(String),

@@ -14,7 +14,7 @@ use futures::{FutureExt, future::BoxFuture, future::Shared};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 use wharf_domain::{
-    Before, ImportResult, LogId, Receipt, RequestId, StoreId, SyncToken, Time, next_state,
+    Before, ImportResult, LogId, Reach, Receipt, RequestId, StoreId, SyncToken, Time, next_state,
 };
 use wharf_store::{
     Ledger, StoreError,
@@ -102,12 +102,13 @@ impl App {
     /// Imports an order. Idempotent on (store, receipt): the first result is stored and answered ever after.
     pub async fn import(
         &self,
+        reach: &Reach,
         token: SyncToken,
         receipt: Receipt,
         request: RequestId,
     ) -> Result<ImportResult, AppError> {
         let began = Instant::now();
-        let (answer, asked) = match self.look_up(token, &receipt).await {
+        let (answer, asked) = match self.look_up(reach, token, &receipt).await {
             Ok((_, Some(known))) => (Ok(known), None),
             Ok((store, None)) => {
                 let imported = self.import_new(store, receipt, request).await;
@@ -121,11 +122,15 @@ impl App {
 
     async fn look_up(
         &self,
+        reach: &Reach,
         token: SyncToken,
         receipt: &Receipt,
     ) -> Result<(Store, Option<ImportResult>), AppError> {
         let looked_up = logs::look_up(&mut self.0.ledger.read().await?, token, receipt).await?;
-        looked_up.ok_or(AppError::StoreNotFound)
+        looked_up
+            // The token alone does not open a store to another organization's key.
+            .filter(|(store, _)| reach.covers(&store.organization_id))
+            .ok_or(AppError::StoreNotFound)
     }
 
     async fn import_new(

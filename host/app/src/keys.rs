@@ -153,7 +153,7 @@ async fn retire(ledger: &Ledger, keys: &KeyRing) -> Result<Option<Vec<KeyId>>, S
     }
     // Counted behind the removal, which waits for whoever is sealing: who comes later puts the canary back.
     let counts = reseal::counts(&mut tx).await?;
-    let in_use = counts.iter().filter(|count| count.kind != Kind::Canary);
+    let in_use = counts.iter().filter(|count| count.kind.is_sealed());
     let mut keys_in_use = in_use.filter_map(|count| count.key);
     if keys_in_use.any(|key| key != first && keys.holds(key)) {
         return Ok(None);

@@ -6,6 +6,7 @@
 //! Promises: no network or plugin call inside a transaction; every step of a worker may run twice; nothing that was
 //! answered with success is lost. Left out: HTTP serving (`wharf-api`) and settings (`wharf`).
 
+mod access;
 mod budgets;
 mod callbacks;
 mod entropy;
@@ -33,6 +34,11 @@ use wharf_failpoint as failpoint;
 use wharf_queue::Doorbell;
 use wharf_store::Ledger;
 
+pub use access::{
+    ApiKeyPage, ApiKeyRequest, Caller, KeyRefusal, MAX_KEYS_PER_PAGE, MAX_LIVE_KEYS,
+    MAX_PORTAL_LIFE, NewKey, PortalRights, PortalToken, create_api_key, list_api_keys,
+    revoke_api_key,
+};
 pub use budgets::OrganizationBudgets;
 pub use callbacks::{CallbackScheduler, CallbackStep, CallbackWorker, Swept};
 pub use entropy::random;
@@ -53,6 +59,7 @@ pub use webhooks::{
     SecretReport, TestSent, WebhookPage, WebhookRegistration,
 };
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
+pub use wharf_store::api_keys::ApiKey;
 pub use wharf_store::endpoints::{Endpoint, ListCursor};
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
@@ -114,6 +121,7 @@ struct Inner {
     sender: callbacks::Sender,
     metrics: Metrics,
     readiness: readiness::Readiness,
+    access: access::Access,
 }
 
 impl App {
@@ -143,8 +151,10 @@ impl App {
             sender,
             metrics,
             readiness: readiness::Readiness::default(),
+            access: access::Access::default(),
         });
         metrics::gather(&inner);
+        access::write_down(&inner);
         Ok(Self(inner))
     }
 

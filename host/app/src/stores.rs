@@ -1,8 +1,8 @@
 //! Registering stores, reading their status, asking for a run.
 
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, RequestId, StoreId,
-    StoreName, SyncStatus, SyncToken, Time,
+    AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, Reach, RequestId,
+    StoreId, StoreName, SyncStatus, SyncToken, Time,
 };
 use wharf_store::{canary, jobs, marketplaces, stores};
 
@@ -119,10 +119,15 @@ impl App {
     }
 
     /// The status of a store's imports. Reads one row, however long the store's log is.
-    pub async fn sync_status(&self, token: SyncToken) -> Result<StatusReport, AppError> {
+    pub async fn sync_status(
+        &self,
+        reach: &Reach,
+        token: SyncToken,
+    ) -> Result<StatusReport, AppError> {
         let mut conn = self.0.ledger.read().await?;
         let report = stores::report(&mut conn, token)
             .await?
+            .filter(|report| reach.covers(&report.organization_id))
             .ok_or(AppError::StoreNotFound)?;
         Ok(StatusReport {
             last_sync_at: report.last_sync_at,
@@ -135,12 +140,14 @@ impl App {
     /// Queues a run of the store now, without waiting for the scheduler.
     pub async fn request_sync(
         &self,
+        reach: &Reach,
         token: SyncToken,
         request: &RequestId,
     ) -> Result<SyncRequested, AppError> {
         let mut tx = self.0.ledger.begin().await?;
         let store = stores::by_token(&mut tx, token)
             .await?
+            .filter(|store| reach.covers(&store.organization_id))
             .ok_or(AppError::StoreNotFound)?;
         let queued = jobs::enqueue(&mut tx, [store.id], self.0.clock.now()).await?;
         jobs::note_request(&mut tx, store.id, request).await?;

@@ -58,6 +58,8 @@ ids! {
     DeliveryId
     /// One run of the sync engine over one store.
     RunId
+    /// An API key; a part of its text, and no secret.
+    ApiKeyId
 }
 
 /// The name that a client uses a store by. It is a secret as well, so it is never shown by `Debug`.

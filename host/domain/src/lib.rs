@@ -4,6 +4,7 @@
 //! with a table or a property. Left out on purpose: I/O, tokio, SQL and wire formats.
 
 mod address;
+mod api_key;
 mod asymmetric;
 mod backoff;
 mod budget;
@@ -21,6 +22,7 @@ mod rfc3339;
 // One text for the host and for plugins. It lives there because a copy of the SDK must be whole.
 #[path = "../../../plugins/sdk/src/retry_after.rs"]
 pub mod retry_after;
+mod scope;
 mod shares;
 mod signature;
 mod store;
@@ -28,6 +30,7 @@ mod text;
 mod time;
 
 pub use address::{AddressPolicy, FORBIDDEN_NETWORKS, is_public};
+pub use api_key::{KeyKind, KeyText, Reach};
 pub use asymmetric::SigningRoot;
 pub use backoff::Backoff;
 pub use budget::Budget;
@@ -35,13 +38,16 @@ pub use clock::{Clock, FixedClock, Step, StepWatch, SystemClock};
 pub use delivery::{DeliveryState, NotSent, RetrySchedule, SendOutcome, Settled, settle};
 pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health};
 pub use event::{Event, EventKind, SyncCounts, event_state};
-pub use id::{DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7};
+pub use id::{
+    ApiKeyId, DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7,
+};
 pub use log::{
     Answer, Before, ImportResult, LogState, LogStatus, MAX_PLUGIN_FAULTS, MAX_REFUSALS, Order,
     import_result, next_state,
 };
 pub use money::{Amount, Currency};
 pub use request_id::RequestId;
+pub use scope::{KeyScope, KeyScopes};
 pub use shares::{Parties, Shares};
 pub use signature::{EndpointSecret, Secrets, TooManyOverlaps, seed_signature, standard_signature};
 pub use store::{RECENT_LOGS, SyncStatus, sync_status};

@@ -23,13 +23,23 @@ pub async fn lock(
     operation: &str,
     now: Time,
 ) -> Result<Time, StoreError> {
+    lock_named(conn, organization.as_str(), operation, now).await
+}
+
+/// The same by name; the empty one is the operator.
+pub(crate) async fn lock_named(
+    conn: &mut Conn,
+    organization: &str,
+    operation: &str,
+    now: Time,
+) -> Result<Time, StoreError> {
     #[derive(FromRow)]
     struct Row {
         spent_until: At,
     }
     let query = conn
         .query(LOCK)
-        .bind(organization.as_str())
+        .bind(organization)
         .bind(operation)
         .time(now);
     Ok(query.one::<Row>().await?.spent_until.0)

@@ -2,6 +2,19 @@
 
 use crate::{EncryptionKey, KeyId, Sealed, StoreError};
 
+/// What became of holding a message against an HMAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MacCheck {
+    /// It is the message's, by the first key of the ring.
+    ByFirst,
+    /// It is the message's, by another key of the ring.
+    ByOther,
+    /// It is another message's.
+    Different,
+    /// It was made with a key that is not of the ring.
+    UnknownKey,
+}
+
 /// One key or more. The first is the one that new values are sealed with.
 #[derive(Clone)]
 pub struct KeyRing {
@@ -41,12 +54,46 @@ impl KeyRing {
 
     /// The key that sealed a value, if it is of this ring.
     pub(crate) fn key_of(&self, sealed: &Sealed) -> Option<&EncryptionKey> {
-        let id = sealed.key_id()?;
-        self.keys().find(|key| key.id() == id)
+        self.by_id(sealed.key_id()?)
     }
 
     fn keys(&self) -> impl Iterator<Item = &EncryptionKey> {
         std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn by_id(&self, id: KeyId) -> Option<&EncryptionKey> {
+        self.keys().find(|key| key.id() == id)
+    }
+
+    /// HMAC-SHA-256 of an API key's secret, behind the id of the first key, which it is made with.
+    pub(crate) fn mac(&self, message: &[u8]) -> Vec<u8> {
+        self.first.pepper(message)
+    }
+
+    /// Holds a message against what [`mac`](Self::mac) made, in constant time.
+    pub(crate) fn check_mac(&self, stored: &[u8], message: &[u8]) -> MacCheck {
+        let Some(key) = Sealed::head(stored).and_then(|(_, id)| self.by_id(id)) else {
+            return MacCheck::UnknownKey;
+        };
+        match (
+            key.is_pepper_of(stored, message),
+            key.id() == self.first.id(),
+        ) {
+            (false, _) => MacCheck::Different,
+            (true, true) => MacCheck::ByFirst,
+            (true, false) => MacCheck::ByOther,
+        }
+    }
+
+    /// Signs a portal token with the first key.
+    pub fn sign_token(&self, said: &[u8]) -> [u8; 32] {
+        self.first.sign_token(said)
+    }
+
+    /// True of what [`sign_token`](Self::sign_token) made with a key of this ring. In constant time.
+    pub fn verify_token(&self, key: KeyId, said: &[u8], signature: &[u8; 32]) -> bool {
+        let key = self.by_id(key);
+        key.is_some_and(|key| key.verifies_token(said, signature))
     }
 
     /// Derives the root of an endpoint's `v1a` keys from the key that sealed its secret.

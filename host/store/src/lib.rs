@@ -29,6 +29,7 @@ mod schema;
 mod seal;
 mod values;
 
+pub mod api_keys;
 pub mod budgets;
 pub mod canary;
 pub mod deliveries;
@@ -58,7 +59,8 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 16] = [
+    let modules: [&[(&'static str, Sql)]; 17] = [
+        api_keys::ALL,
         stores::ALL,
         registration::ALL,
         marketplaces::ALL,

@@ -35,6 +35,7 @@ const ALL: &[Pair] = &[
     pair!("0009_plugin_faults"),
     pair!("0012_orders"),
     pair!("0013_webhook_edges"),
+    pair!("0014_api_keys"),
 ];
 
 /// Returns what brings a schema up to date.

@@ -38,7 +38,9 @@ statements! {
             from webhook_endpoints where retired_secrets is not null group by substr(retired_secrets, 1, 9)
         union all select cast(3 as bigint), substr(signing_root, 1, 9), count(*)
             from webhook_endpoints where signing_root is not null group by substr(signing_root, 1, 9)
-        union all select cast(4 as bigint), substr(sealed, 1, 9), count(*) from key_canaries group by substr(sealed, 1, 9)"];
+        union all select cast(4 as bigint), substr(sealed, 1, 9), count(*) from key_canaries group by substr(sealed, 1, 9)
+        union all select cast(5 as bigint), substr(mac, 1, 9), count(*)
+            from api_keys where revoked_at is null group by substr(mac, 1, 9)"];
 }
 
 /// A table that holds sealed values.
@@ -198,6 +200,15 @@ pub enum Kind {
     SigningRoot,
     /// The canaries themselves.
     Canary,
+    /// API keys that are not revoked. Nobody can make their HMACs anew but who sends the key: it happens at its next use.
+    ApiKey,
+}
+
+impl Kind {
+    /// True of values that a reseal moves to the first key.
+    pub fn is_sealed(self) -> bool {
+        !matches!(self, Self::Canary | Self::ApiKey)
+    }
 }
 
 /// Values of one kind that were sealed with one key.
@@ -218,7 +229,7 @@ impl SealedCount {
     pub fn is_to_be_resealed(&self, keys: &KeyRing) -> bool {
         let is_first = self.key == Some(keys.first().id());
         let is_known = self.key.is_some_and(|key| keys.holds(key));
-        self.kind != Kind::Canary && is_known && !(is_first && self.is_newest)
+        self.kind.is_sealed() && is_known && !(is_first && self.is_newest)
     }
 }
 
@@ -230,12 +241,13 @@ pub async fn counts(conn: &mut Conn) -> Result<Vec<SealedCount>, StoreError> {
         head: Vec<u8>,
         number: i64,
     }
-    const KINDS: [Kind; 5] = [
+    const KINDS: [Kind; 6] = [
         Kind::AccessToken,
         Kind::Secret,
         Kind::RetiredSecrets,
         Kind::SigningRoot,
         Kind::Canary,
+        Kind::ApiKey,
     ];
     let rows: Vec<Row> = conn.query(COUNTS).all().await?;
     let kind = |number: i64| usize::try_from(number).ok().and_then(|at| KINDS.get(at));

@@ -26,6 +26,8 @@ const NONCE: usize = 24;
 /// The purposes that subkeys are made for.
 const SEALING: &[u8] = b"wharf/seal/v2";
 const ROOTS: &[u8] = b"wharf/v1a-roots/v2";
+const PEPPER: &[u8] = b"wharf/api-keys/v1";
+const TOKENS: &[u8] = b"wharf/portal-tokens/v1";
 
 /// The name of a key: the beginning of its SHA-256. It tells nothing of the key and may be shown.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +64,8 @@ pub struct EncryptionKey {
     raw: SecretSlice<u8>,
     sealing: SecretSlice<u8>,
     roots: SecretSlice<u8>,
+    pepper: SecretSlice<u8>,
+    tokens: SecretSlice<u8>,
 }
 
 /// An encrypted value as it is stored.
@@ -120,6 +124,8 @@ impl EncryptionKey {
             raw: bytes.to_vec().into(),
             sealing: subkey(SEALING),
             roots: subkey(ROOTS),
+            pepper: subkey(PEPPER),
+            tokens: subkey(TOKENS),
         }
     }
 
@@ -136,10 +142,33 @@ impl EncryptionKey {
         } else {
             &self.roots
         };
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.expose_secret())
-            .expect("HMAC takes keys of every length");
+        let mut mac = hmac(key);
         mac.update(&self.bound_to(version, "webhook_endpoints.v1a", endpoint));
         mac.finalize().into_bytes().into()
+    }
+
+    /// The HMAC of an API key's secret. Headed as sealed values are, so that both are counted in one way.
+    pub(crate) fn pepper(&self, message: &[u8]) -> Vec<u8> {
+        let mac = hmac(&self.pepper).chain_update(message).finalize();
+        [&[VERSION_2][..], &self.id.0, &mac.into_bytes()].concat()
+    }
+
+    /// True where [`pepper`](Self::pepper) made `stored` of this message.
+    pub(crate) fn is_pepper_of(&self, stored: &[u8], message: &[u8]) -> bool {
+        let mac = hmac(&self.pepper).chain_update(message);
+        let stored = stored.get(1 + KEY_ID..).unwrap_or_default();
+        // In constant time; a value of another length is wrong.
+        mac.verify_slice(stored).is_ok()
+    }
+
+    pub(crate) fn sign_token(&self, said: &[u8]) -> [u8; 32] {
+        let mac = hmac(&self.tokens).chain_update(said);
+        mac.finalize().into_bytes().into()
+    }
+
+    pub(crate) fn verifies_token(&self, said: &[u8], signature: &[u8; 32]) -> bool {
+        let mac = hmac(&self.tokens).chain_update(said);
+        mac.verify_slice(signature).is_ok()
     }
 
     /// True where nothing is gained by sealing the value anew with this key.
@@ -223,6 +252,11 @@ impl EncryptionKey {
             // The cipher's error says nothing, on purpose: these are the ways to it.
             .map_err(|_| StoreError::unreadable(place, "it was changed or copied from another row"))
     }
+}
+
+fn hmac(key: &SecretSlice<u8>) -> Hmac<Sha256> {
+    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.expose_secret())
+        .expect("HMAC takes keys of every length")
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ statements! {
     CREDENTIALS_TRIED = ["update stores set credentials_changed_at = null where id = $1 and credentials_changed_at = $2"];
     BY_TOKEN = ["select" store_columns!("stores") "from stores where sync_token = $1"];
     BY_ID = ["select" store_columns!("stores") "from stores where id = $1"];
-    REPORT = ["select last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
+    REPORT = ["select organization_id, last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
     // Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
     LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     // 20 is `wharf_domain::RECENT_LOGS`. `string_agg`, because SQLite has no arrays.
@@ -150,6 +150,8 @@ async fn read(conn: &mut Conn, statement: Sql, id: Uuid) -> Result<Option<Store>
 /// The answer of `GET /stores/sync-status`, read from one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// The organization that the store belongs to.
+    pub organization_id: OrganizationId,
     /// The time when its marketplace was last asked, by the sync engine or by an import.
     pub last_sync_at: Option<Time>,
     /// Logs with status success.
@@ -164,6 +166,7 @@ pub struct Report {
 pub async fn report(conn: &mut Conn, token: SyncToken) -> Result<Option<Report>, StoreError> {
     #[derive(FromRow)]
     struct Row {
+        organization_id: String,
         last_sync_at: Option<At>,
         imported_orders: i64,
         sync_status: String,
@@ -172,6 +175,7 @@ pub async fn report(conn: &mut Conn, token: SyncToken) -> Result<Option<Report>,
     let row: Option<Row> = conn.query(REPORT).bind(token.0).optional().await?;
     row.map(|row| {
         Ok(Report {
+            organization_id: OrganizationId::from_stored(row.organization_id),
             last_sync_at: row.last_sync_at.map(|at| at.0),
             imported_orders: row.imported_orders,
             sync_status: SyncStatus::parse(&row.sync_status)

@@ -248,6 +248,7 @@ fn an_open_host_does_not_send_to_loopback_by_itself() -> Result<()> {
             let host = site
                 .host()
                 .env("HOST", address)
+                .env("API_AUTH", "off")
                 .without_env("WEBHOOK_ALLOW_NETWORKS")
                 .start()
                 .await?;

@@ -58,6 +58,11 @@ pub(super) fn app_answer(error: &AppError) -> Answer {
             "Idempotency-Key reused",
             Some("it was given to another request"),
         ),
+        AppError::KeyNotFound => not_found("Key not found"),
+        AppError::TooManyKeys => conflict(
+            "Too many keys",
+            "an organization has at most 100, and so has the operator: revoke one first",
+        ),
         AppError::TooManyEndpoints => conflict("Too many webhooks", "delete one first"),
         AppError::EndpointDisabled => conflict("Webhook is disabled", "enable it first"),
         AppError::NothingToSend => conflict("Nothing to send", "the shaper refused the event"),
@@ -67,9 +72,9 @@ pub(super) fn app_answer(error: &AppError) -> Answer {
             Some("the organization asked for this too often"),
         ),
         // To a client it is one more wrong field, though the rule needs the operator's networks to be judged.
-        AppError::TargetForbidden(_) | AppError::UnknownMarketplace => {
-            (Status::BAD_REQUEST, INVALID, None)
-        }
+        AppError::TargetForbidden(_)
+        | AppError::UnknownMarketplace
+        | AppError::ScopesForbidden(_) => (Status::BAD_REQUEST, INVALID, None),
         AppError::PluginsLoading => unavailable(LOADING),
         // True of every operation: what may have been committed before the failure is found by the repeat.
         AppError::Unavailable(_) => unavailable("it is safe to repeat the request"),

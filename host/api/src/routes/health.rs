@@ -18,6 +18,7 @@ pub(super) struct Health {
 ///
 /// Asks nothing else: restarting a process does not help it to reach its database.
 #[utoipa::path(get, path = "/healthz", tag = "Health", operation_id = "alive",
+    security(()),
     responses((status = 200, description = "The process is alive", body = Health)))]
 pub(super) async fn alive() -> Json<Health> {
     Json(Health { status: "ok" })
@@ -28,6 +29,7 @@ pub(super) async fn alive() -> Json<Health> {
 /// Reads and tries to write its database; 503 within a second while that cannot be done, while the plugins that were there
 /// at its start are being loaded (30 s at most), and from the moment on at which it was told to stop. `message` says why.
 #[utoipa::path(get, path = "/readyz", tag = "Health", operation_id = "ready",
+    security(()),
     responses((status = 200, description = "Its database can be read and written", body = Health)))]
 pub(super) async fn ready(
     State(app): State<App>,

@@ -11,6 +11,7 @@ use wharf_app::App;
 ///
 /// In the text format of Prometheus. Not served here when `METRICS_ADDR` gives them an address of their own.
 #[utoipa::path(get, path = "/metrics", tag = "Health", operation_id = "metrics",
+    security(()),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn scrape(State(app): State<App>) -> Response {
     // The version is the format's, by which scrapers choose their parser.

@@ -4,7 +4,7 @@ use axum::{Extension, Json, extract::State};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use wharf_app::App;
+use wharf_app::{App, Caller};
 use wharf_domain::{Amount, ImportResult, Order, Receipt, RequestId, SyncToken};
 
 use crate::{
@@ -73,6 +73,7 @@ enum ImportTrouble {
 /// A receipt that stands for an order which the store has under another receipt is answered with that order and not counted
 /// again.
 #[utoipa::path(post, path = "/orders/import", tag = "Orders", operation_id = "importOrder",
+    security(("key" = ["orders:write"])),
     request_body = ImportOrder,
     responses(
         (status = 200, description = "The marketplace's answer, or the stored one of an earlier import", body = ImportAnswer),
@@ -80,6 +81,7 @@ enum ImportTrouble {
     ))]
 pub(super) async fn import(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Extension(id): Extension<RequestId>,
     JsonBody(request): JsonBody<ImportOrder>,
 ) -> Result<Json<ImportAnswer>, ApiError> {
@@ -90,7 +92,10 @@ pub(super) async fn import(
         })
     };
     Ok(Json(
-        match app.import(request.sync_token, request.receipt, id).await? {
+        match app
+            .import(caller.reach(), request.sync_token, request.receipt, id)
+            .await?
+        {
             ImportResult::Imported(order) => ImportAnswer::Imported(order.into()),
             ImportResult::InvalidReceipt => trouble(ImportTrouble::InvalidReceipt),
             // Still a 200: the log is stored, and the sync engine asks again by itself.

@@ -43,6 +43,7 @@ pub(super) struct PluginList {
 ///
 /// Sorted by name.
 #[utoipa::path(get, path = "/admin/plugins", tag = "Admin", operation_id = "listPlugins",
+    security(("key" = ["plugins:*"])),
     responses(
         (status = 200, description = "All of them", body = PluginList),
         (status = 404, description = "`Admin API disabled`: the host has no token", body = Refusal),
@@ -146,6 +147,7 @@ enum Absence {
 ///
 /// Manifest, imports, grants, limits, revisions, counters and last faults of this process, and the audit.
 #[utoipa::path(get, path = "/admin/plugins/{plugin}", tag = "Admin", operation_id = "showPlugin",
+    security(("key" = ["plugins:*"])),
     params(PluginPath),
     responses(
         (status = 200, description = "All that is known of it", body = PluginDetail),
@@ -168,6 +170,7 @@ pub(super) async fn inspect(target: Target) -> Result<Json<PluginDetail>, ApiErr
 ///
 /// It goes through the same stages as a file in the watched folder, and serves, or the answer says why not.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}", tag = "Admin", operation_id = "uploadPlugin",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     request_body(content = PluginForm, content_type = "multipart/form-data"),
     responses(
@@ -225,6 +228,7 @@ request! {
 ///
 /// A retained revision serves.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/activate", tag = "Admin", operation_id = "activateRevision",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     request_body = Revision,
     responses(
@@ -245,6 +249,7 @@ pub(super) async fn activate(
 ///
 /// The revision before serves again.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/rollback", tag = "Admin", operation_id = "rollBackPlugin",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
@@ -261,6 +266,7 @@ pub(super) async fn rollback(target: Target) -> Result<Json<PluginNow>, ApiError
 ///
 /// Its calls wait, no attempt is burnt.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/disable", tag = "Admin", operation_id = "disablePlugin",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     request_body = DisablePlugin,
     responses(
@@ -282,6 +288,7 @@ pub(super) async fn disable(
 ///
 /// Its calls go on.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/enable", tag = "Admin", operation_id = "enablePlugin",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
@@ -297,6 +304,7 @@ pub(super) async fn enable(target: Target) -> Result<Json<PluginNow>, ApiError> 
 ///
 /// It may not serve until it is released; the one before takes over.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/quarantine", tag = "Admin", operation_id = "quarantineRevision",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     request_body = QuarantineRevision,
     responses(
@@ -320,6 +328,7 @@ pub(super) async fn quarantine(
 ///
 /// It may serve again.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/release", tag = "Admin", operation_id = "releaseRevision",
+    security(("key" = ["plugins:*"])),
     params(PluginPath, ActorHeader),
     request_body = Revision,
     responses(

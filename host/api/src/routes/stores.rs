@@ -4,7 +4,7 @@ use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
-use wharf_app::{App, StoreRegistration};
+use wharf_app::{App, Caller, StoreRegistration};
 use wharf_domain::{
     AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, RequestId, StoreName,
     SyncStatus, SyncToken,
@@ -72,6 +72,7 @@ pub(super) struct RegisteredStore {
 /// same two ids. With another token, orders that could not be imported are asked about again at once. A marketplace that no
 /// plugin serves or has served is a wrong field.
 #[utoipa::path(post, path = "/stores/register", tag = "Stores", operation_id = "registerStore",
+    security(("key" = ["stores:write"])),
     request_body = RegisterStore,
     responses((status = 200, description = "The store, new or updated", body = RegisteredStore)))]
 pub(super) async fn register(
@@ -118,6 +119,7 @@ fn sync_statuses() -> Object {
 ///
 /// Costs the same however long its log is.
 #[utoipa::path(get, path = "/stores/sync-status", tag = "Stores", operation_id = "syncStatus",
+    security(("key" = ["stores:read"])),
     params(StoreByToken),
     responses(
         (status = 200, description = "The status", body = StoreStatus),
@@ -125,10 +127,11 @@ fn sync_statuses() -> Object {
     ))]
 pub(super) async fn sync_status(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Query(request): Query<StoreByToken>,
 ) -> Result<Json<StoreStatus>, ApiError> {
     // The token stands in the query, which is why `observe` logs no query.
-    let report = app.sync_status(request.sync_token).await?;
+    let report = app.sync_status(caller.reach(), request.sync_token).await?;
     Ok(Json(StoreStatus {
         last_sync_at: report.last_sync_at.map(|at| at.to_string()),
         imported_orders: report.imported_orders,
@@ -153,6 +156,7 @@ pub(super) struct QueuedSync {
 ///
 /// Queues a run of the store's sync, if none is queued, instead of waiting for the scheduler.
 #[utoipa::path(post, path = "/stores/sync", tag = "Stores", operation_id = "syncStore",
+    security(("key" = ["stores:write"])),
     request_body = StoreByToken,
     responses(
         (status = 202, description = "The run is queued", body = QueuedSync),
@@ -160,10 +164,13 @@ pub(super) struct QueuedSync {
     ))]
 pub(super) async fn sync(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Extension(id): Extension<RequestId>,
     JsonBody(request): JsonBody<StoreByToken>,
 ) -> Result<(StatusCode, Json<QueuedSync>), ApiError> {
-    let requested = app.request_sync(request.sync_token, &id).await?;
+    let requested = app
+        .request_sync(caller.reach(), request.sync_token, &id)
+        .await?;
     let job_id = format!("store:{}", requested.store_id);
     let queued = QueuedSync {
         store_id: requested.store_id.0,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::net::TcpListener;
 use wharf_app::CallbackScheduler;
-use wharf_domain::{Clock, EventKind, ImportResult, Time};
+use wharf_domain::{Clock, EventKind, ImportResult, Reach, Time};
 use wharf_tests::{Backend, Receiver, on_every_backend};
 
 use crate::{
@@ -58,7 +58,9 @@ async fn a_step_back_keeps_no_work_waiting(backend: Backend) -> Result<()> {
     host.import(store, "order-102").await?;
     host.synchronise().await?;
     host.import(store, "order-104").await?;
-    host.app.request_sync(store, &request_id()).await?;
+    host.app
+        .request_sync(&Reach::Everything, store, &request_id())
+        .await?;
 
     host.clock.set(host.clock.now() - DAY);
     host.drain().await?;

@@ -17,7 +17,7 @@ use wharf_app::{
 };
 use wharf_domain::{
     AccessToken, AddressPolicy, Clock, Currency, EventKind, ExternalStoreId, FixedClock,
-    ImportResult, MarketplaceName, OrganizationId, Receipt, RequestId, StoreName, SyncToken,
+    ImportResult, MarketplaceName, OrganizationId, Reach, Receipt, RequestId, StoreName, SyncToken,
     TargetUrl, Time,
 };
 use wharf_engine::{Engine, EngineSettings};
@@ -189,7 +189,10 @@ impl InProcess {
 
     pub(crate) async fn import(&self, store: SyncToken, receipt: &str) -> Result<ImportResult> {
         let receipt = Receipt::parse(receipt)?;
-        Ok(self.app.import(store, receipt, request_id()).await?)
+        Ok(self
+            .app
+            .import(&Reach::Everything, store, receipt, request_id())
+            .await?)
     }
 
     /// Registers an endpoint of [`organization`].

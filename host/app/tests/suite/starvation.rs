@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wharf_app::{SyncStep, UploadedGrants, WebhookRegistration};
 use wharf_domain::{
-    EventKind, ImportResult, MAX_PLUGIN_FAULTS, OrganizationId, ShaperName, SyncToken, TargetUrl,
+    EventKind, ImportResult, MAX_PLUGIN_FAULTS, OrganizationId, Reach, ShaperName, SyncToken,
+    TargetUrl,
 };
 use wharf_tests::{Backend, guest, on_every_backend};
 
@@ -155,7 +156,9 @@ async fn slow_marketplaces_do_not_hold_up_a_healthy_store(backend: Backend) -> R
 
     let healthy = host.store(&organization("healthy")).await?;
     host.import(healthy, "order-102").await?;
-    host.app.request_sync(healthy, &request_id()).await?;
+    host.app
+        .request_sync(&Reach::Everything, healthy, &request_id())
+        .await?;
     let synced = async {
         while log_of(&host, "order-102").await?["attempt"] != 2 {
             host.sync_worker.step().await?;

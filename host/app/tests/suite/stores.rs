@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wharf_app::{AppError, PluginAudit, PluginChange, StoreRegistration};
 use wharf_domain::{
-    AccessToken, Currency, ExternalStoreId, ImportResult, MarketplaceName, StoreName, SyncStatus,
-    SyncToken,
+    AccessToken, Currency, ExternalStoreId, ImportResult, MarketplaceName, Reach, StoreName,
+    SyncStatus, SyncToken,
 };
 use wharf_tests::{Backend, on_every_backend};
 
@@ -115,7 +115,10 @@ async fn work_that_is_put_off_tells_nothing(backend: Backend) -> Result<()> {
     let store = register(&host, "t").await?;
     host.import(store, "order-102").await?;
     host.drain().await?;
-    let (told, before) = (events(&host).await?, host.app.sync_status(store).await?);
+    let (told, before) = (
+        events(&host).await?,
+        host.app.sync_status(&Reach::Everything, store).await?,
+    );
     assert_eq!((told, before.sync_status), (2, SyncStatus::Failed));
     let out = PluginChange::Disable {
         reason: "for now".into(),
@@ -123,12 +126,15 @@ async fn work_that_is_put_off_tells_nothing(backend: Backend) -> Result<()> {
     host.app.change_plugin("etsy", out, "tests").await?;
     let answer = host.import(store, "order-101").await?;
     assert_eq!(answer, ImportResult::Unavailable);
-    let put_off = host.app.sync_status(store).await?;
+    let put_off = host.app.sync_status(&Reach::Everything, store).await?;
     for _ in 0..20 {
         host.after(MINUTE).await?;
     }
     assert_eq!(events(&host).await?, told);
-    assert_eq!(host.app.sync_status(store).await?, put_off);
+    assert_eq!(
+        host.app.sync_status(&Reach::Everything, store).await?,
+        put_off
+    );
     assert_eq!(
         put_off.last_sync_at, before.last_sync_at,
         "nobody was asked"

@@ -133,6 +133,7 @@ async fn status(place: &Place, format: Format) -> anyhow::Result<()> {
                 "secrets",
                 "retired",
                 "roots",
+                "API keys",
                 "to reseal",
             ],
             lines.iter().map(Line::cells),
@@ -186,7 +187,7 @@ impl Line {
         self.values.get(&kind).copied().unwrap_or_default()
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         [
             self.key.map_or("(none)".into(), |key| key.to_string()),
             self.given.into(),
@@ -194,6 +195,7 @@ impl Line {
             self.number(Kind::Secret).to_string(),
             self.number(Kind::RetiredSecrets).to_string(),
             self.number(Kind::SigningRoot).to_string(),
+            self.number(Kind::ApiKey).to_string(),
             self.to_reseal.to_string(),
         ]
     }
@@ -207,6 +209,7 @@ impl Line {
                 "secrets": self.number(Kind::Secret),
                 "retiredSecrets": self.number(Kind::RetiredSecrets),
                 "signingRoots": self.number(Kind::SigningRoot),
+                "apiKeys": self.number(Kind::ApiKey),
             },
             "toReseal": self.to_reseal,
         })

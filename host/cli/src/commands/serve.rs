@@ -26,7 +26,7 @@ use crate::{
 #[command(after_help = concat!("\
 Examples:
   wharf serve
-  PORT=8080 HOST=0.0.0.0 wharf serve
+  PORT=8080 HOST=0.0.0.0 API_AUTH=required wharf serve
   wharf serve --role api --role sync-scheduler", database_help!(), encryption_key_help!(), service_help!(),
   admin_token_help!(), "
   MOCK_<MARKETPLACE>_USER, MOCK_<MARKETPLACE>_PASS
@@ -53,10 +53,21 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
+    fn roles(&self) -> &[Role] {
+        if self.roles.is_empty() {
+            Role::value_variants()
+        } else {
+            &self.roles
+        }
+    }
+
     /// Tells what clap could not judge.
     pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
         self.settings.check(wrong);
         wrong.extend(self.admin_token.check().err());
+        if self.roles().contains(&Role::Api) {
+            wrong.extend(self.listen.check_auth().err());
+        }
         wrong.extend(mock_credentials::from_environment().err());
     }
 }
@@ -97,12 +108,9 @@ type Running = JoinSet<anyhow::Result<()>>;
 /// Serves until a signal comes.
 pub(crate) async fn run(mut args: ServeArgs, style: Style) -> anyhow::Result<()> {
     let mock_credentials = mock_credentials::from_environment()?;
-    let roles = if args.roles.is_empty() {
-        Role::value_variants()
-    } else {
-        &args.roles
-    };
-    args.settings.webhooks.is_open = roles.contains(&Role::Api) && !args.listen.host.is_loopback();
+    args.settings.webhooks.is_open =
+        args.roles().contains(&Role::Api) && !args.listen.host.is_loopback();
+    let roles = args.roles();
     let deployment = args.settings.database.deployment();
     let delay = match roles.contains(&Role::Api) {
         true => args.listen.shutdown_delay(deployment),
@@ -128,6 +136,7 @@ pub(crate) async fn run(mut args: ServeArgs, style: Style) -> anyhow::Result<()>
             admin_token: args
                 .admin_token
                 .of_host(deployment, &args.settings.data, style)?,
+            auth: args.listen.auth(),
             request_timeout: args.listen.request_timeout,
             draining: shutdown.draining.clone(),
             metrics: args.settings.metrics_addr.is_none(),

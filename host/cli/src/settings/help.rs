@@ -40,7 +40,7 @@ macro_rules! admin_token_help {
     () => {
         "
   [env: WHARF_ADMIN_TOKEN]
-          Bearer token of the admin API, at least 16 characters
+          Bearer token of the admin API, which may do everything; at least 16 characters
           [default: the file `admin-token` in the data folder, made at the first start; with
           PostgreSQL none, and the admin API is off]"
     };

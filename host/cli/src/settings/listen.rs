@@ -2,10 +2,10 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use clap::{Args, value_parser};
-use wharf_api::{AllowedHost, AllowedHosts, ServerSettings};
+use clap::{Args, ValueEnum, value_parser};
+use wharf_api::{AllowedHost, AllowedHosts, ApiAuth, ServerSettings};
 
-use super::{Deployment, Settings, clients::ClientArgs, parse};
+use super::{Deployment, SettingError, Settings, clients::ClientArgs, parse};
 use crate::process;
 
 /// Addresses of this machine that one setting names; the first of them that is free is listened at.
@@ -55,6 +55,9 @@ pub(crate) struct ListenArgs {
     /// API answers /admin/ at its own
     #[arg(long, env = "ADMIN_ADDR", value_name = "ADMIN_ADDR", value_parser = parse::addresses)]
     pub(crate) admin_addr: Option<Addresses>,
+    /// Whether clients have to show a key [default: off where HOST is a loopback address; beyond it must be said]
+    #[arg(long, env = "API_AUTH", value_name = "API_AUTH")]
+    api_auth: Option<Auth>,
     /// Time that a client has to send a request, head and body each; idle connections are closed after 2.5 times that
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "REQUEST_TIMEOUT", default_value = "30s",
           value_parser = parse::duration)]
@@ -73,10 +76,44 @@ pub(crate) struct ListenArgs {
 /// Operators, and some health checks.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
+/// The setting API_AUTH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Auth {
+    /// Whoever reaches the API may do all that clients may.
+    Off,
+    /// Clients need a key (see `wharf key`).
+    Required,
+}
+
 /// More would be a strain on memory: a connection may hold some 100 KiB of buffers.
 const MAX_CONNECTIONS: u64 = 8_192;
 
 impl ListenArgs {
+    /// Refuses to leave open by accident what others can reach.
+    pub(crate) fn check_auth(&self) -> Result<(), SettingError> {
+        if self.api_auth.is_some() || self.host.is_loopback() {
+            return Ok(());
+        }
+        Err(SettingError::new(
+            "API_AUTH",
+            "must be set where HOST is no loopback address: `required` asks clients for keys, which `wharf key create` makes; \
+             `off` lets whoever reaches the port act for every organization",
+        ))
+    }
+
+    /// Whether clients have to show a key. Warns where the door is open to others.
+    pub(crate) fn auth(&self) -> ApiAuth {
+        if self.api_auth == Some(Auth::Required) {
+            return ApiAuth::Required;
+        }
+        if !self.host.is_loopback() {
+            tracing::warn!(
+                "API_AUTH is off: whoever reaches this port may act for every organization; `required` asks for keys"
+            );
+        }
+        ApiAuth::Off
+    }
+
     /// The API's bounds.
     pub(crate) fn server(&self, settings: &Settings) -> ServerSettings {
         let free = connections_within(process::descriptors(), own_descriptors(settings));

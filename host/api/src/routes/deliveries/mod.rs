@@ -41,6 +41,7 @@ request! {
 ///
 /// Newest first. Pages do not shift while new deliveries arrive.
 #[utoipa::path(get, path = "/webhooks/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfWebhook",
+    security(("key" = ["deliveries:read"])),
     params(("id" = Uuid, Path, description = "The webhook"), DeliveriesOfWebhook),
     responses(
         (status = 200, description = "A page of deliveries", body = DeliveryPage),
@@ -72,6 +73,7 @@ request! {
 ///
 /// One for each endpoint. An unknown event, or another organization's, has none.
 #[utoipa::path(get, path = "/events/{id}/deliveries", tag = "Deliveries", operation_id = "deliveriesOfEvent",
+    security(("key" = ["deliveries:read"])),
     params(("id" = Uuid, Path, description = "The event"), DeliveriesOfEvent),
     responses(
         (status = 200, description = "A page of deliveries", body = DeliveryPage),
@@ -108,6 +110,7 @@ request! {
 ///
 /// Deliveries that failed for good, newest first.
 #[utoipa::path(get, path = "/dead-letters", tag = "Deliveries", operation_id = "listDeadLetters",
+    security(("key" = ["deliveries:read"])),
     params(DeadLetters),
     responses(
         (status = 200, description = "A page of deliveries", body = DeliveryPage),
@@ -143,6 +146,7 @@ async fn list(
 ///
 /// Includes up to 16 KiB of each answer.
 #[utoipa::path(get, path = "/deliveries/{id}", tag = "Deliveries", operation_id = "showDelivery",
+    security(("key" = ["deliveries:read"])),
     params(("id" = Uuid, Path, description = "The delivery"), Owner),
     responses(
         (status = 200, description = "The delivery and its attempts", body = Delivery),
@@ -160,6 +164,7 @@ pub(super) async fn show(
 ///
 /// Immediately, with the same bytes and a full retry schedule. One that is being sent is sent once more after that.
 #[utoipa::path(post, path = "/deliveries/{id}/resend", tag = "Deliveries", operation_id = "resendDelivery",
+    security(("key" = ["deliveries:write"]), ("key" = ["portal:care"])),
     params(("id" = Uuid, Path, description = "The delivery"), IdempotencyKey),
     request_body = Owner,
     responses(

@@ -68,6 +68,7 @@ pub(in crate::routes) struct Recovered {
 ///
 /// Sends the deliveries that failed and the events that were missed since a time.
 #[utoipa::path(post, path = "/webhooks/{id}/recover", tag = "Deliveries", operation_id = "recoverWebhook",
+    security(("key" = ["deliveries:write"]), ("key" = ["portal:care"])),
     params(("id" = Uuid, Path, description = "The webhook"), IdempotencyKey),
     request_body = Recover,
     responses(
@@ -129,6 +130,7 @@ pub(in crate::routes) struct Redriven {
 
 /// Send dead letters again
 #[utoipa::path(post, path = "/dead-letters/redrive", tag = "Deliveries", operation_id = "redriveDeadLetters",
+    security(("key" = ["deliveries:write"]), ("key" = ["portal:care"])),
     params(IdempotencyKey),
     request_body = RedriveDeadLetters,
     responses(

@@ -5,9 +5,9 @@ use axum::{
     http::{HeaderMap, request::Parts},
 };
 use utoipa::IntoParams;
-use wharf_app::{App, OperationError};
+use wharf_app::{App, Caller, OperationError};
 
-use crate::{ApiState, error::ApiError};
+use crate::{ApiState, error::ApiError, tenancy::caller};
 
 /// The header in which a client may say who acts, for the audit.
 const ACTOR: &str = "x-wharf-actor";
@@ -51,22 +51,22 @@ impl FromRequestParts<ApiState> for Target {
         Ok(Self {
             app: state.app.clone(),
             plugin,
-            actor: actor(&parts.headers),
+            actor: actor(&caller(&parts.extensions)?, &parts.headers),
         })
     }
 }
 
-/// Returns the actor: the admin, and the name that the client gives itself.
-fn actor(headers: &HeaderMap) -> String {
+/// Returns the actor: the admin or the key, and the name that the client gives itself.
+fn actor(caller: &Caller, headers: &HeaderMap) -> String {
     let name = headers
         .get(ACTOR)
         .and_then(|name| name.to_str().ok())
         .map(str::trim)
         .filter(|name| !name.is_empty());
     name.map_or_else(
-        || "admin".into(),
+        || caller.actor().into(),
         // A claim and no proof: all share one token. Cut, so that nobody fills the audit with one request.
-        |name| format!("admin {name:.MAX_ACTOR$}"),
+        |name| format!("{} {name:.MAX_ACTOR$}", caller.actor()),
     )
 }
 
@@ -78,17 +78,18 @@ mod tests {
 
     #[test]
     fn the_audit_names_who_acts() {
+        let of = |headers: &HeaderMap| actor(&Caller::admin(), headers);
         let named = |name: &'static str| {
-            actor(&HeaderMap::from_iter([(
+            of(&HeaderMap::from_iter([(
                 axum::http::HeaderName::from_static(ACTOR),
                 HeaderValue::from_static(name),
             )]))
         };
-        assert_eq!(actor(&HeaderMap::new()), "admin");
+        assert_eq!(of(&HeaderMap::new()), "admin");
         assert_eq!(named("  "), "admin");
         assert_eq!(named(" ada "), "admin ada");
         assert_eq!(
-            actor(&HeaderMap::from_iter([(
+            of(&HeaderMap::from_iter([(
                 axum::http::HeaderName::from_static(ACTOR),
                 HeaderValue::from_str(&"x".repeat(100)).expect("a header value"),
             )]))

@@ -17,6 +17,7 @@ use crate::{
 ///
 /// Resets its health. Events that it missed can be sent by `recover`.
 #[utoipa::path(post, path = "/webhooks/{id}/enable", tag = "Webhooks", operation_id = "enableWebhook",
+    security(("key" = ["webhooks:write"]), ("key" = ["portal:care"])),
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = Owner,
     responses(
@@ -53,6 +54,7 @@ request! {
 ///
 /// Its pending deliveries become dead letters. Events that happen meanwhile are not delivered.
 #[utoipa::path(post, path = "/webhooks/{id}/disable", tag = "Webhooks", operation_id = "disableWebhook",
+    security(("key" = ["webhooks:write"])),
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = DisableWebhook,
     responses(

@@ -37,6 +37,7 @@ request! {
 ///
 /// An organization's webhooks, ordered by event, then URL, in pages.
 #[utoipa::path(get, path = "/webhooks", tag = "Webhooks", operation_id = "listWebhooks",
+    security(("key" = ["webhooks:read"])),
     params(ListWebhooks),
     responses((status = 200, description = "A page of the organization's webhooks", body = [Webhook],
         headers(("Link" = Option<String>,

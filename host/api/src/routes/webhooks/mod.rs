@@ -6,7 +6,7 @@ pub(super) mod secret;
 pub(super) mod test;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -14,8 +14,10 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use wharf_app::{Activity, App, Deletion, Endpoint, EndpointChange, WebhookRegistration};
-use wharf_domain::{EndpointId, EventKind, OrganizationId, RateLimit, ShaperName, TargetUrl, Time};
+use wharf_app::{Activity, App, Caller, Deletion, Endpoint, EndpointChange, WebhookRegistration};
+use wharf_domain::{
+    EndpointId, EventKind, KeyScope, OrganizationId, RateLimit, ShaperName, TargetUrl, Time,
+};
 
 use crate::{
     body::JsonBody,
@@ -53,7 +55,7 @@ pub(super) struct Webhook {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     waiting_events: Option<i64>,
-    /// Only in the answer that created the endpoint.
+    /// Only in the answer that created the endpoint, and for a key with `webhooks:secrets`.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
 }
@@ -137,6 +139,7 @@ impl From<RegisterWebhook> for WebhookRegistration {
 /// Idempotent on organization, event and URL: repeating it returns the same endpoint, made active. Only the answer that
 /// created the endpoint has its secret.
 #[utoipa::path(post, path = "/webhooks/register", tag = "Webhooks", operation_id = "registerWebhook",
+    security(("key" = ["webhooks:write"])),
     request_body = RegisterWebhook,
     responses(
         (status = 200, description = "The endpoint", body = Webhook),
@@ -144,11 +147,15 @@ impl From<RegisterWebhook> for WebhookRegistration {
     ))]
 pub(super) async fn register(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     JsonBody(request): JsonBody<RegisterWebhook>,
 ) -> Result<Json<Webhook>, ApiError> {
     let registered = app.register_webhook(request.into()).await?;
     Ok(Json(Webhook {
-        secret: registered.secret,
+        // Not to whoever may not read secrets: they would have it by registering.
+        secret: registered
+            .secret
+            .filter(|_| caller.may(KeyScope::WebhooksSecrets)),
         ..registered.endpoint.into()
     }))
 }
@@ -163,6 +170,7 @@ request! {
 
 /// Read a webhook
 #[utoipa::path(get, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "showWebhook",
+    security(("key" = ["webhooks:read"])),
     params(("id" = Uuid, Path, description = "The webhook"), Owner),
     responses(
         (status = 200, description = "The endpoint and its health", body = Webhook),
@@ -229,6 +237,7 @@ impl UpdateWebhook {
 
 /// Change a webhook
 #[utoipa::path(patch, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "updateWebhook",
+    security(("key" = ["webhooks:write"])),
     params(("id" = Uuid, Path, description = "The webhook")),
     request_body = UpdateWebhook,
     responses(
@@ -251,6 +260,7 @@ pub(super) async fn update(
 ///
 /// Deletes its deliveries too. A webhook with a great many takes several requests.
 #[utoipa::path(delete, path = "/webhooks/{id}", tag = "Webhooks", operation_id = "deleteWebhook",
+    security(("key" = ["webhooks:write"])),
     params(("id" = Uuid, Path, description = "The webhook"), Owner),
     responses(
         (status = 202, description = "It is disabled and has deliveries left: repeat the request", body = Unfinished),

@@ -46,6 +46,7 @@ impl From<SecretReport> for WebhookSecret {
 
 /// Read a webhook's secret
 #[utoipa::path(get, path = "/webhooks/{id}/secret", tag = "Webhooks", operation_id = "webhookSecret",
+    security(("key" = ["webhooks:secrets"])),
     params(("id" = Uuid, Path, description = "The webhook"), Owner),
     responses(
         (status = 200, description = "The secret", body = WebhookSecret),
@@ -81,6 +82,7 @@ request! {
 ///
 /// During the overlap every delivery is signed by both secrets.
 #[utoipa::path(post, path = "/webhooks/{id}/secret/rotate", tag = "Webhooks", operation_id = "rotateWebhookSecret",
+    security(("key" = ["webhooks:secrets"]), ("key" = ["portal:care"])),
     params(("id" = Uuid, Path, description = "The webhook"), IdempotencyKey),
     request_body = RotateSecret,
     responses(

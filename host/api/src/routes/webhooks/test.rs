@@ -26,6 +26,7 @@ pub(in crate::routes) struct SentTest {
 ///
 /// Sends an event named `webhook.test` to this endpoint alone.
 #[utoipa::path(post, path = "/webhooks/{id}/test", tag = "Webhooks", operation_id = "testWebhook",
+    security(("key" = ["webhooks:write"])),
     params(("id" = Uuid, Path, description = "The webhook"), IdempotencyKey),
     request_body = Owner,
     responses(
