@@ -58,7 +58,7 @@ const TAGS: [(&str, &str); 7] = [
 ];
 
 /// Errors that routes share: the name of the component, the status and the description.
-const SHARED: [(&str, &str, &str); 9] = [
+const SHARED: [(&str, &str, &str); 10] = [
     (
         "Invalid",
         "400",
