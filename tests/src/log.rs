@@ -1,9 +1,13 @@
 //! The log of a host.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio_util::task::TaskTracker;
 
 /// One line that a host wrote.
 #[derive(Clone, Debug)]
@@ -36,21 +40,32 @@ impl LogLine {
 
 /// The lines of both outputs, in the order in which they came.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<LogLine>>>);
+pub(crate) struct Log {
+    lines: Arc<Mutex<Vec<LogLine>>>,
+    readers: TaskTracker,
+}
 
 impl Log {
     pub(crate) fn lines(&self) -> MutexGuard<'_, Vec<LogLine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn follow(&self, output: impl AsyncRead + Send + Unpin + 'static) {
         let log = self.clone();
-        tokio::spawn(async move {
+        self.readers.spawn(async move {
             let mut lines = BufReader::new(output).lines();
             while let Ok(Some(text)) = lines.next_line().await {
                 let json = serde_json::from_str(&text).unwrap_or_default();
                 log.lines().push(LogLine { text, json });
             }
         });
+    }
+
+    /// Waits until all that a process which has ended said is read: its last lines are still in the pipe then.
+    pub(crate) async fn complete(&self) {
+        // A child that it left behind holds the pipe as well, for however long it lives.
+        const MOST: Duration = Duration::from_secs(5);
+        self.readers.close();
+        let _ = tokio::time::timeout(MOST, self.readers.wait()).await;
     }
 }

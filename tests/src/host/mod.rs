@@ -109,6 +109,7 @@ impl Host {
         let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
         while !self.is_up() {
             if let Some(status) = self.child.try_wait()? {
+                self.log.complete().await;
                 bail!("wharf ended with {status}:\n{}", self.logged());
             }
             if tokio::time::Instant::now() > deadline {
@@ -292,7 +293,10 @@ impl Host {
     /// If it has not ended after a minute.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         match tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await {
-            Ok(status) => Ok(status?),
+            Ok(status) => {
+                self.log.complete().await;
+                Ok(status?)
+            }
             Err(_) => bail!("wharf does not end:\n{}", self.logged()),
         }
     }
