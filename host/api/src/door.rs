@@ -1,13 +1,6 @@
 //! What is refused before anything is done, whatever the route.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
-
+use axum::extract::Request;
 use wharf_app::{App, RequestLimit};
 
 use crate::{
@@ -36,7 +29,9 @@ impl Door {
         }
     }
 
-    fn judge(&self, request: &Request) -> Result<Option<InWork>, ApiError> {
+    /// Refuses webhooks, hosts that are not this one, what pages of other origins send, and what is too much of one client.
+    /// The request is in work as long as what is returned is held.
+    pub(crate) fn judge(&self, request: &Request) -> Result<Option<InWork>, ApiError> {
         loops::refuse_webhooks(request.headers())?;
         self.hosts.check(request)?;
         browser::refuse_foreign(request)?;
@@ -63,14 +58,5 @@ impl Door {
             }
             ApiError::ClientLimited(why)
         })
-    }
-}
-
-/// Refuses webhooks, hosts that are not this one, what pages of other origins send, and what is too much of one client.
-// One layer for all: each costs every request an allocation.
-pub(crate) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    match door.judge(&request) {
-        Ok(_in_work) => next.run(request).await,
-        Err(error) => error.into_response(),
     }
 }

@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     body::{Body, HttpBody},
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, StatusCode, header},
-    middleware::Next,
     response::Response,
 };
 use futures::{StreamExt, stream};
@@ -19,15 +18,15 @@ const DRAINED: usize = 16 * 1024 * 1024;
 
 /// Reads what a refusal left of the body. A client that is still writing when the connection closes would see a broken
 /// pipe instead of the refusal.
-pub(crate) async fn drain(
-    State(most): State<RequestTimeout>,
+pub(crate) async fn drain<F: Future<Output = Response>>(
+    most: RequestTimeout,
     request: Request,
-    next: Next,
+    answer: impl FnOnce(Request) -> F,
 ) -> Response {
     let (parts, body) = request.into_parts();
     // To read a body that waits to be asked for would be to ask for it.
     if body.is_end_stream() || waits_to_be_asked(&parts.headers) {
-        return next.run(Request::from_parts(parts, body)).await;
+        return answer(Request::from_parts(parts, body)).await;
     }
     // Shared, because the handler drops its half wherever it stops, and the rest has to be read here.
     let unread = Arc::new(Mutex::new(body.into_data_stream()));
@@ -41,7 +40,7 @@ pub(crate) async fn drain(
         }
     };
     let body = Body::from_stream(stream::poll_fn(read.clone()));
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let response = answer(Request::from_parts(parts, body)).await;
     // A body that has used up its time is not waited for again.
     if response.status() != StatusCode::REQUEST_TIMEOUT {
         let mut drained = 0;

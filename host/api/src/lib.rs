@@ -16,6 +16,7 @@ mod door;
 mod drain;
 mod error;
 mod fields;
+mod frame;
 mod limits;
 mod loops;
 mod measure;
@@ -35,18 +36,17 @@ pub use browser::{AllowedHost, AllowedHosts};
 pub use limits::{ClientLimit, ClientLimits};
 pub use server::{ServerSettings, serve};
 
-use std::{any::Any, collections::HashMap, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{FromRef, Request, State},
+    extract::FromRef,
     http::{Method, StatusCode},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
 };
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use wharf_app::App;
@@ -54,8 +54,8 @@ use wharf_app::App;
 use crate::{
     access::{AdminToken, Declared, Gate},
     basic_auth::MockCredentials,
-    door::Door,
     error::ApiError,
+    frame::Frame,
 };
 
 /// Settings of the API.
@@ -169,7 +169,7 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
     let document = openapi::complete(openapi);
     let routes = gated(routes, &document, &state);
     let document = openapi::text(&document);
-    measured(routes.merge(docs::routes(document)), state, &settings)
+    whole(routes.merge(docs::routes(document)), state, &settings)
 }
 
 /// The routes for operators at an address of their own, with `/healthz` and `/readyz`.
@@ -177,7 +177,7 @@ pub fn admin_router(app: App, settings: ApiSettings) -> Router {
     let state = ApiState::new(app, &settings);
     let routes = routes::admin().merge(routes::health());
     let (routes, openapi) = routes.split_for_parts();
-    measured(gated(routes, &openapi, &state), state, &settings)
+    whole(gated(routes, &openapi, &state), state, &settings)
 }
 
 /// Lets in whom the routes' description lets in.
@@ -190,12 +190,11 @@ fn gated(routes: Router<ApiState>, document: &OpenApi, state: &ApiState) -> Rout
     routes.route_layer(middleware::from_fn_with_state(gate, access::enter))
 }
 
-/// Adds what holds for every route, and counts the requests.
-fn measured(routes: Router<ApiState>, state: ApiState, settings: &ApiSettings) -> Router {
-    let app = state.app.clone();
-    guarded(routes, settings, Some(app.clone()))
-        // Outermost, so that what the layers below refuse is counted as well.
-        .layer(middleware::from_fn_with_state(app, measure::measure))
+/// Adds what holds for every route.
+fn whole(routes: Router<ApiState>, state: ApiState, settings: &ApiSettings) -> Router {
+    let frame = Frame::new(settings, Some(state.app.clone()));
+    with_refusals(routes)
+        .layer(middleware::from_fn_with_state(frame, frame::whole))
         .with_state(state)
 }
 
@@ -208,8 +207,10 @@ pub fn metrics_router(app: App, hosts: AllowedHosts, draining: CancellationToken
         ..ApiSettings::default()
     };
     let routes = routes::health().merge(routes::metrics());
-    // Not `guarded`: a scrape every few seconds would fill the log.
-    limited(routes.into(), &settings, None).with_state(ApiState::new(app, &settings))
+    let frame = Frame::new(&settings, None);
+    with_refusals(routes.into())
+        .layer(middleware::from_fn_with_state(frame, frame::bounds))
+        .with_state(ApiState::new(app, &settings))
 }
 
 /// The API's description in OpenAPI 3.1, as `GET /openapi.json` serves it.
@@ -220,45 +221,12 @@ pub fn openapi() -> String {
     openapi::text(&openapi::complete(routes.into_openapi()))
 }
 
-/// Adds what holds for every route: JSON for unknown routes and methods, time limits, caught panics, request ids.
-fn guarded<S: Clone + Send + Sync + 'static>(
-    routes: Router<S>,
-    settings: &ApiSettings,
-    app: Option<App>,
-) -> Router<S> {
-    limited(routes, settings, app)
-        // Inside of `drain`: the latency in the log is the answer's, not that of a client that still sends.
-        .layer(middleware::from_fn(observe::observe))
-        .layer(middleware::from_fn_with_state(
-            body::RequestTimeout(settings.request_timeout),
-            drain::drain,
-        ))
-        .layer(axum::Extension(body::RequestTimeout(
-            settings.request_timeout,
-        )))
-}
-
-/// The same without request ids and a line in the log.
-fn limited<S: Clone + Send + Sync + 'static>(
-    routes: Router<S>,
-    settings: &ApiSettings,
-    app: Option<App>,
-) -> Router<S> {
+/// Adds JSON for unknown routes and methods. Before the layer of all: a layer of axum wraps only what is there when it is
+/// added.
+fn with_refusals<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     routes
-        // First: a layer of axum wraps only what is there when it is added.
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(other_method)
-        .layer(middleware::from_fn_with_state(
-            settings.answer_timeout,
-            // Inside of the layer for panics: one that comes while the time runs is answered too.
-            in_time,
-        ))
-        .layer(CatchPanicLayer::custom(panicked))
-        // Outermost of these: nothing at all is done for what comes from the wrong place.
-        .layer(middleware::from_fn_with_state(
-            Arc::new(Door::new(settings, app)),
-            door::guard,
-        ))
 }
 
 /// Returns true for what must be answered however busy the host is: its supervisor would end it otherwise.
@@ -273,23 +241,6 @@ async fn other_method(method: Method) -> Response {
     } else {
         ApiError::MethodNotAllowed.into_response()
     }
-}
-
-async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> Response {
-    // The handler is dropped where it waits. What it committed stays, and a repeat of the request finds it.
-    match tokio::time::timeout(most, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::AnswerTimedOut.into_response(),
-    }
-}
-
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    // `panic!` with arguments carries a `String`, without any a `&str`.
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    let message = message
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    ApiError::Panicked(message.to_owned()).into_response()
 }
 
 #[cfg(test)]

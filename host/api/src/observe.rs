@@ -5,7 +5,6 @@ use std::time::Instant;
 use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue},
-    middleware::Next,
     response::Response,
 };
 use tracing::{Instrument, Span, field::Empty};
@@ -16,7 +15,10 @@ use wharf_domain::RequestId;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives every request an id and one line in the log. Never the query: it may hold a sync token.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe<F: Future<Output = Response>>(
+    mut request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let span = tracing::info_span!(
@@ -28,8 +30,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let traced = traced(&request, &id);
     // For the handlers that leave it with what they store.
     request.extensions_mut().insert(id.clone());
-    let mut response = next
-        .run(request)
+    let mut response = answer(request)
         .instrument(traced.clone())
         .instrument(span.clone())
         .await;

@@ -50,15 +50,13 @@ fn router() -> Router {
         .route("/hangs", get(std::future::pending::<()>))
         .layer(axum::Extension(wharf_app::Caller::anyone()));
     let short = Duration::from_millis(50);
-    guarded(
-        routes,
-        &ApiSettings {
-            request_timeout: short,
-            answer_timeout: short * 2,
-            ..ApiSettings::default()
-        },
-        None,
-    )
+    let settings = ApiSettings {
+        request_timeout: short,
+        answer_timeout: short * 2,
+        ..ApiSettings::default()
+    };
+    let frame = Frame::new(&settings, None);
+    with_refusals(routes).layer(middleware::from_fn_with_state(frame, frame::whole))
 }
 
 /// Status, headers and JSON of an answer; `null` for an empty body.
