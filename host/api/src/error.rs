@@ -308,7 +308,10 @@ impl ApiError {
             | Self::PluginsLoading
             | Self::Stopping
             | Self::App(
-                AppError::Unavailable(_) | AppError::PluginsLoading | AppError::RequestInWork,
+                AppError::Unavailable(_)
+                | AppError::PluginsLoading
+                | AppError::RequestInWork
+                | AppError::StoreBeingRemoved,
             )
             | Self::Plugin(OperationError::State(_)) => Some(retry_after(RETRY_SOON)),
             // What is left of the body is not read: the connection cannot carry another request.

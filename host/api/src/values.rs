@@ -9,19 +9,20 @@ use uuid::Uuid;
 use wharf_app::{Digest, RecoveryCursor};
 use wharf_domain::{
     AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, MarketplaceName,
-    OrganizationId, Receipt, ShaperName, StoreName, SyncToken, TargetUrl, Time, bounded_text,
+    OrganizationId, Receipt, ShaperName, StoreName, SyncStatus, SyncToken, TargetUrl, Time,
+    bounded_text,
 };
 
 use crate::{fields::Given, request::Field};
 
-fn text(given: &Given) -> Result<&str, Invalid> {
+pub(crate) fn text(given: &Given) -> Result<&str, Invalid> {
     match given {
         Given::Json(Value::String(text)) | Given::Text(text) => Ok(text),
         _ => Err(Invalid("must be a string".into())),
     }
 }
 
-fn string() -> ObjectBuilder {
+pub(crate) fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
@@ -174,7 +175,7 @@ pub(crate) fn always_false() -> Object {
 }
 
 /// One of a few names.
-fn choice<T>(
+pub(crate) fn choice<T>(
     given: &Given,
     parse: impl Fn(&str) -> Option<T>,
     names: &[&str],
@@ -195,6 +196,16 @@ impl Field for EventKind {
 }
 
 impl Field for DeliveryState {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().enum_values(Some(Self::ALL.map(Self::as_str)))
+    }
+}
+
+impl Field for SyncStatus {
     fn read(given: &Given) -> Result<Self, Invalid> {
         choice(given, Self::parse, &Self::ALL.map(Self::as_str))
     }

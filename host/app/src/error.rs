@@ -11,6 +11,15 @@ pub enum AppError {
     /// No store has this sync token.
     #[error("Store not found")]
     StoreNotFound,
+    /// The store, its organization or its marketplace is held, and nothing is known of the receipt yet.
+    #[error("Store on hold")]
+    StoreHeld,
+    /// The store with this organization, marketplace and external id is being removed.
+    #[error("Store is being removed")]
+    StoreBeingRemoved,
+    /// There are as many holds as there may be.
+    #[error("there are as many holds as there may be")]
+    TooManyHolds,
     /// No plugin serves this marketplace, nor ever did.
     #[error("no plugin serves this marketplace")]
     UnknownMarketplace,
@@ -90,6 +99,8 @@ impl From<StoreError> for AppError {
                 Self::Unavailable(Arc::new(error))
             }
             StoreError::Taken(_) => Self::EndpointTaken,
+            // To whoever works with it: it is gone.
+            StoreError::StoreRemoved => Self::StoreNotFound,
             _ => Self::Internal(Arc::new(error)),
         }
     }

@@ -110,10 +110,14 @@ impl App {
         let began = Instant::now();
         let (answer, asked) = match self.look_up(reach, token, &receipt).await {
             Ok((_, Some(known))) => (Ok(known), None),
-            Ok((store, None)) => {
-                let imported = self.import_new(store, receipt, request).await;
-                (imported, Some(began.elapsed()))
-            }
+            Ok((store, None)) => match self.holds(&store).await {
+                Ok(true) => (Err(AppError::StoreHeld), None),
+                Ok(false) => {
+                    let imported = self.import_new(store, receipt, request).await;
+                    (imported, Some(began.elapsed()))
+                }
+                Err(error) => (Err(error.into()), None),
+            },
             Err(error) => (Err(error), None),
         };
         self.0.metrics.import(&answer, asked);

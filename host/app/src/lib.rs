@@ -11,6 +11,7 @@ mod budgets;
 mod callbacks;
 mod entropy;
 mod error;
+mod holds;
 mod idempotency;
 mod import;
 mod keys;
@@ -19,7 +20,9 @@ mod metrics;
 mod plugins;
 mod readiness;
 mod recovery;
+mod removal;
 mod settings;
+mod store_care;
 mod stores;
 mod sync;
 mod trace;
@@ -43,6 +46,7 @@ pub use budgets::OrganizationBudgets;
 pub use callbacks::{CallbackScheduler, CallbackStep, CallbackWorker, Swept};
 pub use entropy::random;
 pub use error::AppError;
+pub use holds::{Acting, HoldPage, StoreHolds};
 pub use idempotency::{Beginning, Once};
 pub use keys::{ResealProgress, Resealed, abandon_key, check_keys, reseal};
 pub use marketplace::MockAnswer;
@@ -50,7 +54,9 @@ pub use metrics::{ConnectionClosed, Metrics, RequestLimit};
 pub use plugins::{PluginAudit, PluginChange, PluginDetails, UploadedGrants};
 pub use readiness::Unready;
 pub use recovery::{MAX_PER_PAGE, Page, Recovered, RecoveryCursor, Redrive, Redriven, Run};
+pub use removal::Removal;
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
+pub use store_care::{MAX_STORES_PER_PAGE, StoreDetail};
 pub use stores::{RegisteredStore, StatusReport, StoreRegistration, SyncRequested};
 pub use sync::{SyncPage, SyncScheduler, SyncStep, SyncWorker};
 pub use trace::{TARGET as TRACES, TRACEPARENT, continue_from};
@@ -63,7 +69,13 @@ pub use wharf_store::api_keys::ApiKey;
 pub use wharf_store::endpoints::{Endpoint, ListCursor};
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
+pub use wharf_store::holds::Hold;
 pub use wharf_store::idempotency::KeyedRequest;
+/// Stores as their owners and operators look at them.
+pub use wharf_store::stores::{
+    detail,
+    list::{Filter as StoreFilter, ListedStore, StorePage},
+};
 pub use wharf_store::transitions::PluginTransition;
 
 /// The engine's reports on plugins, for those who show them.
@@ -118,6 +130,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     settings: AppSettings,
     imports: import::Imports,
+    holds: holds::Holds,
     sender: callbacks::Sender,
     metrics: Metrics,
     readiness: readiness::Readiness,
@@ -148,6 +161,7 @@ impl App {
             clock,
             settings,
             imports,
+            holds: holds::Holds::default(),
             sender,
             metrics,
             readiness: readiness::Readiness::default(),
@@ -155,6 +169,7 @@ impl App {
         });
         metrics::gather(&inner);
         access::write_down(&inner);
+        holds::keep_fresh(&inner);
         Ok(Self(inner))
     }
 

@@ -4,7 +4,7 @@ use wharf_domain::{
     AccessToken, Currency, ExternalStoreId, MarketplaceName, OrganizationId, Reach, RequestId,
     StoreId, StoreName, SyncStatus, SyncToken, Time,
 };
-use wharf_store::{canary, jobs, marketplaces, stores};
+use wharf_store::{StoreError, canary, jobs, marketplaces, stores};
 
 use crate::{
     App, AppError,
@@ -64,7 +64,7 @@ impl App {
     /// another access token its failed work is due at once.
     ///
     /// # Errors
-    /// No plugin serves the marketplace, nor ever did; or it may still be being loaded.
+    /// No plugin serves the marketplace, nor ever did; or it may still be being loaded. Or the store is being removed.
     pub async fn register_store(
         &self,
         registration: StoreRegistration,
@@ -88,7 +88,10 @@ impl App {
         canary::hold(&mut tx, key, random(), now).await?;
         // Where there is a store, other processes know its marketplace, whatever the audit has written down.
         marketplaces::remember(&mut tx, [new.marketplace.as_str()], now).await?;
-        let store = stores::register(&mut tx, key, &new, now).await?;
+        let store = match stores::register(&mut tx, key, &new, now).await {
+            Err(StoreError::StoreRemoved) => return Err(AppError::StoreBeingRemoved),
+            registered => registered?,
+        };
         if store.has_new_credentials {
             jobs::enqueue(&mut tx, [store.id], now).await?;
         }

@@ -12,6 +12,7 @@ mod clock;
 mod delivery;
 mod endpoint;
 mod event;
+mod hold;
 mod id;
 mod log;
 mod money;
@@ -38,6 +39,7 @@ pub use clock::{Clock, FixedClock, Step, StepWatch, SystemClock};
 pub use delivery::{DeliveryState, NotSent, RetrySchedule, SendOutcome, Settled, settle};
 pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health};
 pub use event::{Event, EventKind, SyncCounts, event_state};
+pub use hold::{Held, HoldSide, HoldTarget};
 pub use id::{
     ApiKeyId, DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7,
 };

@@ -26,6 +26,9 @@ pub enum StoreError {
     /// Somebody else has taken over this leased work: the caller's results are refused and it must stop.
     #[error("the lease was lost to another worker")]
     FenceLost,
+    /// The store is being removed: nothing is written for it any more.
+    #[error("the store is being removed")]
+    StoreRemoved,
     /// A stored value cannot be read: wrong encryption key or a row changed by hand.
     #[error("{what} cannot be read: {why}")]
     Unreadable {

@@ -38,7 +38,7 @@ statements! {
     CLAIM = ["with chosen as materialized (select j.store_id from sync_jobs j
             where j.store_id in (select store_id from" rows(q, store_id uuid) ") and j.due_at <= $2" skip_locked ")
         update sync_jobs set state = 'running', fence = fence + 1, dirty = (dirty and run_id is not null),
-            due_at = r.due_at, claimed_by = r.worker, attempt = attempt + 1, updated_at = r.at
+            due_at = r.due_at, held_at = null, claimed_by = r.worker, attempt = attempt + 1, updated_at = r.at
         from" rows(r, store_id uuid, due_at time, worker text, at time)
         "where sync_jobs.store_id = r.store_id and sync_jobs.store_id in (select store_id from chosen)
         returning sync_jobs.store_id, fence, attempt, run_id, run_started_at, run_request_id, processed, succeeded, failed,
@@ -306,7 +306,12 @@ pub async fn hold(
     now: Time,
 ) -> Result<SyncCounts, StoreError> {
     // The store's row before the job's: imports lock stores first, too.
-    crate::stores::lock(conn, std::iter::once(fence.store_id)).await?;
+    let locked = crate::stores::lock(conn, std::iter::once(fence.store_id)).await;
+    locked.map_err(|error| match error {
+        // Its job went with it.
+        StoreError::StoreRemoved => StoreError::FenceLost,
+        other => other,
+    })?;
     let row: Option<CountsRow> = conn
         .query(ADVANCE)
         .bind(fence.store_id.0)

@@ -35,6 +35,7 @@ pub mod canary;
 pub mod deliveries;
 pub mod endpoints;
 pub mod history;
+pub mod holds;
 pub mod idempotency;
 pub mod jobs;
 pub mod logs;
@@ -61,7 +62,7 @@ pub use seal::{EncryptionKey, KeyId, Sealed};
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
     let modules: [&[(&'static str, Sql)]; 17] = [
         api_keys::ALL,
-        stores::ALL,
+        holds::ALL,
         registration::ALL,
         marketplaces::ALL,
         jobs::ALL,
@@ -79,6 +80,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         schema::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
+    let modules = modules.chain(stores::MODULES);
     let modules = modules.chain(logs::MODULES).chain(outbox::MODULES);
     modules.chain(deliveries::MODULES).flatten().copied()
 }

@@ -36,6 +36,7 @@ const ALL: &[Pair] = &[
     pair!("0012_orders"),
     pair!("0013_webhook_edges"),
     pair!("0014_api_keys"),
+    pair!("0015_store_care"),
 ];
 
 /// Returns what brings a schema up to date.

@@ -32,6 +32,61 @@ macro_rules! store_columns {
     };
 }
 
+/// True of a store, as the table of this name has it, that somebody holds.
+macro_rules! is_held {
+    ($table:literal) => {
+        concat!(
+            "(exists (select 1 from holds h where h.store_id = ",
+            $table,
+            ".id) or exists (select 1 from holds h where h.what = 'organization' and h.name = ",
+            $table,
+            ".organization_id) or exists (select 1 from holds h where h.what = 'marketplace' and h.name = ",
+            $table,
+            ".marketplace))"
+        )
+    };
+}
+
+/// The columns of a hold, as `holds::Row` reads them.
+macro_rules! hold_columns {
+    () => {
+        "select id, what, name, side, reason, placed_by, since from holds"
+    };
+}
+
+/// The stores `s` of a list, as `stores::list::Row` reads them, up to the table.
+macro_rules! listed_columns {
+    () => {
+        concat!(
+            "select s.id, s.organization_id, s.marketplace, s.external_store_id, s.store_name, s.currency, s.sync_status,
+            s.last_sync_at, s.imported_orders, s.rate_limited_count, s.created_at, s.updated_at, ",
+            $crate::pieces::is_held!("s"),
+            " as is_held from"
+        )
+    };
+}
+
+/// The columns that a list needs of each store that it looks at: not all of them, for a sealed token may have 8 KiB.
+macro_rules! listed_inner {
+    () => {
+        "id, organization_id, marketplace, external_store_id, store_name, currency, sync_status, last_sync_at,
+            imported_orders, rate_limited_count, created_at, updated_at, removed_at"
+    };
+}
+
+/// The filter of a list of stores `s`.
+macro_rules! listed_filter {
+    () => {
+        concat!(
+            "where s.removed_at is null and (s.organization_id = $4 or $4 = '') and (s.marketplace = $5 or $5 = '')
+            and (s.external_store_id = $6 or $6 = '') and (s.sync_status = $7 or $7 = '')
+            and ($8 < 0 or ",
+            $crate::pieces::is_held!("s"),
+            " = ($8 = 1)) order by s.id desc limit $3"
+        )
+    };
+}
+
 /// The log of the store that has the order `r.order_id` already, under another receipt; null if none has.
 macro_rules! original {
     ($store:literal) => {
@@ -101,6 +156,6 @@ macro_rules! event_state {
 }
 
 pub(crate) use {
-    dead_letters, deliveries_with_events, endpoint_columns, event_state, original, store_columns,
-    with_waiting_endpoints,
+    dead_letters, deliveries_with_events, endpoint_columns, event_state, hold_columns, is_held,
+    listed_columns, listed_filter, listed_inner, original, store_columns, with_waiting_endpoints,
 };

@@ -21,6 +21,7 @@ statements! {
         on conflict (identity) do update set store_name = excluded.store_name, access_token = excluded.access_token,
             currency = excluded.currency, updated_at = excluded.updated_at,
             credentials_changed_at = coalesce(excluded.credentials_changed_at, stores.credentials_changed_at)
+            where stores.removed_at is null
         returning id, sync_token"];
     // Held until the registration is written, so that of two at a time the second sees the token of the first.
     TOKEN = ["select access_token from stores where identity = $1" lock_rows];
@@ -62,6 +63,9 @@ pub struct Registered {
 /// Registers a store, or updates name, token and currency of the one that has its key; the ids never change.
 ///
 /// Call it in a transaction.
+///
+/// # Errors
+/// [`StoreError::StoreRemoved`] while the one that has its key is being removed.
 pub async fn register(
     conn: &mut Conn,
     keys: &KeyRing,
@@ -86,7 +90,7 @@ pub async fn register(
         new.access_token.expose().as_bytes(),
         new.nonce,
     );
-    let row: Row = conn
+    let row: Option<Row> = conn
         .query(REGISTER)
         .bind(new.id.0)
         .bind(identity)
@@ -99,8 +103,10 @@ pub async fn register(
         .bind(new.sync_token.0)
         .time(now)
         .bind(has_new_credentials.then_some(At(now)))
-        .one()
+        .optional()
         .await?;
+    // The one that has its key is being removed. Once it is gone, this makes a new store.
+    let row: Row = row.ok_or(StoreError::StoreRemoved)?;
     Ok(Registered {
         id: StoreId(row.id),
         sync_token: SyncToken(row.sync_token),

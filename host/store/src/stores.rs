@@ -1,5 +1,9 @@
 //! Stores: lookup by token, the counters and the status that reading never has to compute.
 
+pub mod detail;
+pub mod list;
+pub mod removal;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use wharf_domain::{
@@ -16,14 +20,19 @@ use crate::{
 
 pub use crate::registration::{NewStore, Registered, register};
 
+/// Every statement about stores, by module.
+pub(crate) const MODULES: [&[(&str, Sql)]; 4] = [ALL, list::ALL, detail::ALL, removal::ALL];
+
 statements! {
     // Not where they changed once more meanwhile.
     CREDENTIALS_TRIED = ["update stores set credentials_changed_at = null where id = $1 and credentials_changed_at = $2"];
     BY_TOKEN = ["select" store_columns!("stores") "from stores where sync_token = $1"];
-    BY_ID = ["select" store_columns!("stores") "from stores where id = $1"];
+    BY_ID = ["select" store_columns!("stores") "from stores where id = $1 and removed_at is null"];
     REPORT = ["select organization_id, last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
     // Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
-    LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
+    // One that is being removed is not among them.
+    LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") and removed_at is null
+        order by id" lock_rows];
     // 20 is `wharf_domain::RECENT_LOGS`. `string_agg`, because SQLite has no arrays.
     // The statuses of each store's latest logs, newest first: `success,failed,...`; null if it has none.
     RECENT = ["select r.id, (select string_agg(l.status, ',' order by l.created_at desc, l.id desc)
@@ -44,7 +53,7 @@ statements! {
     PAGE = ["select s.id, s.created_at, (s.last_run_at is null or s.last_run_at <= $4 or s.last_run_at > $3)
             and coalesce((select l.due_at from sync_logs l where l.store_id = s.id and l.due_at is not null
                 order by l.due_at limit 1) <= $3, 1 = 0) as due
-        from stores s where (s.created_at, s.id) > ($1, $2) order by s.created_at, s.id limit $5"];
+        from stores s where (s.created_at, s.id) > ($1, $2) and s.removed_at is null order by s.created_at, s.id limit $5"];
 }
 
 /// A seller's store, as imports and the sync engine need it.
@@ -199,13 +208,21 @@ pub struct Change {
     pub run_at: Option<Time>,
 }
 
-/// Takes the stores' rows for this transaction. Every transaction that changes logs takes them first.
+/// Takes the stores' rows for this transaction. Every transaction that changes logs takes them first. Each is named once.
+///
+/// # Errors
+/// [`StoreError::StoreRemoved`] if one of them is being removed, or is gone.
 pub(crate) async fn lock(
     conn: &mut Conn,
-    stores: impl Iterator<Item = StoreId>,
+    stores: impl ExactSizeIterator<Item = StoreId>,
 ) -> Result<(), StoreError> {
+    let number = stores.len();
     let rows = id_rows(conn, stores);
-    conn.query(LOCK).rows(&rows).run().await.map(drop)
+    let locked = conn.query(LOCK).rows(&rows).ids().await?;
+    if locked.len() < number {
+        return Err(StoreError::StoreRemoved);
+    }
+    Ok(())
 }
 
 fn id_rows(conn: &Conn, stores: impl Iterator<Item = StoreId>) -> Rows {

@@ -35,6 +35,15 @@ pub(super) fn app_answer(error: &AppError) -> Answer {
     let conflict = |error, advice| (Status::CONFLICT, error, Some(advice));
     match error {
         AppError::StoreNotFound => not_found("Store not found"),
+        AppError::StoreHeld => conflict(
+            "Store on hold",
+            "its marketplace is asked nothing until it is resumed",
+        ),
+        AppError::StoreBeingRemoved => conflict(
+            "Store is being removed",
+            "register it again once its receipts are gone: it will be a new one",
+        ),
+        AppError::TooManyHolds => conflict("Too many holds", "resume something first"),
         AppError::EndpointNotFound => not_found("Webhook not found"),
         AppError::DeliveryNotFound => not_found("Delivery not found"),
         AppError::EndpointTaken => {

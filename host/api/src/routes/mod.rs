@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod health;
+mod holds;
 mod metrics;
 mod mock;
 mod orders;
@@ -23,6 +24,10 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
         .routes(routes!(stores::register))
         .routes(routes!(stores::sync_status))
         .routes(routes!(stores::sync))
+        .routes(routes!(stores::list::list))
+        .routes(routes!(stores::show::show, stores::remove::remove))
+        .routes(routes!(stores::hold::hold))
+        .routes(routes!(stores::hold::resume))
         .routes(routes!(orders::import))
         .routes(routes!(webhooks::register))
         .routes(routes!(webhooks::list::list))
@@ -66,6 +71,12 @@ pub(crate) fn admin() -> OpenApiRouter<ApiState> {
         .routes(routes!(plugins::enable))
         .routes(routes!(plugins::quarantine))
         .routes(routes!(plugins::release))
+        .routes(routes!(stores::admin::list))
+        .routes(routes!(stores::admin::show, stores::admin::remove))
+        .routes(routes!(stores::admin::hold))
+        .routes(routes!(stores::admin::resume))
+        .routes(routes!(holds::list, holds::place))
+        .routes(routes!(holds::end))
         // axum's default of 2 MB is too little for a component. JSON bodies keep `body.rs`' own limit.
         .layer(DefaultBodyLimit::max(MAX_UPLOAD))
 }

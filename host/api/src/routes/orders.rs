@@ -78,6 +78,8 @@ enum ImportTrouble {
     responses(
         (status = 200, description = "The marketplace's answer, or the stored one of an earlier import", body = ImportAnswer),
         (status = 404, description = "`Store not found`", body = Refusal),
+        (status = 409, description = "`Store on hold`: nothing is known of the receipt, and its marketplace is asked nothing \
+            until the store is resumed", body = Refusal),
     ))]
 pub(super) async fn import(
     State(app): State<App>,

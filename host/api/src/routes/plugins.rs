@@ -1,7 +1,7 @@
 //! `/admin/plugins`: plugins for operators.
 
 mod facts;
-mod target;
+pub(super) mod target;
 mod upload;
 mod view;
 

@@ -1,5 +1,12 @@
 //! Stores: register them, read their status, queue a sync.
 
+pub(super) mod admin;
+pub(super) mod hold;
+pub(super) mod list;
+pub(super) mod remove;
+pub(super) mod show;
+pub(super) mod view;
+
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
@@ -74,7 +81,11 @@ pub(super) struct RegisteredStore {
 #[utoipa::path(post, path = "/stores/register", tag = "Stores", operation_id = "registerStore",
     security(("key" = ["stores:write"])),
     request_body = RegisterStore,
-    responses((status = 200, description = "The store, new or updated", body = RegisteredStore)))]
+    responses(
+        (status = 200, description = "The store, new or updated", body = RegisteredStore),
+        (status = 409, description = "`Store is being removed`: repeat it once that is done", body = Refusal,
+            headers(("Retry-After" = i64, description = "Seconds"))),
+    ))]
 pub(super) async fn register(
     State(app): State<App>,
     JsonBody(request): JsonBody<RegisterStore>,
@@ -154,7 +165,8 @@ pub(super) struct QueuedSync {
 
 /// Sync a store now
 ///
-/// Queues a run of the store's sync, if none is queued, instead of waiting for the scheduler.
+/// Queues a run of the store's sync, if none is queued, instead of waiting for the scheduler. A store on hold is run once it
+/// is resumed.
 #[utoipa::path(post, path = "/stores/sync", tag = "Stores", operation_id = "syncStore",
     security(("key" = ["stores:write"])),
     request_body = StoreByToken,

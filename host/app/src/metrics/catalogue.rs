@@ -110,6 +110,9 @@ catalogue! {
     EVENTS_WAITING = Kind::Gauge, "wharf_events_waiting_for_shaper",
         "Events that wait for a shaper that is out of service, counted up to 10000; the same from every process";
 
+    HOLDS = Kind::Gauge, "wharf_holds",
+        "What is held by anybody, by kind, as this process knows it: no marketplace is asked for it";
+
     DATABASE_UP = Kind::Gauge, "wharf_database_up",
         "1 if the database told this process the figures of the queues within 2 s, else 0";
     DATABASE_CONNECTIONS = Kind::Gauge, "wharf_database_connections",

@@ -13,7 +13,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram};
 use wharf_domain::{
-    DeliveryState, EventKind, ImportResult, NotSent, SendOutcome, SyncCounts, Time,
+    DeliveryState, EventKind, Held, ImportResult, NotSent, SendOutcome, SyncCounts, Time,
 };
 use wharf_engine::{Blame, Fault};
 use wharf_store::{
@@ -50,12 +50,14 @@ const IMPORTS: &[&str] = &[
     "marketplace_unavailable",
     "repeated",
     "store_not_found",
+    "on_hold",
     "error",
 ];
 const SYNC_JOBS: &[&str] = &[
     "finished",
     "requeued",
     "yielded",
+    "held",
     "locked",
     "stopped",
     "interrupted",
@@ -126,6 +128,7 @@ pub struct Metrics {
     stale_writes: Counters,
     queues: [QueueGauges; 3],
     events_waiting: Gauge,
+    holds: [Gauge; 3],
     database_up: Gauge,
     readings: Readings,
 }
@@ -189,6 +192,8 @@ impl Metrics {
             queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries]
                 .map(|leased| QueueGauges::new(&registry, leased.as_str())),
             events_waiting: registry.gauge(&c::EVENTS_WAITING, &[]),
+            holds: ["store", "organization", "marketplace"]
+                .map(|what| registry.gauge(&c::HOLDS, &[("what", what)])),
             database_up: registry.gauge(&c::DATABASE_UP, &[]),
             readings: Readings::default(),
             registry,
@@ -234,6 +239,7 @@ impl Metrics {
             (Ok(ImportResult::RateLimited), _) => "rate_limited",
             (Ok(ImportResult::Unavailable), _) => "marketplace_unavailable",
             (Err(AppError::StoreNotFound), _) => "store_not_found",
+            (Err(AppError::StoreHeld), _) => "on_hold",
             (Err(_), _) => "error",
         });
         if let Some(took) = asked {
@@ -359,6 +365,19 @@ impl Metrics {
     pub(crate) fn leases(&self, leased: Leased, renewed: usize, lost: usize) {
         self.leases_renewed.add(leased.as_str(), renewed as u64);
         self.leases_lost.add(leased.as_str(), lost as u64);
+    }
+
+    /// Holds have changed.
+    pub(crate) fn holds(&self, held: &Held) {
+        let numbers = [
+            &held.stores.len(),
+            &held.organizations.len(),
+            &held.marketplaces.len(),
+        ];
+        for (gauge, number) in self.holds.iter().zip(numbers) {
+            #[expect(clippy::cast_precision_loss, reason = "ten thousand at most")]
+            gauge.set(*number as f64);
+        }
     }
 
     /// Results were not written because the fence had risen.

@@ -38,6 +38,8 @@ pub(super) enum Ended {
     Requeued,
     /// Its time is over, and what was asked is written; it is queued behind others.
     Yielded,
+    /// The store is held, and what was asked before is written.
+    Held,
     /// The worker is shutting down; the rest is for another.
     Stopped,
 }
@@ -156,6 +158,11 @@ impl Job {
                 self.give_back(GiveBack::Unfinished, Duration::ZERO).await;
                 self.app.ring_for(self.claimed.fence.store_id);
                 "yielded"
+            }
+            Ok(Ended::Held) => {
+                // Due at once: the next look puts it off, if it is held still.
+                self.give_back(GiveBack::Unfinished, Duration::ZERO).await;
+                "held"
             }
             Ok(Ended::Stopped) => {
                 self.give_back(GiveBack::Unfinished, Duration::ZERO).await;

@@ -9,6 +9,7 @@
 //! sums stand in the ledger: a run that a crash interrupted continues after its last commit, and its end is told once.
 
 mod chunk;
+mod held;
 mod job;
 mod places;
 mod resting;

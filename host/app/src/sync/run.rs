@@ -26,6 +26,9 @@ impl Job {
             // The store is gone, and its job with it.
             return Ok(Ended::Finished);
         };
+        if self.app.holds(&store).await? {
+            return Ok(Ended::Held);
+        }
         let more_to_retry = self.retry_failed(&store).await?;
         let run = &self.claimed.run;
         let started_at = run
@@ -47,7 +50,7 @@ impl Job {
         loop {
             let wanted = due.len();
             let asked = tokio::select! {
-                asked = chunk.ask_until(self.place.given_back(), due) => asked?,
+                asked = chunk.ask_until(self.cut(&store), due) => asked?,
                 // Answers that are not written are asked for again; that is safe, and quicker than waiting.
                 () = self.stop.cancelled() => return Ok(Ended::Stopped),
             };
@@ -61,11 +64,22 @@ impl Job {
                 None if is_last => return chunk.end_without_run(&asked).await,
                 None => chunk.put_off(&asked).await?,
             }
+            if self.app.holds(&store).await? {
+                return Ok(Ended::Held);
+            }
             // The place is taken by another; the store goes to the back of the queue, in the middle of its run.
             if self.place.is_given_back() {
                 return Ok(Ended::Yielded);
             }
             (due, more) = self.due(&store, started_at).await?;
+        }
+    }
+
+    /// Waits until no further receipt is to be asked about: the job's time is over, or its store is held.
+    async fn cut(&self, store: &Store) {
+        tokio::select! {
+            () = self.place.given_back() => {}
+            () = self.app.until_held(store) => {}
         }
     }
 

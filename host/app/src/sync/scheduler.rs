@@ -8,13 +8,15 @@ use wharf_store::{
     stores::{self, Cursor},
 };
 
-use super::resting::RestingWalk;
-use crate::{App, AppError, Scheduled, Walk, failpoint};
+use super::{held::ResumeWalk, resting::RestingWalk};
+use crate::{App, AppError, Scheduled, Walk, failpoint, removal::RemovalWalk};
 
 /// Stores looked at per step. More would hold a connection for longer and save nothing.
 const MAX_STORES_PER_STEP: i64 = 500;
 /// Due jobs that one sweep rings for. Each ring wakes a worker, which then claims as many as it has room for.
 const MAX_RINGS_PER_SWEEP: i64 = 64;
+/// Transactions of one sweep that remove stores. A store of a million receipts is gone after some minutes.
+const MAX_REMOVALS_PER_SWEEP: usize = 10;
 
 /// Queues jobs for stores with due logs. Any number may run.
 pub struct SyncScheduler {
@@ -22,6 +24,8 @@ pub struct SyncScheduler {
     /// The place in the walk over the stores.
     cursor: Cursor,
     resting: RestingWalk,
+    resumed: ResumeWalk,
+    removal: RemovalWalk,
 }
 
 /// The work of one step.
@@ -40,6 +44,8 @@ impl SyncScheduler {
             app: app.clone(),
             cursor: Cursor::START,
             resting: RestingWalk::default(),
+            resumed: ResumeWalk::default(),
+            removal: RemovalWalk::default(),
         }
     }
 
@@ -50,6 +56,7 @@ impl SyncScheduler {
     /// have an older log to ask about again, so due logs decide here.
     pub async fn step(&mut self) -> Result<SyncPage, AppError> {
         self.resting.step(&self.app).await?;
+        self.resumed.step(&self.app).await?;
         let app = &self.app.0;
         let now = app.clock.now();
         // The rest keeps a store with many refused receipts from running in every pass.
@@ -132,6 +139,14 @@ impl SyncScheduler {
         let due = jobs::due(&mut conn, MAX_RINGS_PER_SWEEP, self.app.0.clock.now()).await?;
         due.into_iter().for_each(|store| self.app.ring_for(store));
         failpoint::pass("sync.sweep.after");
+        drop(conn);
+        self.resumed.step(&self.app).await?;
+        // Last: what fails here keeps nothing else waiting.
+        for _ in 0..MAX_REMOVALS_PER_SWEEP {
+            if !self.removal.step(&self.app).await? {
+                break;
+            }
+        }
         Ok(())
     }
 }

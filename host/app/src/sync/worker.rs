@@ -10,6 +10,7 @@ use wharf_queue::{Listener, Queue};
 use wharf_store::jobs::{self, Claimed};
 
 use super::{
+    held,
     job::Job,
     places::{Place, Places},
 };
@@ -127,13 +128,23 @@ impl SyncWorker {
 
 /// Due jobs for the free places, by fair shares.
 async fn choose(app: &App, places: &Places) -> Result<Vec<(StoreId, Parties)>, AppError> {
-    let app = &app.0;
     let limit = i64::try_from(places.free()).unwrap_or(i64::MAX);
-    let mut conn = app.ledger.read().await?;
-    let waiting = jobs::waiting(&mut conn, limit, app.clock.now()).await?;
+    let held = app.held().await?;
+    let mut waiting = waiting(app, limit).await?;
+    if waiting.iter().any(|job| held::is_held(&held, job)) {
+        held::put_off(app).await?;
+        waiting = self::waiting(app, limit).await?;
+    }
+    // What came meanwhile.
+    waiting.retain(|job| !held::is_held(&held, job));
     let parties: Vec<Parties> = waiting.iter().map(|(_, parties)| parties.clone()).collect();
     let chosen = places.choose(&parties).into_iter();
     Ok(chosen.map(|index| waiting[index].clone()).collect())
+}
+
+async fn waiting(app: &App, limit: i64) -> Result<Vec<(StoreId, Parties)>, AppError> {
+    let mut conn = app.0.ledger.read().await?;
+    Ok(jobs::waiting(&mut conn, limit, app.0.clock.now()).await?)
 }
 
 async fn claim(app: &App, stores: impl Iterator<Item = StoreId>) -> Result<Vec<Claimed>, AppError> {

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "test code")]
 
 mod callbacks;
+mod care;
 mod connections;
 mod endpoints;
 mod fixture;

@@ -28,7 +28,7 @@ pub(super) struct PluginPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "it describes the header; `Target` reads it")]
-pub(super) struct ActorHeader {
+pub(in crate::routes) struct ActorHeader {
     /// The actor, for the audit
     #[param(rename = "X-Wharf-Actor")]
     actor: Option<String>,
@@ -57,7 +57,7 @@ impl FromRequestParts<ApiState> for Target {
 }
 
 /// Returns the actor: the admin or the key, and the name that the client gives itself.
-fn actor(caller: &Caller, headers: &HeaderMap) -> String {
+pub(in crate::routes) fn actor(caller: &Caller, headers: &HeaderMap) -> String {
     let name = headers
         .get(ACTOR)
         .and_then(|name| name.to_str().ok())

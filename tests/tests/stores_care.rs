@@ -1,0 +1,394 @@
+//! Care for stores over the API: lists, holds that every process keeps within two seconds, and removal that any process
+//! finishes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wharf_tests::{
+    ADMIN_TOKEN, Answer, Backend, Host, Ledger, PATIENCE, Shop, Site, eventually, on_every_backend,
+};
+
+/// What the contract allows: a hold is seen by every process within this.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+async fn admin(host: &Host, method: &str, path: &str, body: Option<Value>) -> Result<Answer> {
+    let request = host.request(method, path).bearer_auth(ADMIN_TOKEN);
+    Answer::to(match body {
+        Some(body) => request.json(&body),
+        None => request,
+    })
+    .await
+}
+
+async fn act(host: &Host, shop: &Shop, what: &str, organization: &str) -> Result<Answer> {
+    let path = format!("/stores/{}/{what}", shop.store_id);
+    host.post(&path, &json!({"organizationId": organization}))
+        .await
+}
+
+async fn shown(host: &Host, shop: &Shop) -> Result<Value> {
+    let answer = host
+        .get(&format!("/stores/{}?organizationId=org-1", shop.store_id))
+        .await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    Ok(answer.json())
+}
+
+async fn stores_are_listed_and_shown(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let other = Shop::open(&host, "org-1", "shopify").await?;
+    let foreign = Shop::open(&host, "org-2", "etsy").await?;
+    shop.import(&host, "order-101").await?;
+    shop.import(&host, "order-102").await?;
+    let ids = |answer: &Answer| -> Vec<String> {
+        let items = answer.get("items");
+        let ids = items.as_array().into_iter().flatten();
+        ids.map(|store| store["id"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let first = host.get("/stores?organizationId=org-1&limit=1").await?;
+    assert_eq!(ids(&first), [other.store_id.clone()], "the newest first");
+    let next = first.get("nextCursor");
+    let next = next.as_str().context("a cursor")?;
+    let rest = format!("/stores?organizationId=org-1&limit=1&cursor={next}");
+    assert_eq!(ids(&host.get(&rest).await?), [shop.store_id.clone()]);
+    for (query, expected) in [
+        ("organizationId=org-1&marketplace=etsy", 1),
+        ("organizationId=org-1&syncStatus=partial", 1),
+        ("organizationId=org-1&syncStatus=pending", 1),
+        ("organizationId=org-1&externalStoreId=ext-100", 2),
+        ("organizationId=org-1&externalStoreId=ext", 0),
+        ("organizationId=org-1&held=true", 0),
+        ("organizationId=nobody", 0),
+    ] {
+        let answer = host.get(&format!("/stores?{query}")).await?;
+        assert_eq!(ids(&answer).len(), expected, "{query}: {}", answer.text);
+    }
+    assert_eq!(host.get("/stores").await?.status, 400);
+    let all = admin(&host, "GET", "/admin/stores?externalStoreId=ext-100", None).await?;
+    assert_eq!(ids(&all).len(), 3, "{}", all.text);
+    assert_eq!(host.get("/admin/stores").await?.status, 401);
+
+    let store = shown(&host, &shop).await?;
+    assert_eq!(store["receipts"], json!({"number": 2, "isAtLeast": false}));
+    assert_eq!(
+        (&store["importedOrders"], &store["open"]["failed"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(store["faults"][0]["receipt"], "order-102");
+    let path = format!("/stores/{}?organizationId=org-1", foreign.store_id);
+    assert_eq!(host.get(&path).await?.status, 404);
+    let path = format!("/admin/stores/{}", foreign.store_id);
+    let foreign_shown = admin(&host, "GET", &path, None).await?;
+    assert_eq!(foreign_shown.get("organizationId"), "org-2");
+    // Neither token is told to anybody.
+    for text in [all.text, foreign_shown.text, store.to_string()] {
+        for secret in [&shop.sync_token, &foreign.sync_token, "token-abc"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    Ok(())
+}
+
+/// Waits until an import of a new receipt is answered so; returns how long it took.
+async fn until_import(host: &Host, shop: &Shop, status: u16) -> Result<Duration> {
+    let began = Instant::now();
+    let answered = || async {
+        let receipt = format!("order-{}", began.elapsed().as_micros());
+        let answer = shop.try_import(host, &receipt).await.ok()?;
+        (answer.status == status).then_some(())
+    };
+    eventually(
+        &format!("an import is answered {status}"),
+        PATIENCE,
+        answered,
+    )
+    .await?;
+    Ok(began.elapsed())
+}
+
+async fn a_held_store_is_asked_nothing(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let host = site.host().start().await?;
+    // The embedded database belongs to one process.
+    let second = match backend {
+        Backend::Postgres => Some(site.host().role("api").start().await?),
+        Backend::Embedded => None,
+    };
+    let elsewhere = second.as_ref().unwrap_or(&host);
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let free = Shop::open(&host, "org-1", "shopify").await?;
+    let ledger = Ledger::open(&site).await?;
+    let imported = shop.import(&host, "order-101").await?;
+    shop.import(&host, "order-102").await?;
+    let before = shop.status(&host).await?;
+
+    let held = act(&host, &shop, "hold", "org-1").await?;
+    assert_eq!((held.status, held.get("isHeld")), (200, json!(true)));
+    let began = Instant::now();
+    let here = shop.try_import(&host, "order-now").await?;
+    assert_eq!(
+        (here.status, here.get("error")),
+        (409, json!("Store on hold"))
+    );
+    until_import(elsewhere, &shop, 409).await?;
+    ensure!(began.elapsed() < SEEN_WITHIN, "{:?}", began.elapsed());
+    assert_eq!(
+        shop.import(elsewhere, "order-101").await?,
+        imported,
+        "what is known is answered"
+    );
+    assert_eq!(free.import(elsewhere, "order-101").await?["success"], true);
+    shop.request_sync(elsewhere).await?;
+    let put_off =
+        "select cast(attempt as text) as attempt, cast(fence as text) as fence from sync_jobs
+        where held_at is not null and state = 'queued'";
+    let job = ledger.wait_for(put_off).await?;
+    assert_eq!(job["attempt"], "0", "no attempt is burnt");
+    let events = "select count(*) from callback_outbox";
+    assert_eq!(ledger.number(events).await?, 0, "no run is told of");
+    assert_eq!(shop.status(&host).await?, before);
+    assert_eq!(shown(&host, &shop).await?["isHeld"], true);
+    let metrics = host.get("/metrics").await?.text;
+    ensure!(
+        metrics.contains(r#"wharf_holds{what="store"} 1"#),
+        "{metrics}"
+    );
+
+    // An operator's hold is his to end, and so is the organization's.
+    let marketplace = json!({"what": "marketplace", "name": "etsy", "reason": "it is down"});
+    assert_eq!(
+        admin(&host, "POST", "/admin/holds", Some(marketplace.clone()))
+            .await?
+            .status,
+        200
+    );
+    let resumed = act(&host, &shop, "resume", "org-1").await?;
+    assert_eq!(resumed.get("isHeld"), true);
+    assert_eq!(resumed.get("holds")[0]["reason"], "it is down");
+    assert_eq!(shop.try_import(&host, "order-now").await?.status, 409);
+    assert_eq!(act(&host, &shop, "hold", "stranger").await?.status, 404);
+    let ended = admin(
+        &host,
+        "POST",
+        "/admin/holds/resume",
+        Some(marketplace.clone()),
+    )
+    .await?;
+    assert_eq!((ended.status, ended.get("ended")), (200, json!(true)));
+    let again = admin(&host, "POST", "/admin/holds/resume", Some(marketplace)).await?;
+    assert_eq!((again.status, again.get("ended")), (200, json!(false)));
+    let began = Instant::now();
+    until_import(elsewhere, &shop, 200).await?;
+    ensure!(began.elapsed() < SEEN_WITHIN, "{:?}", began.elapsed());
+    // What waited runs now, and not when it would have been looked at again.
+    let ended = "select event from callback_outbox where event <> 'sync.started'";
+    ledger.wait_for(ended).await?;
+    Ok(())
+}
+
+/// A hold that comes in the middle of a run ends it where it is, and the same run goes on afterwards.
+async fn refusals_of_holds_are_clear(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    for (body, path) in [
+        (json!({"what": "planet", "name": "mars"}), "what"),
+        (json!({"what": "store", "name": "no-id"}), "name"),
+        (json!({"what": "marketplace", "name": "No Name"}), "name"),
+        (json!({"what": "organization"}), "name"),
+    ] {
+        let answer = admin(&host, "POST", "/admin/holds", Some(body)).await?;
+        assert_eq!(
+            (answer.status, answer.get("error")),
+            (400, json!("Validation error"))
+        );
+        assert_eq!(answer.get("details")[0]["path"], path, "{}", answer.text);
+    }
+    let unknown = json!({"what": "store", "name": "0190a5e4-7b1c-7def-8abc-0123456789ab"});
+    assert_eq!(
+        admin(&host, "POST", "/admin/holds", Some(unknown))
+            .await?
+            .status,
+        404
+    );
+    let organization = json!({"what": "organization", "name": "org-1"});
+    let placed = admin(&host, "POST", "/admin/holds", Some(organization)).await?;
+    let listed = admin(&host, "GET", "/admin/holds?what=organization", None).await?;
+    assert_eq!(listed.get("items")[0], placed.json());
+    assert_eq!(placed.get("side"), "operator");
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    assert_eq!(shop.try_import(&host, "order-1").await?.status, 409);
+    Ok(())
+}
+
+/// Puts so many receipts into a store, past the host.
+async fn fill(ledger: &Ledger, shop: &Shop, receipts: u32) -> Result<()> {
+    let (id, random) = (ledger.id(&shop.store_id), ledger.random_id());
+    let at = ledger.time(0);
+    ledger
+        .execute(&format!(
+            "insert into sync_logs (id, store_id, receipt, status, created_at, updated_at)
+            with recursive series (n) as (select 1 union all select n + 1 from series where n < {receipts})
+            select {random}, {id}, 'filled-' || n, 'success', {at}, {at} from series"
+        ))
+        .await
+        .map(drop)
+}
+
+/// Every table with a store's id in it, but for the outbox: events are promises, and stay.
+async fn rows_of(ledger: &Ledger, backend: Backend, shop: &Shop) -> Result<Vec<(String, i64)>> {
+    let tables = match backend {
+        Backend::Postgres => {
+            "select table_name as name from information_schema.columns
+             where table_schema = current_schema() and column_name = 'store_id'"
+        }
+        Backend::Embedded => {
+            "select m.name as name from sqlite_schema m join pragma_table_info(m.name) c
+             where m.type = 'table' and c.name = 'store_id'"
+        }
+    };
+    let id = ledger.id(&shop.store_id);
+    let mut found = vec![(
+        "stores".to_owned(),
+        ledger
+            .number(&format!("select count(*) from stores where id = {id}"))
+            .await?,
+    )];
+    for table in ledger.rows(tables).await? {
+        let table = table["name"].as_str().context("a name")?.to_owned();
+        if table != "callback_outbox" {
+            let count = format!("select count(*) from {table} where store_id = {id}");
+            found.push((table, ledger.number(&count).await?));
+        }
+    }
+    Ok(found)
+}
+
+/// The process that removes a store is killed at each place where it can be, and another finishes.
+async fn a_removal_is_finished_by_whoever_lives(backend: Backend) -> Result<()> {
+    for (failpoint, left) in [
+        ("removal.hide.after:1", 2_500),
+        ("removal.page.before:2", 1_500),
+        ("removal.page.after:2", 500),
+        ("removal.store.before:1", 0),
+    ] {
+        removal_survives(backend, failpoint, left)
+            .await
+            .context(failpoint)?;
+    }
+    Ok(())
+}
+
+async fn removal_survives(backend: Backend, failpoint: &str, left: i64) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let mut host = site
+        .host()
+        .env("WHARF_FAILPOINT", failpoint)
+        .start()
+        .await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let bystander = Shop::open(&host, "org-2", "etsy").await?;
+    let ledger = Ledger::open(&site).await?;
+    let imported = bystander.import(&host, "order-101").await?;
+    fill(&ledger, &shop, 2_500).await?;
+    shop.request_sync(&host).await?;
+    act(&host, &shop, "hold", "org-1").await?;
+    let path = format!("/stores/{}?organizationId=org-1", shop.store_id);
+    let remove = |path: String| Answer::to(host.request("DELETE", &path));
+    let rehearsed = remove(format!("{path}&dryRun=true")).await?;
+    assert_eq!(
+        (rehearsed.status, rehearsed.get("dryRun")),
+        (200, json!(true))
+    );
+    assert_eq!(rehearsed.get("receipts")["number"], 2_500);
+    assert_eq!(
+        shop.try_import(&host, "filled-1").await?.status,
+        200,
+        "nothing was removed"
+    );
+    let foreign = format!("/stores/{}?organizationId=org-2", shop.store_id);
+    assert_eq!(remove(foreign).await?.status, 404);
+    // It may die before it answers.
+    if let Ok(answer) = remove(path.clone()).await {
+        assert_eq!(answer.status, 202, "{}", answer.text);
+    }
+    let status = host.wait().await?;
+    ensure!(!status.success(), "it was killed");
+    let there = ledger
+        .number(&format!(
+            "select count(*) from sync_logs where store_id = {}",
+            ledger.id(&shop.store_id)
+        ))
+        .await?;
+    ensure!(there <= left, "{there} receipts are left");
+
+    let host = site.host().start().await?;
+    // From the first moment on nobody finds it, however many of its rows are left.
+    for (answer, what) in [
+        (shop.try_import(&host, "filled-1").await?, "import"),
+        (
+            host.post("/stores/sync", &json!({"syncToken": shop.sync_token}))
+                .await?,
+            "sync",
+        ),
+        (host.get(&path).await?, "show"),
+        (act(&host, &shop, "hold", "org-1").await?, "hold"),
+    ] {
+        assert_eq!(answer.status, 404, "{what}: {}", answer.text);
+    }
+    assert_eq!(
+        host.get("/stores?organizationId=org-1").await?.get("items"),
+        json!([])
+    );
+    let gone = || async {
+        let rows = rows_of(&ledger, backend, &shop).await.ok()?;
+        rows.iter().all(|(_, number)| *number == 0).then_some(())
+    };
+    eventually("nothing of it is left", PATIENCE, gone).await?;
+    assert_eq!(bystander.import(&host, "order-101").await?, imported);
+    let new = Shop::open(&host, "org-1", "etsy").await?;
+    ensure!(new.store_id != shop.store_id && new.sync_token != shop.sync_token);
+    assert_eq!(shown(&host, &new).await?["receipts"]["number"], 0);
+    Ok(())
+}
+
+/// While its rows go, the key of a store is taken.
+async fn a_store_that_is_being_removed_is_not_registered(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    // No scheduler: its rows stay.
+    let host = site.host().role("api").start().await;
+    let host = match backend {
+        Backend::Postgres => host?,
+        // One process has all roles; the scheduler is kept busy by the row of another store's removal.
+        Backend::Embedded => return Ok(()),
+    };
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let path = format!("/stores/{}?organizationId=org-1", shop.store_id);
+    let removed = Answer::to(host.request("DELETE", &path)).await?;
+    assert_eq!(removed.status, 202, "{}", removed.text);
+    let again = host
+        .post("/stores/register", &Shop::registration("org-1", "etsy"))
+        .await?;
+    assert_eq!(
+        (
+            again.status,
+            again.get("error"),
+            again.header("retry-after")
+        ),
+        (409, json!("Store is being removed"), "1")
+    );
+    let _scheduler = site.host().start().await?;
+    let registered = || async { Shop::open(&host, "org-1", "etsy").await.ok() };
+    let new = eventually("it is registered anew", PATIENCE, registered).await?;
+    ensure!(new.store_id != shop.store_id);
+    Ok(())
+}
+
+on_every_backend!(
+    stores_are_listed_and_shown,
+    a_held_store_is_asked_nothing,
+    refusals_of_holds_are_clear,
+    a_removal_is_finished_by_whoever_lives,
+    a_store_that_is_being_removed_is_not_registered,
+);
