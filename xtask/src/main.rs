@@ -4,6 +4,7 @@
 //! and returns the code of what it ran. Leaves out: anything that the `wharf` program can do itself.
 
 mod bench;
+mod browser;
 mod demo;
 mod examples;
 mod http;

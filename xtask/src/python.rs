@@ -20,9 +20,14 @@ use crate::{
 /// what needs the tool does without.
 pub(crate) fn install_loudly(name: &str, requirements: &str) {
     if let Err(why) = install(name, &root().join(requirements)) {
-        let said = format!("{name} SKIPPED, it could not be installed: {why:#}");
-        eprintln!("{}", style(said).yellow().bold().for_stderr());
+        say_skipped(name, &why);
     }
+}
+
+/// Tells why a suite has nothing to run.
+pub(crate) fn say_skipped(suite: &str, why: &anyhow::Error) {
+    let said = format!("{suite} SKIPPED, it could not be installed: {why:#}");
+    eprintln!("{}", style(said).yellow().bold().for_stderr());
 }
 
 fn install(name: &str, requirements: &Path) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::{
-    examples, packages,
+    browser, examples, packages,
     plugins::{self, Guests},
     process::{exit_code, run as run_command, run_ok},
     progress::{heading, section},
@@ -31,6 +31,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         if arguments.is_empty() || arguments.iter().any(|argument| argument == suite) {
             python::install_loudly(tool, &format!("tests/{tool}/requirements.txt"));
         }
+    }
+    if arguments.is_empty() || arguments.iter().any(|argument| argument == "browser") {
+        browser::install_loudly();
     }
     let servers = Servers::start(Durability::Skipped)?;
     heading("Running the suites");

@@ -70,9 +70,10 @@ pub(crate) fn wrong(schema: &Value, in_query: bool) -> Vec<Value> {
     }
     if let Some(most) = schema["maxLength"].as_u64() {
         let text = right(schema).as_str().expect("a text").to_owned();
-        values.push(json!(
-            text.clone() + &"a".repeat(usize::try_from(most).expect("a length") + 1 - text.len())
-        ));
+        values.push(json!(format!(
+            "{text}{}",
+            "a".repeat(usize::try_from(most).expect("a length") + 1 - text.len())
+        )));
     }
     if let Some(least) = schema["minimum"].as_i64() {
         values.push(json!(least - 1));
