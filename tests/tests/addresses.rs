@@ -84,7 +84,11 @@ async fn a_host_answers_by_the_names_that_it_was_told(backend: Backend) -> Resul
     }
     drop(host);
     // Beyond loopback, where a supervisor asks by an address.
-    let told = [("HOST", "0.0.0.0"), ("ALLOWED_HOSTS", "wharf.example.com")];
+    let told = [
+        ("HOST", "0.0.0.0"),
+        ("API_AUTH", "off"),
+        ("ALLOWED_HOSTS", "wharf.example.com"),
+    ];
     let open = told
         .iter()
         .fold(site.host(), |host, (name, value)| host.env(name, value));

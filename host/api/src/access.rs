@@ -176,12 +176,16 @@ pub(crate) async fn enter(
     next: Next,
 ) -> Result<Response, ApiError> {
     // Before the handler reads anything: a stranger's upload of 33 MiB is never held in memory.
-    let path = request.extensions().get::<MatchedPath>();
-    let path = path.map_or("", MatchedPath::as_str);
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
     let caller = match gate.declared.needs(path, request.method()) {
         // Answered 405 by whoever comes next.
         None | Some(Needs::Nothing) => Caller::anyone(),
-        Some(Needs::OneOf(scopes)) => gate.caller(scopes, request.headers()).await?,
+        Some(Needs::OneOf(scopes)) => {
+            // Found out at the door, where the limits of clients ask for it as well.
+            let identity = request.extensions_mut().remove::<Identity>();
+            gate.caller(scopes, identity)?
+        }
         Some(Needs::Undeclared) => {
             return Err(ApiError::Panicked("a route without a scope".into()));
         }
@@ -191,13 +195,13 @@ pub(crate) async fn enter(
 }
 
 impl Gate {
-    async fn caller(&self, scopes: &[KeyScope], headers: &HeaderMap) -> Result<Caller, ApiError> {
+    fn caller(&self, scopes: &[KeyScope], identity: Option<Identity>) -> Result<Caller, ApiError> {
         let is_asked = self.state.auth == ApiAuth::Required
             || scopes.iter().any(|scope| scope.is_always_asked_for());
         if !is_asked {
             return Ok(Caller::anyone());
         }
-        let caller = self.identify(bearer(headers)).await?;
+        let caller = self.identified(identity)?;
         if scopes.iter().any(|scope| caller.may(*scope)) {
             return Ok(caller);
         }
@@ -206,19 +210,42 @@ impl Gate {
         Err(ApiError::ScopeMissing(scope))
     }
 
-    async fn identify(&self, token: Option<&str>) -> Result<Caller, ApiError> {
-        match (token, self.state.admin_token) {
-            (Some(token), Some(admin)) if admin.is(token) => Ok(Caller::admin()),
-            (Some(token), _) if KeyText::is_meant(token) => {
-                let caller = self.state.app.authenticate(token).await;
-                caller.map_err(|why| match why {
-                    KeyRefusal::Failed(error) => ApiError::App(error),
-                    why => ApiError::KeyRefused(why),
-                })
+    fn identified(&self, identity: Option<Identity>) -> Result<Caller, ApiError> {
+        match identity {
+            Some(Identity::Caller(caller)) => Ok(caller),
+            Some(Identity::Refused(KeyRefusal::Failed(error))) => Err(ApiError::App(error)),
+            Some(Identity::Refused(why)) => Err(ApiError::KeyRefused(why)),
+            None if self.state.auth == ApiAuth::Off && self.state.admin_token.is_none() => {
+                Err(ApiError::AdminDisabled)
             }
-            (_, None) if self.state.auth == ApiAuth::Off => Err(ApiError::AdminDisabled),
-            (_, _) => Err(ApiError::NoKey),
+            None => Err(ApiError::NoKey),
         }
+    }
+}
+
+/// What came of a request's key or token.
+#[derive(Clone, Debug)]
+pub(crate) enum Identity {
+    /// It is somebody's.
+    Caller(Caller),
+    /// It lets nobody in.
+    Refused(KeyRefusal),
+}
+
+impl Identity {
+    /// Looks up the key or the token of a request, whatever its route asks for; `None` if it has neither.
+    pub(crate) async fn of(state: &ApiState, headers: &HeaderMap) -> Option<Self> {
+        let token = bearer(headers)?;
+        if state.admin_token.is_some_and(|admin| admin.is(token)) {
+            return Some(Self::Caller(Caller::admin()));
+        }
+        if !KeyText::is_meant(token) {
+            return None;
+        }
+        Some(match state.app.authenticate(token).await {
+            Ok(caller) => Self::Caller(caller),
+            Err(why) => Self::Refused(why),
+        })
     }
 }
 

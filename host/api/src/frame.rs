@@ -13,8 +13,8 @@ use futures::FutureExt;
 use wharf_app::App;
 
 use crate::{
-    ApiSettings, body::RequestTimeout, door::Door, drain::drain, error::ApiError, measure::measure,
-    observe::observe,
+    ApiSettings, ApiState, body::RequestTimeout, door::Door, drain::drain, error::ApiError,
+    measure::measure, observe::observe,
 };
 
 /// The parts of the frame.
@@ -29,13 +29,13 @@ struct Parts {
 }
 
 impl Frame {
-    /// With an [`App`], requests are counted in its metrics.
-    pub(crate) fn new(settings: &ApiSettings, app: Option<App>) -> Self {
+    /// With a state, requests are counted in its metrics, and against the limits of their clients.
+    pub(crate) fn new(settings: &ApiSettings, state: Option<ApiState>) -> Self {
         Self(Arc::new(Parts {
             answer_timeout: settings.answer_timeout,
             request_timeout: RequestTimeout(settings.request_timeout),
-            door: Door::new(settings, app.clone()),
-            app,
+            app: state.as_ref().map(|state| state.app.clone()),
+            door: Door::new(settings, state),
         }))
     }
 }
@@ -62,9 +62,9 @@ pub(crate) async fn bounds(State(frame): State<Frame>, request: Request, next: N
     bounded(&frame.0, request, next).await
 }
 
-async fn bounded(parts: &Parts, request: Request, next: Next) -> Response {
+async fn bounded(parts: &Parts, mut request: Request, next: Next) -> Response {
     // Nothing at all is done for what may not come in.
-    let _in_work = match parts.door.judge(&request) {
+    let _in_work = match parts.door.enter(&mut request).await {
         Ok(in_work) => in_work,
         Err(error) => return error.into_response(),
     };

@@ -192,7 +192,7 @@ fn gated(routes: Router<ApiState>, document: &OpenApi, state: &ApiState) -> Rout
 
 /// Adds what holds for every route.
 fn whole(routes: Router<ApiState>, state: ApiState, settings: &ApiSettings) -> Router {
-    let frame = Frame::new(settings, Some(state.app.clone()));
+    let frame = Frame::new(settings, Some(state.clone()));
     with_refusals(routes)
         .layer(middleware::from_fn_with_state(frame, frame::whole))
         .with_state(state)

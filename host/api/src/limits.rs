@@ -1,6 +1,7 @@
 //! The limits of one client: how many requests a second, and how many at a time.
 //!
-//! A client is an API key or, without one, an address. The figures are those of this process alone. So many clients are
+//! A client is an organization with all its keys, an operator's key or, without any, an address. The figures are those of
+//! this process alone. So many clients are
 //! known at most; whoever has its whole budget and nothing in work is forgotten first, which changes nothing, and then
 //! whoever has most of its budget: nobody wins much by being forgotten, for it takes as many others that have less.
 
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use wharf_app::Caller;
 use wharf_domain::{Budget, Time};
 
 /// Clients that are remembered, about 100 bytes each.
@@ -42,9 +44,9 @@ impl ClientLimit {
 /// The limits of clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Of an API key, and of an address beyond this machine.
+    /// Of an organization or an operator's key, and of an address beyond this machine.
     pub client: ClientLimit,
-    /// Of everybody on this machine together who has no API key.
+    /// Of everybody on this machine together who has no key.
     pub local: ClientLimit,
 }
 
@@ -55,11 +57,22 @@ pub(crate) struct ClientAddress {
     pub(crate) is_loopback: bool,
 }
 
+/// The sender of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'a> {
+    /// Somebody with a key or a token.
+    Caller(&'a Caller),
+    /// Anybody at an address.
+    Address(ClientAddress),
+}
+
 /// One whose requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Client {
     Local,
     Address(IpAddr),
+    /// By a digest of its name, which nobody can foresee: two that share one are rarer than a broken machine.
+    Named(u64),
 }
 
 /// The reason why a request is refused.
@@ -94,6 +107,12 @@ impl Usage {
 /// A request in work. It ends when this is dropped.
 pub(crate) struct InWork(Option<Arc<AtomicU32>>);
 
+impl InWork {
+    pub(crate) fn uncounted() -> Self {
+        Self(None)
+    }
+}
+
 impl Drop for InWork {
     fn drop(&mut self) {
         if let Some(in_work) = &self.0 {
@@ -113,17 +132,30 @@ impl Clients {
     }
 
     /// Lets a request in, or not.
-    pub(crate) fn admit(&self, address: ClientAddress) -> Result<InWork, Limited> {
-        let (client, limit) = if address.is_loopback {
-            (Client::Local, self.limits.local)
-        } else {
-            (Client::Address(address.network), self.limits.client)
+    pub(crate) fn admit(&self, whose: Whose<'_>) -> Result<InWork, Limited> {
+        let limit = match whose {
+            Whose::Address(address) if address.is_loopback => self.limits.local,
+            Whose::Address(_) | Whose::Caller(_) => self.limits.client,
         };
         if limit.is_none() {
-            return Ok(InWork(None));
+            return Ok(InWork::uncounted());
         }
         let passed = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.count(client, limit, Time::from_micros(passed))
+        self.count(self.client(whose), limit, Time::from_micros(passed))
+    }
+
+    fn client(&self, whose: Whose<'_>) -> Client {
+        match whose {
+            Whose::Address(address) if address.is_loopback => Client::Local,
+            Whose::Address(address) => Client::Address(address.network),
+            Whose::Caller(caller) => Client::Named(match caller.organization() {
+                // Not by key: an organization may have a hundred.
+                Some(organization) => self
+                    .hasher
+                    .hash_one(("organization", organization.as_str())),
+                None => self.hasher.hash_one(("operator", caller.id())),
+            }),
+        }
     }
 
     fn count(&self, client: Client, limit: ClientLimit, now: Time) -> Result<InWork, Limited> {
@@ -170,6 +202,8 @@ fn make_room(shard: &mut HashMap<Client, Usage>, now: Time) -> Result<(), Limite
 
 #[cfg(test)]
 mod tests {
+    use wharf_domain::OrganizationId;
+
     use super::*;
 
     const LIMIT: ClientLimit = ClientLimit {
@@ -229,6 +263,31 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_organization_is_one_client_with_all_its_keys() {
+        let limit = ClientLimit {
+            rate: None,
+            concurrency: Some(1),
+        };
+        let clients = Clients::new(ClientLimits {
+            client: limit,
+            local: ClientLimit::default(),
+        });
+        let of = |name: &str| Caller::of_organization(OrganizationId::parse(name).expect("an id"));
+        let held = clients.admit(Whose::Caller(&of("a")));
+        assert!(held.is_ok());
+        assert!(
+            clients.admit(Whose::Caller(&of("a"))).is_err(),
+            "another key"
+        );
+        let others = [of("b"), Caller::admin()];
+        assert!(
+            others
+                .iter()
+                .all(|one| clients.admit(Whose::Caller(one)).is_ok())
+        );
+    }
+
     /// A flood of addresses must neither grow the memory nor give anybody its budget back.
     #[test]
     fn what_is_forgotten_first_is_what_has_spent_least() {
@@ -284,10 +343,10 @@ mod tests {
         });
         let from = |text: &str, is_loopback| {
             let network = text.parse().expect("an address");
-            clients.admit(ClientAddress {
+            clients.admit(Whose::Address(ClientAddress {
                 network,
                 is_loopback,
-            })
+            }))
         };
         let first = from("127.0.0.1", true);
         assert!(first.is_ok() && from("127.0.0.2", true).is_err());
