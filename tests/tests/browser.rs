@@ -38,15 +38,15 @@ const ATTACK: &str = r#"
         }
     };
     const typed = (type, body) => ({method: "POST", headers: {"content-type": type}, body});
+    await attempt("read", "/webhooks?organizationId=org-1", {});
+    await attempt("readOpaque", "/webhooks?organizationId=org-1", {mode: "no-cors"});
+    await attempt("secret", `/webhooks/${webhook}/secret?organizationId=org-1`, {});
     await attempt("text", "/stores/register", {mode: "no-cors", ...typed("text/plain", store)});
     await attempt("untyped", "/stores/register", {mode: "no-cors", method: "POST", body: new Blob([store])});
     await attempt("bare", `/webhooks/${webhook}/disable`, {mode: "no-cors", method: "POST"});
     await attempt("json", "/stores/register", typed("application/json", store));
     await attempt("disable", `/webhooks/${webhook}/disable`, typed("application/json", owner));
     await attempt("delete", `/webhooks/${webhook}?organizationId=org-1`, {method: "DELETE"});
-    await attempt("read", "/webhooks?organizationId=org-1", {});
-    await attempt("readOpaque", "/webhooks?organizationId=org-1", {mode: "no-cors"});
-    await attempt("secret", `/webhooks/${webhook}/secret?organizationId=org-1`, {});
     navigator.sendBeacon(host + "/stores/register", new Blob([store], {type: "text/plain"}));
     for (const enctype of ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]) {
         const frame = document.createElement("iframe");
