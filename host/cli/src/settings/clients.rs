@@ -6,11 +6,11 @@ use wharf_domain::Budget;
 
 use super::parse;
 
-/// What one client may ask for. An API key is a client; without one, all that have one address are.
+/// What one client may ask for: an organization with all its keys, an operator's key or, without any, an address.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "API")]
 pub(crate) struct ClientArgs {
-    /// Requests a second of one client, an API key or an address, from each process; `off` for any number [default: 1000;
+    /// Requests a second of one client, an organization or an address, from each process; `off` for any number [default: 1000;
     /// off for clients of this machine without a key]
     #[arg(long, env = "CLIENT_RATE", value_name = "CLIENT_RATE", value_parser = parse::at_most)]
     client_rate: Option<AtMost>,
