@@ -35,7 +35,7 @@ Where the host asks for keys (`API_AUTH=required`), every operation with a scope
 a key that has it; one of several is enough. A key of an organization may leave `organizationId` out. With \
 `API_AUTH=off` only operators' operations ask for a key: those with `operator`, `plugins:*` or `keys:*`.";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     (
         "Stores",
         "Sellers' stores at marketplaces, and how their synchronisation is going",
@@ -53,7 +53,8 @@ const TAGS: [(&str, &str); 7] = [
         "Mock marketplace",
         "The marketplaces' adapters asked directly, for trying things out",
     ),
-    ("Admin", "Plugins, for operators"),
+    ("Keys", "Short-lived tokens for browsers"),
+    ("Admin", "Plugins and keys, for operators"),
     ("Health", "Liveness, readiness and metrics"),
 ];
 

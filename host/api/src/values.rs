@@ -8,9 +8,9 @@ use utoipa::openapi::{
 use uuid::Uuid;
 use wharf_app::{Digest, RecoveryCursor};
 use wharf_domain::{
-    AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, MarketplaceName,
-    OrganizationId, Receipt, ShaperName, StoreName, SyncStatus, SyncToken, TargetUrl, Time,
-    bounded_text,
+    AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, KeyScope, KeyScopes,
+    MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, SyncStatus, SyncToken,
+    TargetUrl, Time, bounded_text,
 };
 
 use crate::{fields::Given, request::Field};
@@ -297,6 +297,25 @@ impl Field for RecoveryCursor {
                 "^(0|[1-9][0-9]{0,15})\\.(0|[1-9][0-9]{0,15}|letters)\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
             ))
             .examples(["1769817600000000.letters.0190a5e4-7b1c-7def-8abc-0123456789ab"])
+    }
+}
+
+impl Field for KeyScopes {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        text(given).and_then(Self::parse)
+    }
+
+    fn schema() -> ObjectBuilder {
+        let keys = KeyScope::ALL.iter().filter(|scope| scope.is_for_keys());
+        let names: Vec<_> = keys
+            .map(|scope| scope.as_str().replace('*', "\\*"))
+            .collect();
+        let one = format!("({})", names.join("|"));
+        string()
+            .min_length(Some(1))
+            .max_length(Some(255))
+            .pattern(Some(format!("^{one}( {one})*$")))
+            .examples(["stores:read orders:write"])
     }
 }
 

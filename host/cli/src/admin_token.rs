@@ -6,13 +6,14 @@ use anyhow::Context;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use secrecy::SecretString;
+use wharf_domain::KeyText;
 
 use crate::{
     logging::Style,
     output,
     secret::{self, Secret},
     secret_file::{self, Origin},
-    settings::{DataArgs, Deployment, SettingError},
+    settings::{DataArgs, Deployment, SettingError, WrongSettings},
 };
 
 // As many bits as the digest has by which the API compares it.
@@ -23,6 +24,22 @@ const TOKEN_BYTES: usize = 32;
 pub(crate) struct AdminTokenArgs {
     #[arg(skip = Secret::of_environment("WHARF_ADMIN_TOKEN"))]
     admin_token: Secret,
+    /// What clients send instead.
+    #[arg(skip = api_key())]
+    api_key: Secret,
+}
+
+/// The key that a client sends.
+pub(crate) fn api_key() -> Secret {
+    Secret::of_environment("WHARF_API_KEY")
+}
+
+/// Refuses what cannot be a key, and says nothing of it.
+pub(crate) fn check_api_key(key: &Secret) -> Result<(), SettingError> {
+    key.check(|text| match KeyText::parse(text) {
+        Some(_) => Ok(()),
+        None => Err("is no key, or has a typing error: keys begin with wharf_"),
+    })
 }
 
 impl AdminTokenArgs {
@@ -59,7 +76,7 @@ impl AdminTokenArgs {
         }
     }
 
-    /// The token that a client sends: the setting, or what a host on this machine keeps in its data folder.
+    /// The token that a client sends: `WHARF_API_KEY`, `WHARF_ADMIN_TOKEN`, or what a host on this machine keeps in its data folder.
     ///
     /// # Errors
     /// If there is neither.
@@ -68,13 +85,15 @@ impl AdminTokenArgs {
         reason = "a client waits for its token anyway"
     )]
     pub(crate) fn of_client(&self, data: &DataArgs) -> anyhow::Result<SecretString> {
-        if let Some(token) = self.admin_token.value() {
+        check_api_key(&self.api_key).map_err(WrongSettings::from)?;
+        // The key first: it may do less, and the audit names it.
+        if let Some(token) = self.api_key.value().or(self.admin_token.value()) {
             return Ok(token.clone());
         }
         let path = file(data);
         let text = std::fs::read_to_string(&path).with_context(|| {
             let path = path.display();
-            format!("no admin token: set WHARF_ADMIN_TOKEN, or name the host's data folder by --data-dir; {path} cannot be read")
+            format!("no admin token: set WHARF_API_KEY or WHARF_ADMIN_TOKEN, or name the host's data folder by --data-dir; {path} cannot be read")
         })?;
         // The file is a line, and its end is no part of the token.
         Ok(text.trim().into())
@@ -115,12 +134,14 @@ mod tests {
     fn args(token: &str) -> AdminTokenArgs {
         AdminTokenArgs {
             admin_token: Secret::given(NAME, token),
+            api_key: Secret::unset("WHARF_API_KEY"),
         }
     }
 
     fn unset() -> AdminTokenArgs {
         AdminTokenArgs {
             admin_token: Secret::unset(NAME),
+            api_key: Secret::unset("WHARF_API_KEY"),
         }
     }
 

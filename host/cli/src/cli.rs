@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook, openapi, plugin,
-        scheduler, schema, serve, webhook, worker,
+        api_key, compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook,
+        openapi, plugin, scheduler, schema, serve, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Scheduler(Box<scheduler::SchedulerArgs>),
     /// Bring the database's schema up to date.
     Migrate(migrate::MigrateArgs),
+    /// Make, list and revoke the keys of clients and operators.
+    Key(api_key::ApiKeyArgs),
     /// Look after the keys that secrets are encrypted with.
     Keys(keys::KeysArgs),
     /// Print the database's schema as SQL.
@@ -113,6 +115,7 @@ impl Command {
             | Self::Migrate(_)
             | Self::MockWebhook(_) => Level::Info,
             Self::Schema(_)
+            | Self::Key(_)
             | Self::Keys(_)
             | Self::OpenApi(_)
             | Self::Flow(_)
@@ -131,6 +134,7 @@ impl Command {
             Self::Worker(args) => args.settings.check(wrong),
             Self::Scheduler(args) => args.settings.check(wrong),
             Self::Migrate(args) => args.check(wrong),
+            Self::Key(args) => args.check(wrong),
             Self::Keys(args) => args.check(wrong),
             Self::Schema(args) => args.check(wrong),
             Self::MockWebhook(args) => args.check(wrong),
@@ -157,6 +161,7 @@ impl Command {
             Self::Worker(args) => worker::run(*args).await,
             Self::Scheduler(args) => scheduler::run(*args, format).await,
             Self::Migrate(args) => migrate::run(args).await,
+            Self::Key(args) => api_key::run(args, format).await,
             Self::Keys(args) => keys::run(args, format).await,
             Self::Schema(args) => schema::run(&args),
             Self::OpenApi(_) => {

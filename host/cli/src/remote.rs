@@ -6,6 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use wharf_egress::{Client, Method, operator_client};
 
+use crate::{admin_token, secret::Secret, settings::WrongSettings};
+
 /// The host and the organization.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RemoteArgs {
@@ -17,9 +19,11 @@ pub(crate) struct RemoteArgs {
         default_value = "http://localhost:3000"
     )]
     url: String,
-    /// The organization that owns the webhooks
-    #[arg(long, env = "ORG_ID", value_name = "ORG_ID", default_value = "org-1")]
-    org: String,
+    /// The organization that owns the webhooks [default: org-1; with WHARF_API_KEY the key's own]
+    #[arg(long, env = "ORG_ID", value_name = "ORG_ID")]
+    org: Option<String>,
+    #[arg(skip = admin_token::api_key())]
+    key: Secret,
     #[command(flatten)]
     admin: AdminUrlArgs,
 }
@@ -55,11 +59,22 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// Makes a client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// `WHARF_API_KEY` is no key.
     pub(crate) fn new(args: RemoteArgs) -> anyhow::Result<Self> {
+        admin_token::check_api_key(&args.key).map_err(WrongSettings::from)?;
         Ok(Self {
             client: operator_client()?,
             args,
         })
+    }
+
+    /// The organization to name. A key knows its own.
+    fn organization(&self) -> Option<String> {
+        let of_key = self.args.key.value().is_some();
+        let named = self.args.org.clone();
+        named.or_else(|| (!of_key).then(|| "org-1".into()))
     }
 
     /// Asks for something; further parameters are added where they have a value.
@@ -68,7 +83,7 @@ impl Remote {
         path: &str,
         parameters: &[(&str, Option<String>)],
     ) -> anyhow::Result<Value> {
-        let organization = [("organizationId", Some(self.args.org.clone()))];
+        let organization = [("organizationId", self.organization())];
         let given = organization.iter().chain(parameters);
         let pairs = given.filter_map(|(name, value)| {
             let value = value.as_deref()?;
@@ -85,7 +100,7 @@ impl Remote {
     /// Asks for something to be done. `null` members are left out by the host.
     pub(crate) async fn post(&self, path: &str, mut body: Value) -> anyhow::Result<Value> {
         // Every caller hands in an object: to index anything else would panic.
-        body["organizationId"] = self.args.org.clone().into();
+        body["organizationId"] = self.organization().into();
         self.ask(Method::POST, path, Some(body)).await
     }
 
@@ -110,6 +125,9 @@ impl Remote {
             .filter(|_| path.starts_with("/admin/"));
         let base = admin.unwrap_or(&self.args.url).trim_end_matches('/');
         let mut request = self.client.request(method, format!("{base}{path}"));
+        if let Some(key) = self.args.key.expose() {
+            request = request.bearer_auth(key);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -151,7 +151,8 @@ impl KeyScopes {
         }
     }
 
-    fn iter(self) -> impl Iterator<Item = KeyScope> {
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = KeyScope> {
         let all = KeyScope::ALL.iter().copied();
         all.filter(move |scope| self.0 & scope.bit() != 0)
     }

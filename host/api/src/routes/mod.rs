@@ -3,6 +3,7 @@
 mod deliveries;
 mod health;
 mod holds;
+mod keys;
 mod metrics;
 mod mock;
 mod orders;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
         .routes(routes!(deliveries::resend))
         .routes(routes!(deliveries::dead_letters))
         .routes(routes!(deliveries::redrive::redrive))
+        .routes(routes!(keys::portal::create))
         .routes(routes!(mock::validate))
         .merge(health())
 }
@@ -60,9 +62,11 @@ pub(crate) fn metrics() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(metrics::scrape))
 }
 
-/// The routes for operators. The caller adds the check of the admin token.
+/// The routes for operators.
 pub(crate) fn admin() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::inspect, plugins::upload))
         .routes(routes!(plugins::activate))

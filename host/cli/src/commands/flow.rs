@@ -9,6 +9,7 @@ use wharf_domain::EventKind;
 use wharf_egress::{Client, Method, StatusCode, operator_client};
 
 use crate::{
+    admin_token,
     output::{self, Format},
     remote::IN_A_QUERY,
     secret::Secret,
@@ -27,7 +28,9 @@ It stops with an error at the first unexpected answer.
 
   [env: ACCESS_TOKEN]
           The store's access token at the marketplace, or in the file that ACCESS_TOKEN_FILE names
-          [default: token-v2]")]
+          [default: token-v2]
+  [env: WHARF_API_KEY]
+          The key that is sent, where the host asks for one, or in the file that WHARF_API_KEY_FILE names")]
 pub(crate) struct FlowArgs {
     /// The host's URL
     #[arg(
@@ -66,6 +69,8 @@ pub(crate) struct FlowArgs {
     store_name: String,
     #[arg(skip = Secret::of_environment("ACCESS_TOKEN"))]
     access_token: Secret,
+    #[arg(skip = admin_token::api_key())]
+    key: Secret,
     /// The store's currency
     #[arg(long, env = "CURRENCY", value_name = "CURRENCY", default_value = "USD")]
     currency: String,
@@ -101,6 +106,7 @@ struct Step {
 struct Flow {
     client: Client,
     base_url: String,
+    key: Secret,
     format: Format,
     steps: Vec<Step>,
 }
@@ -109,7 +115,8 @@ impl FlowArgs {
     /// Tells if the access token cannot be read.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         // Any is right: it is the marketplace's, not ours.
-        self.access_token.check(|_| Ok::<_, String>(()))
+        self.access_token.check(|_| Ok::<_, String>(()))?;
+        admin_token::check_api_key(&self.key)
     }
 }
 
@@ -120,6 +127,7 @@ pub(crate) async fn run(args: FlowArgs, format: Format) -> anyhow::Result<()> {
     let mut flow = Flow {
         client,
         base_url,
+        key: args.key.clone(),
         format,
         steps: Vec::new(),
     };
@@ -217,6 +225,9 @@ impl Flow {
         let mut request = self
             .client
             .request(method.clone(), format!("{}{path}", self.base_url));
+        if let Some(key) = self.key.expose() {
+            request = request.bearer_auth(key);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }

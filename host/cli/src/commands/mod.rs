@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod api_key;
 pub(crate) mod compile_plugin;
 pub(crate) mod dead_letters;
 pub(crate) mod delivery;
