@@ -82,7 +82,7 @@ impl Operation {
             .replace("{marketplace}", "etsy")
             .replace("{plugin}", "nothing");
         let request = host.request(&self.method, &path);
-        if self.path.starts_with("/admin") {
+        if self.said["security"][0]["key"].is_array() {
             return request.bearer_auth(ADMIN_TOKEN);
         }
         request.basic_auth("etsy_user", Some("etsy_pass"))
