@@ -110,6 +110,7 @@ async fn register_stores(arguments: &Arguments) -> Result<()> {
                 access_token: &AccessToken::parse("filled")?,
                 currency: Currency::parse("USD")?,
                 nonce: nonce(),
+                token_nonce: nonce(),
             };
             stores::register(&mut tx, &arguments.encryption_key, &new, SystemClock.now()).await?;
         }

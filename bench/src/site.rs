@@ -131,6 +131,7 @@ impl Site {
                 access_token: &AccessToken::parse("token")?,
                 currency: Currency::parse("USD")?,
                 nonce: [3; 24],
+                token_nonce: [4; 24],
             };
             stores::register(
                 &mut tx,

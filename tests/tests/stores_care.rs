@@ -385,7 +385,55 @@ async fn a_store_that_is_being_removed_is_not_registered(backend: Backend) -> Re
     Ok(())
 }
 
+/// Tokens of a release before stand in the clear until the keys are resealed; nobody notices but readers of the database.
+async fn tokens_are_hidden_while_the_host_works(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let mut host = site.host().start().await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let ledger = Ledger::open(&site).await?;
+    let rows = async || -> Result<String> {
+        let rows = ledger
+            .rows("select cast(sync_token as text) as t, s.* from stores s")
+            .await?;
+        Ok(Value::from(rows).to_string())
+    };
+    let is_told = |rows: &str| rows.contains(&shop.sync_token);
+    ensure!(!is_told(&rows().await?), "a new database tells no token");
+    ensure!(host.stop().await?.success());
+    let token = ledger.id(&shop.sync_token);
+    for change in [
+        format!("update stores set sync_token = {token}, sync_token_sealed = null"),
+        "delete from _sqlx_migrations where version = 1000015".to_owned(),
+    ] {
+        assert_eq!(ledger.execute(&change).await?, 1);
+    }
+    let host = site.host().start().await?;
+    assert_eq!(shop.import(&host, "order-101").await?["success"], true);
+    ensure!(is_told(&rows().await?));
+    let keys = async |what: &str| -> Result<Value> {
+        let (status, printed) = site.host().command(&["keys", what, "--json"]).run().await?;
+        ensure!(status.success(), "{printed}");
+        Ok(serde_json::from_str(&printed)?)
+    };
+    assert_eq!(keys("status").await?["tokensInClear"], 1);
+    assert_eq!(keys("reseal").await?["resealedRows"], 1);
+    assert_eq!(keys("reseal").await?["resealedRows"], 0);
+    ensure!(!is_told(&rows().await?), "hidden now");
+    assert_eq!(shop.import(&host, "order-101").await?["success"], true);
+    assert_eq!(shop.import(&host, "order-103").await?["success"], true);
+    assert_eq!(Shop::open(&host, "org-1", "etsy").await?, shop);
+    shop.status(&host).await?;
+    let digest = ledger.row("select sync_token from stores").await?;
+    let stolen = Shop {
+        sync_token: digest["sync_token"].as_str().context("an id")?.to_owned(),
+        ..shop
+    };
+    assert_eq!(stolen.try_import(&host, "order-101").await?.status, 404);
+    Ok(())
+}
+
 on_every_backend!(
+    tokens_are_hidden_while_the_host_works,
     stores_are_listed_and_shown,
     a_held_store_is_asked_nothing,
     refusals_of_holds_are_clear,

@@ -7,6 +7,7 @@ use wharf_domain::Time;
 use wharf_store::{
     KeyId, KeyRing, Ledger, StoreError, canary,
     reseal::{self, Kind, SealedCount, Table},
+    stores::token,
 };
 
 use crate::{entropy::random, failpoint};
@@ -34,6 +35,8 @@ pub struct Resealed {
     pub unreadable: BTreeMap<Option<KeyId>, u64>,
     /// Values that are still sealed with another key of the ring: a running host went on sealing with it.
     pub remaining: u64,
+    /// Sync tokens that still stand in the clear: a program of before went on registering stores.
+    pub in_clear: i64,
     /// Keys that nothing is sealed with any more. They may leave the ring.
     pub retired: Vec<KeyId>,
 }
@@ -83,6 +86,8 @@ pub async fn reseal(
     mut progress: impl FnMut(ResealProgress) + Send,
 ) -> Result<Resealed, StoreError> {
     let of = rows(&reseal::counts(&mut ledger.read().await?).await?);
+    // Before any token is hidden: programs that would not find its store must not start from now on.
+    token::hide(&mut ledger.write().await?).await?;
     let mut done = Resealed::default();
     for _ in 0..MAX_WALKS {
         let mut reached = ResealProgress { rows: 0, of };
@@ -98,6 +103,7 @@ pub async fn reseal(
         // Counted after the walk: a host that runs beside it may have sealed with another key behind its back.
         let counts = reseal::counts(&mut ledger.read().await?).await?;
         done.remaining = remaining(&counts, keys);
+        done.in_clear = token::in_clear(&mut ledger.read().await?).await?;
         if done.remaining == 0
             && let Some(retired) = retire(ledger, keys).await?
         {

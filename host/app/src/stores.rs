@@ -82,6 +82,7 @@ impl App {
             access_token: &registration.access_token,
             currency: registration.currency,
             nonce: random(),
+            token_nonce: random(),
         };
         let key = &self.0.settings.encryption_key;
         let mut tx = self.0.ledger.begin().await?;

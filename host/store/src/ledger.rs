@@ -169,6 +169,9 @@ impl Ledger {
                     .await?;
             }
         }
+        // Where no store is, no program of before needs to find one.
+        let mut conn = self.write().await?;
+        crate::stores::token::hide_in_new(&mut conn).await?;
         Ok(())
     }
 

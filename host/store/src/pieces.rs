@@ -32,6 +32,27 @@ macro_rules! store_columns {
     };
 }
 
+/// True of the store, as the table of this name has it, of a token whose digest is `$digest`. Of one that stands in the clear
+/// `$token` is the token: a digest that was read in a copy of the database finds nothing.
+macro_rules! has_token {
+    ($table:literal, $digest:literal, $token:literal) => {
+        concat!(
+            $table,
+            ".sync_token in (",
+            $digest,
+            ", ",
+            $token,
+            ") and (",
+            $table,
+            ".sync_token = ",
+            $digest,
+            ") = (",
+            $table,
+            ".sync_token_sealed is not null)"
+        )
+    };
+}
+
 /// True of a store, as the table of this name has it, that somebody holds.
 macro_rules! is_held {
     ($table:literal) => {
@@ -156,6 +177,7 @@ macro_rules! event_state {
 }
 
 pub(crate) use {
-    dead_letters, deliveries_with_events, endpoint_columns, event_state, hold_columns, is_held,
-    listed_columns, listed_filter, listed_inner, original, store_columns, with_waiting_endpoints,
+    dead_letters, deliveries_with_events, endpoint_columns, event_state, has_token, hold_columns,
+    is_held, listed_columns, listed_filter, listed_inner, original, store_columns,
+    with_waiting_endpoints,
 };

@@ -4,26 +4,32 @@
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
-use wharf_domain::EndpointId;
+use wharf_domain::{EndpointId, SyncToken};
 
 use crate::{
     Conn, KeyId, KeyRing, Sealed, StoreError,
     dialect::statements,
     endpoints::{RETIRED, SECRET, SealedSecrets},
     rows::Rows,
-    stores::TOKEN_PLACE,
+    stores::{
+        TOKEN_PLACE,
+        token::{self, digest},
+    },
 };
 
 statements! {
-    STORES = ["select id, identity, access_token as value from stores where id > $1 order by id limit $2"];
+    STORES = ["select id, identity, access_token as value, sync_token, sync_token_sealed as retired
+        from stores where id > $1 order by id limit $2"];
     ENDPOINTS = ["select id, identity, secret as value, retired_secrets as retired, signing_root as root
         from webhook_endpoints where id > $1 order by id limit $2"];
     /// In the order of ids, as everybody locks them, so that nobody waits for each other in a circle.
     LOCK_STORES = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     LOCK_ENDPOINTS = ["select id from webhook_endpoints where id in (select id from" rows(r, id uuid) ")
         order by id" lock_rows];
-    REPLACE_TOKENS = ["update stores set access_token = r.value from" rows(r, id uuid, stored bytes, value bytes)
-        "where stores.id = r.id and stores.access_token = r.stored"];
+    /// An access token is sealed with a new nonce by every registration, a sync token is another from the removal on.
+    REPLACE_TOKENS = ["update stores set access_token = r.value, sync_token = r.sync_token, sync_token_sealed = r.retired
+        from" rows(r, id uuid, stored bytes, stored_token uuid, value bytes, sync_token uuid, retired bytes)
+        "where stores.id = r.id and stores.access_token = r.stored and stores.sync_token = r.stored_token"];
     /// A secret is sealed with a new nonce at every change of the row's secrets, so it stands for all three.
     REPLACE_SECRETS = ["update webhook_endpoints set secret = r.value, retired_secrets = r.retired, signing_root = r.root
         from" rows(r, id uuid, stored bytes, value bytes, retired bytes, root bytes)
@@ -40,13 +46,15 @@ statements! {
             from webhook_endpoints where signing_root is not null group by substr(signing_root, 1, 9)
         union all select cast(4 as bigint), substr(sealed, 1, 9), count(*) from key_canaries group by substr(sealed, 1, 9)
         union all select cast(5 as bigint), substr(mac, 1, 9), count(*)
-            from api_keys where revoked_at is null group by substr(mac, 1, 9)"];
+            from api_keys where revoked_at is null group by substr(mac, 1, 9)
+        union all select cast(6 as bigint), substr(sync_token_sealed, 1, 9), count(*)
+            from stores where sync_token_sealed is not null group by substr(sync_token_sealed, 1, 9)"];
 }
 
 /// A table that holds sealed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// Access tokens.
+    /// Access tokens and the stores' own, which are hidden where they stand in the clear.
     Stores,
     /// Secrets, retired secrets and signing roots.
     Endpoints,
@@ -69,6 +77,8 @@ struct Change {
     id: Uuid,
     stored: Sealed,
     sealed: SealedSecrets,
+    /// Of a store: what finds it, as it was read and as it is to be.
+    token: Option<(Uuid, Uuid)>,
 }
 
 #[derive(FromRow)]
@@ -80,6 +90,8 @@ struct Row {
     retired: Option<Vec<u8>>,
     #[sqlx(default)]
     root: Option<Vec<u8>>,
+    #[sqlx(default)]
+    sync_token: Option<Uuid>,
 }
 
 /// Reads up to `limit` rows after `after` and seals anew what is not sealed with the first key in the newest version.
@@ -104,32 +116,58 @@ pub async fn read(
         unreadable: BTreeMap::new(),
     };
     for row in rows {
-        let key = Sealed(row.value.clone()).key_id();
-        match reseal(keys, table, row, &mut nonce) {
+        match reseal(keys, table, &row, &mut nonce) {
             Ok(change) => page.changes.extend(change),
             // Counted and passed: a value that is lost must not keep the others from the new key.
-            Err(_) => *page.unreadable.entry(key).or_default() += 1,
+            Err(_) => {
+                let key = Sealed(row.value.clone()).key_id();
+                *page.unreadable.entry(key).or_default() += 1;
+                page.changes.extend(hide_token(keys, row, nonce()));
+            }
         }
     }
     Ok(page)
+}
+
+/// Hides the sync token of a store whose access token is lost, if it stands in the clear.
+fn hide_token(keys: &KeyRing, row: Row, nonce: [u8; 24]) -> Option<Change> {
+    let token = row.sync_token.filter(|_| row.retired.is_none())?;
+    let hidden = token::Kept::hidden(keys, &row.identity, SyncToken(token), nonce);
+    let stored = Sealed(row.value);
+    Some(Change {
+        id: row.id,
+        sealed: SealedSecrets {
+            current: stored.clone(),
+            retired: hidden.sealed,
+            root: None,
+        },
+        stored,
+        token: Some((token, hidden.column)),
+    })
 }
 
 /// The row's values sealed anew; `None` where nothing is to be done.
 fn reseal(
     keys: &KeyRing,
     table: Table,
-    row: Row,
+    row: &Row,
     mut nonce: impl FnMut() -> [u8; 24],
 ) -> Result<Option<Change>, StoreError> {
     let stored = SealedSecrets {
-        current: Sealed(row.value),
-        retired: row.retired.map(Sealed),
-        root: row.root.map(Sealed),
+        current: Sealed(row.value.clone()),
+        retired: row.retired.clone().map(Sealed),
+        root: row.root.clone().map(Sealed),
     };
+    // A store's second value is its sync token; one of before stands in the clear.
+    let in_clear = row.sync_token.filter(|_| stored.retired.is_none());
     // A row is written whole, so one old value is reason enough for all.
-    if stored.values().all(|one| keys.first().sealed_lately(one)) {
+    if in_clear.is_none() && stored.values().all(|one| keys.first().sealed_lately(one)) {
         return Ok(None);
     }
+    let found_by = row.sync_token.map(|column| {
+        let hidden = in_clear.map(|token| digest(SyncToken(token)));
+        (column, hidden.unwrap_or(column))
+    });
     let mut again = |place, sealed: &Sealed| -> Result<Sealed, StoreError> {
         let secret = keys.open(place, &row.identity, sealed)?;
         Ok(keys.seal(place, &row.identity, &secret, nonce()))
@@ -137,7 +175,13 @@ fn reseal(
     let sealed = match table {
         Table::Stores => SealedSecrets {
             current: again(TOKEN_PLACE, &stored.current)?,
-            retired: None,
+            retired: Some(match (&stored.retired, in_clear) {
+                (Some(sealed), _) => again(token::PLACE, sealed)?,
+                (None, token) => {
+                    let token = token.unwrap_or_default();
+                    keys.seal(token::PLACE, &row.identity, token.as_bytes(), nonce())
+                }
+            }),
             root: None,
         },
         Table::Endpoints => SealedSecrets {
@@ -153,6 +197,7 @@ fn reseal(
         id: row.id,
         stored: stored.current,
         sealed,
+        token: found_by,
     }))
 }
 
@@ -169,6 +214,9 @@ pub async fn write(conn: &mut Conn, page: &Page) -> Result<u64, StoreError> {
         let row = rows.push().uuid("id", change.id);
         row.bytes("stored", &change.stored.0)
             .bytes("value", &change.sealed.current.0);
+        if let Some((stored, token)) = change.token {
+            row.uuid("stored_token", stored).uuid("sync_token", token);
+        }
         for (column, value) in [
             ("retired", &change.sealed.retired),
             ("root", &change.sealed.root),
@@ -202,6 +250,8 @@ pub enum Kind {
     Canary,
     /// API keys that are not revoked. Nobody can make their HMACs anew but who sends the key: it happens at its next use.
     ApiKey,
+    /// Stores' own tokens.
+    SyncToken,
 }
 
 impl Kind {
@@ -241,13 +291,14 @@ pub async fn counts(conn: &mut Conn) -> Result<Vec<SealedCount>, StoreError> {
         head: Vec<u8>,
         number: i64,
     }
-    const KINDS: [Kind; 6] = [
+    const KINDS: [Kind; 7] = [
         Kind::AccessToken,
         Kind::Secret,
         Kind::RetiredSecrets,
         Kind::SigningRoot,
         Kind::Canary,
         Kind::ApiKey,
+        Kind::SyncToken,
     ];
     let rows: Vec<Row> = conn.query(COUNTS).all().await?;
     let kind = |number: i64| usize::try_from(number).ok().and_then(|at| KINDS.get(at));

@@ -164,6 +164,19 @@ mod tests {
         }
     }
 
+    /// The mark that `stores::token` leaves keeps programs out that do not know the fifteenth migration.
+    #[test]
+    fn hidden_tokens_keep_programs_of_before_out() {
+        let mark = "contract 0015 sync tokens are kept as digests";
+        assert!(
+            crate::stores::token::ALL
+                .iter()
+                .any(|(_, sql)| sql.postgres.contains(mark))
+        );
+        assert_eq!(contracts_to(mark), Some(15));
+        assert!(judge(&known(), &with(mark)).is_ok());
+    }
+
     #[test]
     fn a_schema_that_lacks_or_differs_is_refused() {
         assert!(matches!(judge(&known(), &[]), Err(SchemaError::Behind(1))));

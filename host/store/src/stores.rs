@@ -3,6 +3,7 @@
 pub mod detail;
 pub mod list;
 pub mod removal;
+pub mod token;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -21,14 +22,16 @@ use crate::{
 pub use crate::registration::{NewStore, Registered, register};
 
 /// Every statement about stores, by module.
-pub(crate) const MODULES: [&[(&str, Sql)]; 4] = [ALL, list::ALL, detail::ALL, removal::ALL];
+pub(crate) const MODULES: [&[(&str, Sql)]; 5] =
+    [ALL, list::ALL, detail::ALL, removal::ALL, token::ALL];
 
 statements! {
     // Not where they changed once more meanwhile.
     CREDENTIALS_TRIED = ["update stores set credentials_changed_at = null where id = $1 and credentials_changed_at = $2"];
-    BY_TOKEN = ["select" store_columns!("stores") "from stores where sync_token = $1"];
+    BY_TOKEN = ["select" store_columns!("stores") "from stores where" has_token!("stores", "$1", "$2")];
     BY_ID = ["select" store_columns!("stores") "from stores where id = $1 and removed_at is null"];
-    REPORT = ["select organization_id, last_sync_at, imported_orders, sync_status, rate_limited_count from stores where sync_token = $1"];
+    REPORT = ["select organization_id, last_sync_at, imported_orders, sync_status, rate_limited_count
+        from stores where" has_token!("stores", "$1", "$2")];
     // Writers of one store queue here, in the order of ids, so that they can never wait for each other in a circle.
     // One that is being removed is not among them.
     LOCK = ["select id from stores where id in (select id from" rows(r, id uuid) ") and removed_at is null
@@ -143,16 +146,14 @@ impl TryFrom<StoreRow> for Store {
 
 /// The store with this token.
 pub async fn by_token(conn: &mut Conn, token: SyncToken) -> Result<Option<Store>, StoreError> {
-    read(conn, BY_TOKEN, token.0).await
+    let query = conn.query(BY_TOKEN).bind(token::digest(token));
+    let row: Option<StoreRow> = query.bind(token.0).optional().await?;
+    row.map(Store::try_from).transpose()
 }
 
 /// The store with this id.
 pub async fn by_id(conn: &mut Conn, id: StoreId) -> Result<Option<Store>, StoreError> {
-    read(conn, BY_ID, id.0).await
-}
-
-async fn read(conn: &mut Conn, statement: Sql, id: Uuid) -> Result<Option<Store>, StoreError> {
-    let row: Option<StoreRow> = conn.query(statement).bind(id).optional().await?;
+    let row: Option<StoreRow> = conn.query(BY_ID).bind(id.0).optional().await?;
     row.map(Store::try_from).transpose()
 }
 
@@ -181,7 +182,12 @@ pub async fn report(conn: &mut Conn, token: SyncToken) -> Result<Option<Report>,
         sync_status: String,
         rate_limited_count: i64,
     }
-    let row: Option<Row> = conn.query(REPORT).bind(token.0).optional().await?;
+    let row: Option<Row> = conn
+        .query(REPORT)
+        .bind(token::digest(token))
+        .bind(token.0)
+        .optional()
+        .await?;
     row.map(|row| {
         Ok(Report {
             organization_id: OrganizationId::from_stored(row.organization_id),

@@ -11,6 +11,7 @@ use wharf_domain::{Clock, SystemClock};
 use wharf_store::{
     KeyId, KeyRing, Ledger, canary,
     reseal::{self, Kind, SealedCount},
+    stores::token,
 };
 
 use crate::{
@@ -118,26 +119,35 @@ async fn status(place: &Place, format: Format) -> anyhow::Result<()> {
     let given = place.keys.given(&place.data)?;
     let counts = reseal::counts(&mut ledger.read().await?).await?;
     let needed = canary::needed(&mut ledger.read().await?).await?;
+    let in_clear = token::in_clear(&mut ledger.read().await?).await?;
     ledger.close().await;
     let lines = Line::of(&counts, given.as_ref(), &needed);
     match format {
         Format::Json => {
             let lines: Vec<Value> = lines.iter().map(Line::json).collect();
-            output::json(&json!({"keys": lines}))?;
+            output::json(&json!({"keys": lines, "tokensInClear": in_clear}))?;
         }
-        Format::Text => output::line(&output::table(
-            [
-                "key",
-                "given",
-                "access tokens",
-                "secrets",
-                "retired",
-                "roots",
-                "API keys",
-                "to reseal",
-            ],
-            lines.iter().map(Line::cells),
-        )),
+        Format::Text => {
+            if in_clear > 0 {
+                output::complain(&format!(
+                    "{in_clear} sync tokens stand in the clear: run `wharf keys reseal` once every host is of this release"
+                ));
+            }
+            output::line(&output::table(
+                [
+                    "key",
+                    "given",
+                    "access tokens",
+                    "sync tokens",
+                    "secrets",
+                    "retired",
+                    "roots",
+                    "API keys",
+                    "to reseal",
+                ],
+                lines.iter().map(Line::cells),
+            ));
+        }
     }
     Ok(())
 }
@@ -187,11 +197,12 @@ impl Line {
         self.values.get(&kind).copied().unwrap_or_default()
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         [
             self.key.map_or("(none)".into(), |key| key.to_string()),
             self.given.into(),
             self.number(Kind::AccessToken).to_string(),
+            self.number(Kind::SyncToken).to_string(),
             self.number(Kind::Secret).to_string(),
             self.number(Kind::RetiredSecrets).to_string(),
             self.number(Kind::SigningRoot).to_string(),
@@ -206,6 +217,7 @@ impl Line {
             "given": self.given,
             "values": {
                 "accessTokens": self.number(Kind::AccessToken),
+                "syncTokens": self.number(Kind::SyncToken),
                 "secrets": self.number(Kind::Secret),
                 "retiredSecrets": self.number(Kind::RetiredSecrets),
                 "signingRoots": self.number(Kind::SigningRoot),
@@ -241,6 +253,11 @@ async fn reseal(place: &Place, format: Format) -> anyhow::Result<()> {
          process, then run this again",
         done.remaining
     );
+    ensure!(
+        done.in_clear == 0,
+        "{} sync tokens stand in the clear: a host of a release before registered their stores. Bring every host to this release, then run this again",
+        done.in_clear
+    );
     Ok(())
 }
 
@@ -266,6 +283,7 @@ fn report(done: &Resealed, keys: &KeyRing, format: Format) -> anyhow::Result<()>
             .collect();
         output::json(&json!({
             "keyId": first.to_string(), "resealedRows": done.rows, "remainingValues": done.remaining,
+            "tokensInClear": done.in_clear,
             "unreadableRows": unreadable, "retiredKeys": retired,
         }))?;
         return Ok(());

@@ -40,7 +40,8 @@ statements! {
         "where true on conflict (store_id, receipt) do nothing returning id, duplicate_of"];
     // The store of a token, with the log of one of its receipts if there is one.
     LOOK_UP = ["select" store_columns!("s") ", l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
-        from stores s left join sync_logs l on l.store_id = s.id and l.receipt = $2 where s.sync_token = $1"];
+        from stores s left join sync_logs l on l.store_id = s.id and l.receipt = $2
+        where" has_token!("s", "$1", "$3")];
     FIND_ALL = ["select l.store_id, l.receipt, l.status, l.order_id, l.amount, l.currency as order_currency, l.imported_at
         from" rows(r, store_id uuid, receipt text)
         "join sync_logs l on l.store_id = r.store_id and l.receipt = r.receipt"];
@@ -212,8 +213,9 @@ pub async fn look_up(
     }
     let row: Option<Row> = conn
         .query(LOOK_UP)
-        .bind(token.0)
+        .bind(stores::token::digest(token))
         .bind(receipt.as_str())
+        .bind(token.0)
         .optional()
         .await?;
     row.map(|row| Ok((row.store.try_into()?, row.log.result()?)))

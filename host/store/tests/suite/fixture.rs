@@ -143,6 +143,7 @@ pub(crate) async fn register_as(
         access_token: &AccessToken::parse(token)?,
         currency: Currency::parse("USD")?,
         nonce: random(),
+        token_nonce: random(),
     };
     let store = stores::register(conn, &key(), &new, NOW).await?;
     Ok((store.id, store.sync_token))
