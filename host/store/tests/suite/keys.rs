@@ -205,6 +205,7 @@ async fn every_value_moves_to_the_first_key(backend: Backend) -> Result<()> {
         ((Kind::AccessToken, new), 6),
         ((Kind::Secret, new), 6),
         ((Kind::SigningRoot, new), 6),
+        ((Kind::SyncToken, new), 6),
     ];
     assert_eq!(all, BTreeMap::from(expected));
     // The old key may go, and receivers keep their public keys.
