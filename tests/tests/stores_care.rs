@@ -432,7 +432,71 @@ async fn tokens_are_hidden_while_the_host_works(backend: Backend) -> Result<()> 
     Ok(())
 }
 
+/// `wharf store`, as operators type it.
+async fn operators_care_for_stores(backend: Backend) -> Result<()> {
+    let host = Host::start(backend).await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    shop.import(&host, "order-102").await?;
+    let wharf = async |words: &[&str]| {
+        let command = host.site().host().command(&[&["store"], words].concat());
+        command.env("BASE_URL", host.base_url()).run().await
+    };
+    let id = shop.store_id.as_str();
+    for (words, said) in [
+        (&["list", "--organization", "org-1"][..], id),
+        (
+            &["list", "--marketplace", "etsy", "--status", "failed"],
+            "ext-100",
+        ),
+        (&["list", "--held", "true"], "ORGANIZATION"),
+        (&["show", id], "order-102"),
+        (
+            &["hold", "--marketplace", "etsy", "--reason", "it is down"],
+            "marketplace etsy is held",
+        ),
+        (&["show", id], "it is down"),
+        (&["holds"], "it is down"),
+        (
+            &["resume", "--marketplace", "etsy"],
+            "is not held by an operator any more",
+        ),
+        (&["hold", id], "is held since"),
+        (&["resume", id], "is not held by an operator any more"),
+        (&["resume", id], "was not held by an operator"),
+    ] {
+        let (status, printed) = wharf(words).await?;
+        ensure!(
+            status.success() && printed.contains(said),
+            "{words:?}: {printed}"
+        );
+        ensure!(!printed.contains(&shop.sync_token), "{printed}");
+    }
+    let (status, printed) = wharf(&["list", "--json", "--external-id", "ext-100"]).await?;
+    ensure!(status.success(), "{printed}");
+    let listed: Value = serde_json::from_str(&printed)?;
+    assert_eq!(listed["items"][0]["id"], id);
+    let (status, printed) = wharf(&["remove", id]).await?;
+    ensure!(!status.success() && printed.contains("--yes"), "{printed}");
+    assert_eq!(
+        shop.status(&host).await?["syncStatus"],
+        "failed",
+        "it is there"
+    );
+    let (status, printed) = wharf(&["remove", id, "--yes"]).await?;
+    ensure!(
+        status.success() && printed.contains("1 receipts"),
+        "{printed}"
+    );
+    let (status, printed) = wharf(&["show", id]).await?;
+    ensure!(
+        !status.success() && printed.contains("Store not found"),
+        "{printed}"
+    );
+    Ok(())
+}
+
 on_every_backend!(
+    operators_care_for_stores,
     tokens_are_hidden_while_the_host_works,
     stores_are_listed_and_shown,
     a_held_store_is_asked_nothing,

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     commands::{
         api_key, compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook,
-        openapi, plugin, scheduler, schema, serve, webhook, worker,
+        openapi, plugin, scheduler, schema, serve, store, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -72,6 +72,8 @@ pub(crate) enum Command {
     MockWebhook(mock_webhook::MockWebhookArgs),
     /// Walk through the API of a running host: a store, its orders, its webhooks.
     Flow(flow::FlowArgs),
+    /// List, hold and remove the stores of a running host.
+    Store(Box<store::StoreArgs>),
     /// Operate the webhooks of a running host.
     Webhook(webhook::WebhookArgs),
     /// List deliveries to webhooks and send them again.
@@ -119,6 +121,7 @@ impl Command {
             | Self::Keys(_)
             | Self::OpenApi(_)
             | Self::Flow(_)
+            | Self::Store(_)
             | Self::Webhook(_)
             | Self::Delivery(_)
             | Self::DeadLetters(_)
@@ -141,6 +144,7 @@ impl Command {
             Self::Flow(args) => wrong.extend(args.check().err()),
             // Those of a host's client check their token when they ask.
             Self::OpenApi(_)
+            | Self::Store(_)
             | Self::Webhook(_)
             | Self::Delivery(_)
             | Self::DeadLetters(_)
@@ -170,6 +174,7 @@ impl Command {
             }
             Self::MockWebhook(args) => mock_webhook::run(args, style).await,
             Self::Flow(args) => flow::run(args, format).await,
+            Self::Store(args) => store::run(*args, format).await,
             Self::Webhook(args) => webhook::run(args, format).await,
             Self::Delivery(args) => delivery::run(args, format).await,
             Self::DeadLetters(args) => dead_letters::run(args, format).await,

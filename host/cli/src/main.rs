@@ -12,6 +12,7 @@ mod log_buffer;
 mod logging;
 mod mock_credentials;
 mod modes;
+mod operator;
 mod output;
 mod process;
 mod read;

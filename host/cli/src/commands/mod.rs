@@ -17,5 +17,6 @@ pub(crate) mod plugin;
 pub(crate) mod scheduler;
 pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod webhook;
 pub(crate) mod worker;

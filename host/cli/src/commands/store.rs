@@ -170,7 +170,9 @@ pub(crate) async fn run(args: StoreArgs, format: Format) -> anyhow::Result<()> {
                 limit,
                 cursor,
             ];
-            let page = Operator::new(&args.host)?.get("/stores", &parameters).await?;
+            let page = Operator::new(&args.host)?
+                .get("/stores", &parameters)
+                .await?;
             output::answer(format, &page, list)
         }
         StoreCommand::Show(one) => {
@@ -202,7 +204,9 @@ pub(crate) async fn run(args: StoreArgs, format: Format) -> anyhow::Result<()> {
         StoreCommand::Holds(args) => {
             let [limit, cursor] = args.page.parameters();
             let parameters = [("what", args.what), limit, cursor];
-            let page = Operator::new(&args.host)?.get("/holds", &parameters).await?;
+            let page = Operator::new(&args.host)?
+                .get("/holds", &parameters)
+                .await?;
             output::answer(format, &page, |page| {
                 with_cursor(holds(&page["items"]), page)
             })
@@ -241,7 +245,11 @@ fn named(hold: &Value) -> String {
 }
 
 fn counted(count: &Value) -> String {
-    let or_more = if count["isAtLeast"] == true { " or more" } else { "" };
+    let or_more = if count["isAtLeast"] == true {
+        " or more"
+    } else {
+        ""
+    };
     format!("{}{or_more}", text(&count["number"]))
 }
 
@@ -301,7 +309,11 @@ fn holds(holds: &Value) -> String {
 fn show(store: &Value) -> String {
     let open = &store["open"];
     let job = &store["job"];
-    let or_more = if open["isAtLeast"] == true { " or more" } else { "" };
+    let or_more = if open["isAtLeast"] == true {
+        " or more"
+    } else {
+        ""
+    };
     let rows = [
         ("id", text(&store["id"])),
         ("organization", text(&store["organizationId"])),
@@ -367,7 +379,10 @@ mod tests {
         for words in ["10000 or more", "it is down", "order-102", "no such order"] {
             assert!(shown.contains(words), "{shown}");
         }
-        assert!(!shown.contains("RATE-LIMITED"), "no runs, no table: {shown}");
+        assert!(
+            !shown.contains("RATE-LIMITED"),
+            "no runs, no table: {shown}"
+        );
     }
 
     #[test]
