@@ -189,7 +189,7 @@ async fn a_held_store_is_asked_nothing(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// A hold that comes in the middle of a run ends it where it is, and the same run goes on afterwards.
+/// What is wrong with a hold is said, and an organization may be held before it has any store.
 async fn refusals_of_holds_are_clear(backend: Backend) -> Result<()> {
     let host = Host::start(backend).await?;
     for (body, path) in [
@@ -219,6 +219,31 @@ async fn refusals_of_holds_are_clear(backend: Backend) -> Result<()> {
     assert_eq!(placed.get("side"), "operator");
     let shop = Shop::open(&host, "org-1", "etsy").await?;
     assert_eq!(shop.try_import(&host, "order-1").await?.status, 409);
+    Ok(())
+}
+
+/// Whoever ends a hold is killed before it wakes what waited. It does not wait for ten minutes all the same.
+async fn what_waited_wakes_without_whoever_resumed_it(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let failpoint = ("WHARF_FAILPOINT", "resume.commit.after:1");
+    let mut host = site.host().env(failpoint.0, failpoint.1).start().await?;
+    let shop = Shop::open(&host, "org-1", "etsy").await?;
+    let ledger = Ledger::open(&site).await?;
+    shop.import(&host, "order-102").await?;
+    act(&host, &shop, "hold", "org-1").await?;
+    shop.request_sync(&host).await?;
+    let put_off = "select state from sync_jobs where held_at is not null";
+    ledger.wait_for(put_off).await?;
+    ensure!(
+        act(&host, &shop, "resume", "org-1").await.is_err(),
+        "it was killed"
+    );
+    host.wait().await?;
+    assert_eq!(ledger.number("select count(*) from holds").await?, 0);
+    ledger.wait_for(put_off).await?;
+    let _next = site.host().start().await?;
+    let ended = "select event from callback_outbox where event <> 'sync.started'";
+    ledger.wait_for(ended).await?;
     Ok(())
 }
 
@@ -501,6 +526,7 @@ on_every_backend!(
     stores_are_listed_and_shown,
     a_held_store_is_asked_nothing,
     refusals_of_holds_are_clear,
+    what_waited_wakes_without_whoever_resumed_it,
     a_removal_is_finished_by_whoever_lives,
     a_store_that_is_being_removed_is_not_registered,
 );

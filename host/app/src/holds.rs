@@ -241,9 +241,7 @@ impl App {
         check_store(&mut tx, by, target).await?;
         let hold = holds::place(&mut tx, &new, now).await?;
         let hold = hold.ok_or(AppError::TooManyHolds)?;
-        failpoint::pass("hold.commit.before");
         tx.commit().await?;
-        failpoint::pass("hold.commit.after");
         info!(what = hold.what, name = hold.name, by = by.name(), "held");
         self.look_at_once().await;
         Ok(hold)
@@ -253,7 +251,6 @@ impl App {
         let mut tx = self.0.ledger.begin().await?;
         check_store(&mut tx, by, target).await?;
         let ended = holds::end(&mut tx, target, by.side()).await?;
-        failpoint::pass("resume.commit.before");
         tx.commit().await?;
         failpoint::pass("resume.commit.after");
         if ended {
