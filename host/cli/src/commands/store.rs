@@ -24,7 +24,8 @@ Examples:
   wharf store resume --marketplace etsy
   wharf store remove 0190a5e4-7b1c-7def-8abc-0123456789ab
 
-They ask a host's admin API: WHARF_ADMIN_TOKEN, or the token in the data folder of a host on this machine.")]
+They ask a host's admin API with WHARF_API_KEY (an operator's key), WHARF_ADMIN_TOKEN, or the token in the data folder of a host
+on this machine.")]
 pub(crate) struct StoreArgs {
     #[command(subcommand)]
     command: StoreCommand,
