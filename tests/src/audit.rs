@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    sync::{Arc, Mutex},
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::{
-    Request, Traffic,
+    Host, Ledger, Request, Site, Traffic,
     traffic::{Seen, lock},
 };
 
@@ -82,6 +83,78 @@ impl Traffic {
             received,
             troubles,
         })
+    }
+
+    /// The site.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.inner().site
+    }
+
+    /// The signing secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.inner().secrets.values().map(String::as_str)
+    }
+
+    /// What was promised until now, by store and receipt.
+    pub fn promises(&self) -> BTreeMap<(String, String), Value> {
+        lock(&self.inner().promises).clone()
+    }
+
+    /// The same account at the site that all has moved to. The load must have ended.
+    ///
+    /// # Errors
+    /// If the site's database is not there.
+    pub async fn moved(self, site: Arc<Site>) -> Result<Self> {
+        let (ledger, promises) = (Ledger::open(&site).await?, self.promises());
+        self.restored(site, ledger, promises)
+    }
+
+    /// The account of an earlier time, with the promises of then, over a database that was restored.
+    ///
+    /// # Errors
+    /// If the load has not ended.
+    pub fn restored(
+        self,
+        site: Arc<Site>,
+        ledger: Ledger,
+        promises: BTreeMap<(String, String), Value>,
+    ) -> Result<Self> {
+        let mut inner = Arc::into_inner(self.0).context("the load has not ended")?;
+        (inner.site, inner.ledger, inner.promises) = (site, ledger, Mutex::new(promises));
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Holds the promises against a database alone that was restored: of what came after its backup, receivers know more.
+    /// Returns how many logs it has.
+    ///
+    /// # Errors
+    /// As [`audit`](Self::audit).
+    pub async fn audit_ledger(&self) -> Result<usize> {
+        let logs = self.logs_keep_their_promises().await?;
+        self.counters_are_sums().await?;
+        self.runs_began_and_ended().await?;
+        Ok(logs)
+    }
+
+    /// Imports once more what was promised as a success, and holds the answers against the first ones.
+    ///
+    /// # Errors
+    /// If one differs.
+    pub async fn repeat_promises(&self, host: &Host) -> Result<()> {
+        for ((store, receipt), promised) in self.promises() {
+            let shop = self.shops().iter().find(|shop| shop.store_id == store);
+            let token = &shop.context("a store of ours")?.sync_token;
+            if promised["success"] == true {
+                let import = json!({"syncToken": token, "receipt": receipt});
+                let answer = host.post("/orders/import", &import).await?;
+                ensure!(
+                    answer.json() == promised,
+                    "{receipt} was {promised} and is {}",
+                    answer.text
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn logs_keep_their_promises(&self) -> Result<usize> {

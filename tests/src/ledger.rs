@@ -54,6 +54,14 @@ impl Ledger {
         Ok(Self(Pool::Sqlite(pool.context("the embedded database")?)))
     }
 
+    /// Closes every connection: SQLite's hold a lock on the file, also at rest.
+    pub async fn close(&self) {
+        match &self.0 {
+            Pool::Postgres(pool) => pool.close().await,
+            Pool::Sqlite(pool) => pool.close().await,
+        }
+    }
+
     /// The rows of a query, each a JSON object by column. Ids are texts with hyphens.
     ///
     /// # Errors

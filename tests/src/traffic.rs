@@ -35,7 +35,7 @@ const ENDINGS: [&str; 8] = ["01", "03", "08", "12", "14", "21", "15", "24"];
 
 /// The load and its account. Cheap to clone.
 #[derive(Clone)]
-pub struct Traffic(Arc<Inner>);
+pub struct Traffic(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) site: Arc<Site>,

@@ -349,8 +349,8 @@ fn every_failpoint_of_the_code_is_in_the_matrix() -> Result<()> {
     }
     in_code.sort();
     in_code.dedup();
-    // `wharf keys reseal` is no host under load: the suite of keys kills it.
-    in_code.retain(|name| !name.starts_with("reseal."));
+    // `wharf keys reseal` and `wharf copy` are no hosts under load: the suites of keys and of moving kill them.
+    in_code.retain(|name| !name.starts_with("reseal.") && !name.starts_with("copy."));
     let mut matrix: Vec<_> = MATRIX.iter().map(|(name, _)| (*name).to_owned()).collect();
     matrix.sort();
     assert_eq!(in_code, matrix);

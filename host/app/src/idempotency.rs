@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use wharf_domain::Time;
 use wharf_store::{
     Conn, canary,
     idempotency::{self, Begun, Claim, KeyedRequest},
@@ -22,8 +23,6 @@ const MAX_WORK: Duration = Duration::from_secs(90);
 const MAX_KEYS: i64 = 10_000;
 /// The wait of an organization that has as many: they leave by and by.
 const FULL_FOR: Duration = Duration::from_secs(60);
-/// Keys that one purge removes.
-const MAX_PURGED: i64 = 10_000;
 
 /// The end of an attempt to begin a request.
 pub enum Beginning<T> {
@@ -136,7 +135,7 @@ impl App {
 
     async fn begin_keyed(&self, request: &KeyedRequest) -> Result<Begun, AppError> {
         let now = self.0.clock.now();
-        let (held_until, too_old) = (now + MAX_WORK, now - KEPT);
+        let (held_until, too_old) = (now + MAX_WORK, keys_too_old(now));
         let mut conn = self.0.ledger.read().await?;
         let known = idempotency::known(&mut conn, request, too_old).await?;
         // What is there already is answered also where there is no room for another.
@@ -152,11 +151,9 @@ impl App {
         let mut conn = self.0.ledger.write().await?;
         Ok(idempotency::begin(&mut conn, request, held_until, too_old, now).await?)
     }
+}
 
-    /// Removes keys whose time is over.
-    pub(crate) async fn purge_keys(&self) -> Result<u64, AppError> {
-        let too_old = self.0.clock.now() - KEPT;
-        let mut conn = self.0.ledger.write().await?;
-        Ok(idempotency::purge(&mut conn, too_old, MAX_PURGED).await?)
-    }
+/// Keys that were made at this time or before are over.
+pub(crate) fn keys_too_old(now: Time) -> Time {
+    now - KEPT
 }

@@ -23,6 +23,8 @@ pub struct AppSettings {
     pub sync: SyncSettings,
     /// The webhooks.
     pub callbacks: CallbackSettings,
+    /// Steps of plugins in the audit are purged after this long (`AUDIT_RETENTION`); `None`: never.
+    pub audit_retention: Option<Duration>,
 }
 
 impl AppSettings {
@@ -37,6 +39,8 @@ impl AppSettings {
             poll: Duration::from_secs(1),
             sync: SyncSettings::default(),
             callbacks: CallbackSettings::default(),
+            // Longer than between two yearly reviews.
+            audit_retention: Some(Duration::from_secs(400 * 24 * 60 * 60)),
         }
     }
 }

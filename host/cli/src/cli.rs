@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        api_key, compile_plugin, dead_letters, delivery, flow, keys, migrate, mock_webhook,
-        openapi, plugin, scheduler, schema, serve, store, webhook, worker,
+        api_key, backup, compile_plugin, copy, dead_letters, delivery, export, flow, keys, migrate,
+        mock_webhook, openapi, plugin, scheduler, schema, serve, store, webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -63,6 +63,12 @@ pub(crate) enum Command {
     Key(api_key::ApiKeyArgs),
     /// Look after the keys that secrets are encrypted with.
     Keys(keys::KeysArgs),
+    /// Write the data of an organization as lines of JSON.
+    Export(Box<export::ExportArgs>),
+    /// Copy the embedded database into a file, while a host works on it.
+    Backup(Box<backup::BackupArgs>),
+    /// Move to another database: copy everything into it.
+    Copy(Box<copy::CopyArgs>),
     /// Print the database's schema as SQL.
     Schema(schema::SchemaArgs),
     /// Print the API's description in OpenAPI 3.1.
@@ -119,6 +125,9 @@ impl Command {
             Self::Schema(_)
             | Self::Key(_)
             | Self::Keys(_)
+            | Self::Export(_)
+            | Self::Backup(_)
+            | Self::Copy(_)
             | Self::OpenApi(_)
             | Self::Flow(_)
             | Self::Store(_)
@@ -139,6 +148,9 @@ impl Command {
             Self::Migrate(args) => args.check(wrong),
             Self::Key(args) => args.check(wrong),
             Self::Keys(args) => args.check(wrong),
+            Self::Export(args) => args.check(wrong),
+            Self::Backup(args) => args.check(wrong),
+            Self::Copy(args) => args.check(wrong),
             Self::Schema(args) => args.check(wrong),
             Self::MockWebhook(args) => args.check(wrong),
             Self::Flow(args) => wrong.extend(args.check().err()),
@@ -167,6 +179,9 @@ impl Command {
             Self::Migrate(args) => migrate::run(args).await,
             Self::Key(args) => api_key::run(args, format).await,
             Self::Keys(args) => keys::run(args, format).await,
+            Self::Export(args) => export::run(*args).await,
+            Self::Backup(args) => backup::run(*args, format).await,
+            Self::Copy(args) => copy::run(*args, format).await,
             Self::Schema(args) => schema::run(&args),
             Self::OpenApi(_) => {
                 openapi::run();

@@ -27,14 +27,19 @@ pub(crate) struct KeyArgs {
 }
 
 impl KeyArgs {
-    /// Refuses what is no key, and PostgreSQL without any.
-    pub(crate) fn check(&self, database: &DatabaseArgs) -> Result<(), SettingError> {
+    /// Refuses what is no key.
+    pub(crate) fn check_form(&self) -> Result<(), SettingError> {
         self.encryption_key.check(|text| match parse(text) {
             Some(_) => Ok(()),
             None => Err(
                 "must be 32 bytes in base64 or hexadecimal digits, or at most 8 such keys divided by commas, the newest first",
             ),
-        })?;
+        })
+    }
+
+    /// Refuses what is no key, and PostgreSQL without any.
+    pub(crate) fn check(&self, database: &DatabaseArgs) -> Result<(), SettingError> {
+        self.check_form()?;
         if self.encryption_key.value().is_none() && database.deployment() == Deployment::Shared {
             return Err(SettingError::new(
                 "WHARF_ENCRYPTION_KEY",

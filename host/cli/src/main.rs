@@ -23,6 +23,7 @@ mod settings;
 mod shutdown;
 mod traces;
 mod usage;
+mod whole_file;
 mod wiring;
 
 use std::process::ExitCode;

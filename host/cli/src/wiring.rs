@@ -99,10 +99,12 @@ impl Host {
 /// If it is another program's, or cannot be changed.
 pub(crate) async fn migrate(ledger: &Ledger) -> anyhow::Result<()> {
     match ledger.check_schema().await {
-        Err(error) if error.is_behind() => ledger
-            .migrate()
-            .await
-            .context("the schema cannot be brought up to date"),
+        Err(error) if error.is_behind() => {
+            let migrated = ledger.migrate().await;
+            migrated.context("the schema cannot be brought up to date")?;
+            // For what it could not see before: that the database is whole.
+            Ok(ledger.check_schema().await?)
+        }
         checked => Ok(checked?),
     }
 }
@@ -120,17 +122,26 @@ pub(crate) async fn open_ledger(
     if database.deployment() == Deployment::Embedded {
         modes::make_data_folder(&data.data_dir)?;
     }
-    let settings = LedgerSettings {
-        url: database.url(&data.data_dir),
+    let settings = ledger_settings(database, database.url(&data.data_dir), activity);
+    Ledger::open(&settings)
+        .await
+        .context("DATABASE_URL: the database cannot be opened")
+}
+
+/// How to open the database of this URL.
+pub(crate) fn ledger_settings(
+    database: &DatabaseArgs,
+    url: String,
+    activity: &str,
+) -> LedgerSettings {
+    LedgerSettings {
+        url,
         pool_size: database.database_pool,
         acquire_timeout: database.database_acquire_timeout,
         statement_timeout: database.database_statement_timeout,
         start_wait: database.database_start_wait,
         activity: activity.to_owned(),
-    };
-    Ledger::open(&settings)
-        .await
-        .context("DATABASE_URL: the database cannot be opened")
+    }
 }
 
 /// The folder of plugins and what they may use.
@@ -188,7 +199,7 @@ fn app_settings(settings: &Settings, keys: KeyRing) -> AppSettings {
             max_endpoints: webhooks.webhook_max_endpoints.into(),
             timeout: webhooks.webhook_timeout,
             concurrency: webhooks.callback_concurrency,
-            retention: webhooks.retention.0,
+            retention: settings.retention.retention.0,
             budgets: OrganizationBudgets {
                 tests_per_minute: webhooks.webhook_tests_per_minute,
                 resends_per_minute: webhooks.webhook_resends_per_minute,
@@ -197,6 +208,7 @@ fn app_settings(settings: &Settings, keys: KeyRing) -> AppSettings {
             disable_after: webhooks.webhook_disable_after,
             ..defaults.callbacks
         },
+        audit_retention: settings.retention.audit_retention.0,
         ..defaults
     }
 }

@@ -12,7 +12,9 @@ statements! {
         on conflict (organization_id, operation) do update set operation = organization_limits.operation
         returning spent_until"];
     SPEND = ["update organization_limits set spent_until = $3 where organization_id = $1 and operation = $2"];
-    PURGE = ["delete from organization_limits where spent_until < $1"];
+    PURGE = ["with picked as materialized (select organization_id, operation from organization_limits
+            where spent_until < $1 order by spent_until limit $2" skip_locked ")
+        delete from organization_limits where (organization_id, operation) in (select organization_id, operation from picked)"];
 }
 
 /// Returns until when the organization has used its budget for an operation: now or earlier, if it has not. The row is
@@ -56,7 +58,7 @@ pub async fn spend(
     query.bind(operation).time(until).run().await.map(drop)
 }
 
-/// Removes rows that say nothing any more: budgets that are whole again.
-pub async fn purge(conn: &mut Conn, now: Time) -> Result<u64, StoreError> {
-    conn.query(PURGE).time(now).run().await
+/// Removes up to `max` rows that say nothing any more: budgets that are whole again. Returns how many.
+pub async fn purge(conn: &mut Conn, now: Time, max: i64) -> Result<u64, StoreError> {
+    conn.query(PURGE).time(now).bind(max).run().await
 }

@@ -10,7 +10,7 @@ use std::{
 use sqlx::{
     ConnectOptions, Connection, Database, Executor, Postgres, Sqlite,
     postgres::PgConnectOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous},
 };
 use tracing::log::LevelFilter;
 
@@ -24,6 +24,9 @@ use crate::{
 /// Our transactions wait for nothing but the database. One that is idle for longer belongs to a process that is paused
 /// or cut off, and holds rows that others need: the server ends it, and the process learns of it at its next statement.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
+
+/// The wait for a file that nobody else may have open: commands have it for moments, hosts for ever.
+const ALONE_WITHIN: Duration = Duration::from_millis(500);
 
 /// A kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +67,34 @@ impl LedgerSettings {
         }
     }
 
+    /// The path of SQLite's file; `None` for a database in memory or PostgreSQL's.
+    pub fn sqlite_path(&self) -> Option<PathBuf> {
+        if self.is_postgres() {
+            return None;
+        }
+        let path = self.url.strip_prefix("sqlite:").unwrap_or(&self.url);
+        (path != ":memory:").then(|| PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+    }
+
+    /// The database's place for people, without a password; two different databases have different ones.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn place(&self) -> Result<String, StoreError> {
+        if self.is_postgres() {
+            let options = self.url.parse::<PgConnectOptions>()?;
+            return Ok(connect::Place(&options).to_string());
+        }
+        let path = self.sqlite_path().unwrap_or_else(|| ":memory:".into());
+        // The name that leads to it from everywhere; one that does not exist has no other.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Ok(format!("SQLite in {}", path.display()))
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres:") || self.url.starts_with("postgresql:")
+    }
+
     fn bounds(&self, size: u32) -> Bounds {
         Bounds {
             size: size as usize,
@@ -90,7 +121,7 @@ enum Pools {
 impl Ledger {
     /// Opens the database; makes the file if it is SQLite's and missing. Does not touch the schema.
     pub async fn open(settings: &LedgerSettings) -> Result<Self, StoreError> {
-        if settings.url.starts_with("postgres:") || settings.url.starts_with("postgresql:") {
+        if settings.is_postgres() {
             Self::open_postgres(settings).await
         } else {
             Self::open_sqlite(settings).await
@@ -120,20 +151,41 @@ impl Ledger {
     }
 
     async fn open_sqlite(settings: &LedgerSettings) -> Result<Self, StoreError> {
-        let path = settings
-            .url
-            .strip_prefix("sqlite:")
-            .unwrap_or(&settings.url);
-        if path == ":memory:" {
+        let Some(path) = settings.sqlite_path() else {
             return Self::open_in_memory(settings).await;
-        }
+        };
         // A command of another process may be writing: it is waited for as for a connection.
-        let options = sqlite_file(path).busy_timeout(settings.acquire_timeout);
+        let options = sqlite_file(&path).busy_timeout(settings.acquire_timeout);
         make_private(options.get_filename())?;
         // The writer first: readers must find what it makes of the file.
         let writer = Pool::open(options.clone(), settings.bounds(1)).await?;
         let readers =
             Pool::open(options.read_only(true), settings.bounds(settings.pool_size)).await?;
+        Ok(Self(Pools::Sqlite { writer, readers }))
+    }
+
+    /// Opens SQLite's file with one connection that locks it: nobody else can read or write it until it is closed. With
+    /// `make` it may be missing.
+    pub(crate) async fn open_alone(
+        settings: &LedgerSettings,
+        make: bool,
+    ) -> Result<Self, StoreError> {
+        let path = settings.sqlite_path().unwrap_or_default();
+        if make {
+            make_private(&path)?;
+        }
+        // In WAL mode every connection holds a lock on the file for as long as it is open, at rest too; this one asks for
+        // the whole file. Not waited for: a host does not go away by itself.
+        let options = sqlite_file(&path)
+            .create_if_missing(false)
+            .locking_mode(SqliteLockingMode::Exclusive)
+            .busy_timeout(ALONE_WITHIN);
+        let bounds = Bounds {
+            lifetime: Lifetime::Forever,
+            ..settings.bounds(1)
+        };
+        let writer = Pool::open(options, bounds).await?;
+        let readers = writer.clone();
         Ok(Self(Pools::Sqlite { writer, readers }))
     }
 
@@ -232,9 +284,10 @@ impl Ledger {
     }
 }
 
-fn sqlite_file(path: &str) -> SqliteConnectOptions {
+/// The way to a file, with what every connection to it needs.
+pub(crate) fn sqlite_file(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
-        .filename(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+        .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // A commit is on the disk before it is answered.

@@ -27,13 +27,17 @@ mod registration;
 mod rows;
 mod schema;
 mod seal;
+mod tables;
 mod values;
 
 pub mod api_keys;
+pub mod backup;
 pub mod budgets;
 pub mod canary;
+pub mod copy;
 pub mod deliveries;
 pub mod endpoints;
+pub mod export;
 pub mod history;
 pub mod holds;
 pub mod idempotency;
@@ -57,10 +61,11 @@ pub use key_ring::KeyRing;
 pub use ledger::{Backend, Ledger, LedgerSettings, PoolFigures};
 pub use schema::SchemaError;
 pub use seal::{EncryptionKey, KeyId, Sealed};
+pub use tables::{PURGED, check_register};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 17] = [
+    let modules: [&[(&'static str, Sql)]; 18] = [
         api_keys::ALL,
         holds::ALL,
         registration::ALL,
@@ -78,6 +83,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         canary::ALL,
         reseal::ALL,
         schema::ALL,
+        copy::ALL,
     ];
     let modules = modules.into_iter().chain(endpoints::MODULES);
     let modules = modules.chain(stores::MODULES);

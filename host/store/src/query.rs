@@ -32,9 +32,33 @@ impl Conn {
     }
 }
 
-enum Args {
+/// The values of a statement, in the form that its database's driver takes.
+pub(crate) enum Args {
     Postgres(PgArguments),
     Sqlite(SqliteArguments),
+}
+
+/// Texts as the values of a statement that is made while the program runs.
+pub(crate) fn args(backend: Backend, texts: Vec<String>) -> Result<Args, StoreError> {
+    let failed = |error| StoreError::Defect(sqlx::Error::Encode(error));
+    match backend {
+        Backend::Postgres => {
+            let mut args = PgArguments::default();
+            texts
+                .into_iter()
+                .try_for_each(|text| args.add(text))
+                .map_err(failed)?;
+            Ok(Args::Postgres(args))
+        }
+        Backend::Sqlite => {
+            let mut args = SqliteArguments::default();
+            texts
+                .into_iter()
+                .try_for_each(|text| args.add(text))
+                .map_err(failed)?;
+            Ok(Args::Sqlite(args))
+        }
+    }
 }
 
 /// A statement with its values, about to run.

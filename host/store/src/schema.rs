@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sqlx::migrate::Migrator;
 
-use crate::{Conn, Ledger, StoreError, dialect::statements, migrations};
+use crate::{Conn, Ledger, StoreError, copy, dialect::statements, migrations};
 
 /// A schema that this program cannot work on.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,12 @@ pub enum SchemaError {
         /// Its name.
         description: String,
     },
+    /// The database holds a part of another one.
+    #[error(
+        "the database holds a part of {0}: a copy into it was not finished. Repeat that `wharf copy`, which goes on where it was \
+         stopped"
+    )]
+    Unfinished(String),
     /// The ledger failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,13 +63,27 @@ struct Applied {
 }
 
 impl Ledger {
-    /// Checks that this program can work on the schema. Reads two things and changes nothing.
+    /// Checks that this program can work on the database: on its schema, and that all of its rows are there. Reads and
+    /// changes nothing.
     ///
     /// # Errors
     /// If it cannot.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
+        self.fits().await?;
+        let unfinished = copy::unfinished(&mut self.read().await?).await?;
+        unfinished.map_or(Ok(()), |source| Err(SchemaError::Unfinished(source)))
+    }
+
+    /// Checks the schema alone.
+    pub(crate) async fn fits(&self) -> Result<(), SchemaError> {
         let applied = applied(&mut self.read().await?).await?;
         judge(&migrations::migrator(self.backend()), &applied)
+    }
+
+    /// The migrations that were applied, oldest first.
+    pub(crate) async fn versions(&self) -> Result<Vec<i64>, StoreError> {
+        let applied = applied(&mut self.read().await?).await?;
+        Ok(applied.iter().map(|one| one.version).collect())
     }
 }
 

@@ -1,4 +1,5 @@
-//! The audit of plugins: what happened to which revision, when, why and by whom. Rows are only ever added.
+//! The audit of plugins: what happened to which revision, when, why and by whom. Rows are added,
+//! and purged when they are old (`AUDIT_RETENTION`).
 
 use uuid::Uuid;
 use wharf_domain::Time;
@@ -15,6 +16,10 @@ statements! {
     // By id, which sorts by time, too, and is the index.
     NEWEST = ["select id, at, plugin, digest, from_state, to_state, reason, actor from plugin_transitions
         where plugin = $1 order by id desc limit $2"];
+    PURGE = ["with picked as materialized (select id from plugin_transitions
+            where at < $1 order by at limit $2" skip_locked ")
+        delete from plugin_transitions where id in (select id from picked where" few("picked.id") ")"];
+    LATEST = ["select at from plugin_transitions order by at desc limit 1"];
 }
 
 /// One step in the record of a plugin's revision.
@@ -90,4 +95,15 @@ pub async fn newest(
 ) -> Result<Vec<PluginTransition>, StoreError> {
     let rows: Vec<Row> = conn.query(NEWEST).bind(plugin).bind(most).all().await?;
     Ok(rows.into_iter().map(PluginTransition::from).collect())
+}
+
+/// Removes up to `max` of the oldest steps that were made before `before`. Returns how many.
+pub async fn purge(conn: &mut Conn, before: Time, max: i64) -> Result<u64, StoreError> {
+    conn.query(PURGE).time(before).bind(max).run().await
+}
+
+/// Reads when the latest step was made.
+pub async fn latest(conn: &mut Conn) -> Result<Option<Time>, StoreError> {
+    let latest: Option<(At,)> = conn.query(LATEST).optional().await?;
+    Ok(latest.map(|(at,)| at.0))
 }

@@ -102,6 +102,9 @@ catalogue! {
     STALE_WRITES = Kind::Counter, "wharf_stale_writes_refused_total",
         "Results not written because another worker had taken the work over";
 
+    PURGED = Kind::Counter, "wharf_purged_rows_total",
+        "Rows that were deleted because they were old; events: without their messages, deliveries and attempts";
+
     QUEUE_DEPTH = Kind::Gauge, "wharf_queue_depth",
         "Work that is due and held by nobody, counted up to 10000; the same from every process";
     QUEUE_OLDEST = Kind::Gauge, "wharf_queue_oldest_seconds",

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod connections;
+mod outcome;
 mod registry;
 mod scrape;
 
@@ -15,14 +16,13 @@ use metrics::{Counter, Gauge, Histogram};
 use wharf_domain::{
     DeliveryState, EventKind, Held, ImportResult, NotSent, SendOutcome, SyncCounts, Time,
 };
-use wharf_engine::{Blame, Fault};
 use wharf_store::{
     deliveries::{Attempt, Claimed},
     outbox::{FanOut, Next},
 };
 
 pub use self::connections::{ConnectionClosed, RequestLimit};
-pub(crate) use self::scrape::gather;
+pub(crate) use self::{outcome::call_outcome, scrape::gather};
 use self::{
     registry::{ByName, Counters, Registry},
     scrape::{QueueGauges, Readings},
@@ -126,6 +126,7 @@ pub struct Metrics {
     leases_renewed: Counters,
     leases_lost: Counters,
     stale_writes: Counters,
+    purged: Counters,
     queues: [QueueGauges; 3],
     events_waiting: Gauge,
     holds: [Gauge; 3],
@@ -189,6 +190,7 @@ impl Metrics {
                 "lane",
                 &["sync", "fan_out", "deliveries"],
             ),
+            purged: registry.counters(&c::PURGED, "what", wharf_store::PURGED),
             queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries]
                 .map(|leased| QueueGauges::new(&registry, leased.as_str())),
             events_waiting: registry.gauge(&c::EVENTS_WAITING, &[]),
@@ -380,25 +382,13 @@ impl Metrics {
         }
     }
 
+    /// Rows of one kind were deleted because they were old.
+    pub(crate) fn purged(&self, what: &str, rows: u64) {
+        self.purged.add(what, rows);
+    }
+
     /// Results were not written because the fence had risen.
     pub(crate) fn stale_writes(&self, leased: Leased, number: usize) {
         self.stale_writes.add(leased.as_str(), number as u64);
-    }
-}
-
-/// The end of a call, as metrics and traces name it.
-pub(crate) fn call_outcome(fault: Option<&Fault>) -> &'static str {
-    match fault {
-        None => "answered",
-        Some(Fault::Refused(_)) => "refused",
-        Some(Fault::NotFound) => "not_found",
-        Some(Fault::OutOfService(_)) => "out_of_service",
-        Some(Fault::Overloaded) => "overloaded",
-        Some(Fault::UpstreamPaused(_)) => "upstream_paused",
-        Some(fault) => match fault.blame() {
-            Blame::Plugin => "plugin_fault",
-            Blame::Upstream => "upstream_fault",
-            Blame::Host => "host_fault",
-        },
     }
 }

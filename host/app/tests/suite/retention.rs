@@ -51,7 +51,40 @@ async fn nothing_is_purged_without_a_retention(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// Steps of plugins in the audit.
+async fn steps(host: &InProcess) -> Result<i64> {
+    host.ledger
+        .number("select count(*) from plugin_transitions")
+        .await
+}
+
+async fn old_steps_of_plugins_are_purged_and_counted(backend: Backend) -> Result<()> {
+    let mut host = InProcess::open(backend).await?;
+    // The beginning of these tests' time.
+    let (at, id) = match backend {
+        Backend::Postgres => ("timestamptz '2026-01-01 00:00:00Z'", "gen_random_uuid()"),
+        Backend::Embedded => ("1767225600000000", "randomblob(16)"),
+    };
+    host.ledger
+        .execute(&format!(
+            "insert into plugin_transitions (id, at, plugin, to_state, reason, actor)
+             values ({id}, {at}, 'etsy', 'active', 'it may serve', 'test')"
+        ))
+        .await?;
+    // The first look, from which the cut-off goes on.
+    host.drain().await?;
+    host.after(399 * DAY).await?;
+    assert_eq!(steps(&host).await?, 1);
+    host.after(2 * DAY).await?;
+    assert_eq!(steps(&host).await?, 0);
+    let counted = r#"wharf_purged_rows_total{what="plugin_transitions"} 1"#;
+    let figures = host.app.scrape().await;
+    assert!(figures.contains(counted), "{figures}");
+    Ok(())
+}
+
 on_every_backend!(
+    old_steps_of_plugins_are_purged_and_counted,
     finished_events_are_purged_and_logs_are_not,
     nothing_is_purged_without_a_retention,
 );

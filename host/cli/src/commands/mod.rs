@@ -1,9 +1,12 @@
 //! The commands, one file each.
 
 pub(crate) mod api_key;
+pub(crate) mod backup;
 pub(crate) mod compile_plugin;
+pub(crate) mod copy;
 pub(crate) mod dead_letters;
 pub(crate) mod delivery;
+pub(crate) mod export;
 pub(crate) mod flow;
 pub(crate) mod keys;
 pub(crate) mod migrate;

@@ -1,9 +1,13 @@
 //! The settings of the database: where it is, how long it is waited for, and who changes its schema.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum, value_parser};
 use wharf_egress::Url;
+use wharf_store::LedgerSettings;
 
 use super::{SettingError, parse};
 use crate::secret::Secret;
@@ -68,6 +72,11 @@ impl DatabaseArgs {
         }
     }
 
+    /// The path of the embedded database's file; `None` for one in memory or PostgreSQL's.
+    pub(crate) fn sqlite_path(&self, data_dir: &Path) -> Option<PathBuf> {
+        LedgerSettings::new(self.url(data_dir)).sqlite_path()
+    }
+
     /// Tells what is wrong with the URL.
     pub(crate) fn check(&self, wrong: &mut Vec<SettingError>) {
         wrong.extend(self.database_url.check(check_url).err());
@@ -79,7 +88,8 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres:") || url.starts_with("postgresql:")
 }
 
-fn check_url(url: &str) -> Result<(), String> {
+/// Tells what is wrong with the URL of a database, without the URL.
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
     if is_postgres(url) {
         let url = Url::parse(url).map_err(|_| "is not a valid postgres:// URL")?;
         return check_parameters(&url);

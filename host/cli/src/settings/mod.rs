@@ -15,7 +15,7 @@ use wharf_domain::{AddressPolicy, RetrySchedule};
 
 pub(crate) use self::{
     clients::AtMost,
-    database::{DatabaseArgs, Deployment, Migrate},
+    database::{DatabaseArgs, Deployment, Migrate, check_url as check_database_url},
     error::{SettingError, WrongSettings},
     help::{admin_token_help, database_help, encryption_key_help, service_help},
     listen::{Addresses, ListenArgs},
@@ -158,12 +158,21 @@ pub(crate) struct WebhookArgs {
     #[arg(long, env = "CALLBACK_CONCURRENCY", value_name = "CALLBACK_CONCURRENCY", default_value = "256",
           value_parser = parse::number::<10_000>)]
     pub(crate) callback_concurrency: usize,
+}
+
+/// The ages at which what nobody works with any more is deleted.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Retention")]
+pub(crate) struct RetentionArgs {
     /// Age at which finished events are deleted with their deliveries and attempts: days such as `30d`, a duration, or `off`
     #[arg(long, env = "RETENTION", value_name = "RETENTION", default_value = "30d", value_parser = parse::retention)]
     pub(crate) retention: Retention,
+    /// Age at which steps of plugins are deleted from the audit: days, a duration, or `off`
+    #[arg(long, env = "AUDIT_RETENTION", value_name = "AUDIT_RETENTION", default_value = "400d", value_parser = parse::retention)]
+    pub(crate) audit_retention: Retention,
 }
 
-/// Age at which finished events are deleted; `None` keeps them for ever.
+/// An age at which rows are deleted; `None` keeps them for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retention(pub(crate) Option<Duration>);
 
@@ -192,6 +201,8 @@ pub(crate) struct Settings {
     pub(crate) sync: SyncArgs,
     #[command(flatten)]
     pub(crate) webhooks: WebhookArgs,
+    #[command(flatten)]
+    pub(crate) retention: RetentionArgs,
 }
 
 impl Settings {

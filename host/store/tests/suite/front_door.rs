@@ -56,8 +56,8 @@ async fn budgets_are_kept_by_organization_and_operation(backend: Backend) -> Res
     }
     tx.commit().await?;
     let mut conn = ledger.conn().await?;
-    assert_eq!(budgets::purge(&mut conn, later + SECOND).await?, 2);
-    assert_eq!(budgets::purge(&mut conn, until + SECOND).await?, 1);
+    assert_eq!(budgets::purge(&mut conn, later + SECOND, 2).await?, 2);
+    assert_eq!(budgets::purge(&mut conn, until + SECOND, 2).await?, 1);
     Ok(())
 }
 
@@ -68,7 +68,7 @@ async fn a_write_is_tried_and_leaves_one_row(backend: Backend) -> Result<()> {
     }
     let rows = "select count(*) from organization_limits";
     assert_eq!(ledger.number(rows).await?, 1);
-    let purged = budgets::purge(&mut ledger.conn().await?, NOW + SECOND * 2).await?;
+    let purged = budgets::purge(&mut ledger.conn().await?, NOW + SECOND * 2, 10).await?;
     assert_eq!(purged, 1, "like any other");
     // The writer is free again.
     ledger.begin().await?.commit().await?;

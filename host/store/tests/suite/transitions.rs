@@ -55,4 +55,28 @@ async fn steps_are_kept_once_and_told_newest_first(backend: Backend) -> Result<(
     Ok(())
 }
 
-on_every_backend!(steps_are_kept_once_and_told_newest_first);
+async fn old_steps_are_purged_oldest_first(backend: Backend) -> Result<()> {
+    let ledger = Fixture::open(backend).await?;
+    let mut conn = ledger.conn().await?;
+    assert_eq!(transitions::latest(&mut conn).await?, None);
+    let steps: Vec<_> = (0..5)
+        .map(|number| step("etsy", NOW + number * SECOND, "staged"))
+        .collect();
+    transitions::record(&mut conn, &steps).await?;
+    assert_eq!(
+        transitions::latest(&mut conn).await?,
+        Some(NOW + 4 * SECOND)
+    );
+    let before = NOW + 3 * SECOND;
+    assert_eq!(transitions::purge(&mut conn, before, 2).await?, 2);
+    assert_eq!(transitions::purge(&mut conn, before, 2).await?, 1);
+    assert_eq!(transitions::purge(&mut conn, before, 2).await?, 0);
+    let left = transitions::newest(&mut conn, "etsy", 10).await?;
+    assert_eq!(left, [steps[4].clone(), steps[3].clone()]);
+    Ok(())
+}
+
+on_every_backend!(
+    steps_are_kept_once_and_told_newest_first,
+    old_steps_are_purged_oldest_first
+);
