@@ -1,6 +1,7 @@
 //! The contract of the ledger, run on every backend: what one database does, the other does too.
 #![allow(clippy::disallowed_methods, reason = "test code")]
 
+mod api_keys;
 mod callbacks;
 mod care;
 mod connections;

@@ -276,7 +276,7 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
     Ok(text)
 }
 
-async fn explain(url: &str, statement: &str) -> Result<String> {
+pub(crate) async fn explain(url: &str, statement: &str) -> Result<String> {
     explain_after(url, "select 1", statement).await
 }
 
