@@ -160,7 +160,7 @@ pub(crate) async fn every_route_asks_for_its_scope(backend: Backend) -> Result<(
             );
         }
         for person in &people {
-            cell(&host, route, person, &foreign, &nothing)
+            cell(&host, route, person, [&own, &foreign, &nothing])
                 .await
                 .with_context(|| {
                     format!("{name} by {:?} of {:?}", person.scopes, person.organization)
@@ -200,8 +200,7 @@ async fn cell(
     host: &Host,
     route: &Route,
     person: &Person,
-    foreign: &Things,
-    nothing: &Things,
+    [own, foreign, nothing]: [&Things; 3],
 ) -> Result<()> {
     let key = Some(person.key.as_str());
     let is_of_organization = person.organization.is_some();
@@ -219,8 +218,16 @@ async fn cell(
     }
     ensure!(![401, 403, 500, 503].contains(&answer.status), "{answer:?}");
     ensure!(is_silent(&answer) || !is_of_organization, "{answer:?}");
+    if route.method == "GET" && route.names_thing() {
+        // Whoever may look finds what is there: operators in any organization.
+        let there = if is_of_organization { own } else { foreign };
+        let organization = route
+            .names_organization()
+            .then_some(there.organization.as_str());
+        let found = route.ask(host, key, there, organization).await?;
+        ensure!(found.status == 200, "{found:?}");
+    }
     if !is_of_organization {
-        // Operators name any organization. That they find what is there is tried below by the state of the foreign one.
         return Ok(());
     }
     if route.names_organization() {
