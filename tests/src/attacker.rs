@@ -169,15 +169,23 @@ impl Attacker {
         self.0.endpoints
     }
 
+    /// True if the attack has this misdeed: `WHARF_MISDEEDS` is a list of those that it has, such as `sync,slow import`, to
+    /// find out what each costs the others. Without it, it has all.
+    pub fn has(misdeed: &str) -> bool {
+        let chosen = std::env::var("WHARF_MISDEEDS");
+        chosen.is_err() || chosen.is_ok_and(|list| list.split(',').any(|one| one == misdeed))
+    }
+
     /// Begins to do everything at once.
     pub fn attack(&self) -> Attack {
         let mut running = JoinSet::new();
-        for (kind, name, clients, pace) in KINDS {
+        for (kind, name, clients, pace) in KINDS.into_iter().filter(|kind| Self::has(kind.1)) {
             for at in 0..clients {
                 running.spawn(self.clone().repeat(kind, name, at, pace));
             }
         }
-        for (name, words) in [("half head", HALF_HEAD), ("half body", HALF_BODY)] {
+        let halves = [("half head", HALF_HEAD), ("half body", HALF_BODY)];
+        for (name, words) in halves.into_iter().filter(|half| Self::has(half.0)) {
             for _ in 0..HALF_REQUESTS {
                 running.spawn(self.clone().hold_half_requests(name, words));
             }
@@ -191,7 +199,7 @@ impl Attacker {
     /// If a kind of request never came to an answer, or one was answered 500: that is a fault of the host.
     pub fn account(&self) -> Result<String> {
         let answers = lock(&self.0.answers);
-        for (_, name, ..) in KINDS {
+        for (_, name, ..) in KINDS.into_iter().filter(|kind| Self::has(kind.1)) {
             ensure!(
                 answers
                     .keys()

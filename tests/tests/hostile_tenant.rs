@@ -2,7 +2,7 @@
 //! meanwhile: nothing of theirs is lost, the process lives, and its memory is flat.
 //!
 //! Half a minute of load for each backend; half an hour by `WHARF_TEST_LONG=1`, or as many seconds as
-//! `WHARF_SOAK_SECONDS` says. `WHARF_BINARY` names another program, such as a release build.
+//! `WHARF_SOAK_SECONDS` says. `WHARF_MISDEEDS` chooses what the hostile one does. `WHARF_BINARY` names another program, such as a release build.
 
 use std::time::{Duration, Instant};
 
@@ -147,8 +147,10 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
     let load = traffic.start(CLIENTS);
     traffic.goes_on(CLIENTS).await?;
     traffic.take_imports();
+    let used = host.processor_seconds()?;
     fault_lasts(time / 4).await;
     let quiet = traffic.take_imports();
+    let quiet_load = (host.processor_seconds()? - used) / (time / 4).as_secs_f64();
 
     let mut beside = Vec::new();
     for organization in INNOCENTS {
@@ -156,12 +158,16 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
     }
     let runs_before = completed_runs(&traffic);
     let attack = attacker.attack();
-    Attacker::drop_bomb(&site)?;
+    if Attacker::has("bomb") {
+        Attacker::drop_bomb(&site)?;
+    }
+    let used = host.processor_seconds()?;
     let lasting = async {
         fault_lasts(time / 2).await;
         least_memory(&host, time / 2).await
     };
     let (memory, neighbours) = tokio::try_join!(lasting, import_beside(&host, &beside, time))?;
+    let attacked_load = (host.processor_seconds()? - used) / time.as_secs_f64();
     let attacked = traffic.take_imports();
     let runs = completed_runs(&traffic) - runs_before;
     attack.end().await?;
@@ -172,6 +178,7 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
         told(&attacked)
     );
     println!("at the faulting marketplace: {neighbours:?}; runs that were told of: {runs}");
+    println!("processors in use: {quiet_load:.2} when quiet, {attacked_load:.2} under attack");
     println!("memory from the middle to the end: {memory:?} KiB");
     println!("the hostile one's: {}", attacker.account()?);
 
