@@ -21,14 +21,12 @@ use tokio::{
 };
 
 use crate::{
-    Answer, Host, RawServer, Shop, Site, client, compile_bomb, guest,
+    Answer, Host, RawServer, Shop, Site, client_with, compile_bomb, guest,
     traffic::lock,
     zoo,
     zoo::{Animal, Certificates},
 };
 
-/// Its id is what the shaper `hostile` does with its events.
-const ORGANIZATION: &str = "trap";
 /// Marketplaces whose adapters are slow, all at once.
 const SLOW: [&str; 4] = ["slow-a", "slow-b", "slow-c", "slow-d"];
 const EVENTS: [&str; 3] = ["sync.started", "sync.completed", "sync.failed"];
@@ -59,6 +57,7 @@ pub struct Attacker(Arc<Inner>);
 struct Inner {
     base_url: String,
     client: Client,
+    half_body: String,
     /// At an honest marketplace.
     honest: Shop,
     /// At a marketplace whose adapter faults.
@@ -117,6 +116,11 @@ const KINDS: [(Kind, &str, usize, Duration); 10] = [
 ];
 
 impl Attacker {
+    /// Its id is what the shaper `hostile` does with its events.
+    pub const ORGANIZATION: &str = "trap";
+    /// All that an organization may have.
+    pub const SCOPES: &str = "stores:write orders:write webhooks:read webhooks:write webhooks:secrets deliveries:read deliveries:write";
+
     /// Installs the plugins that the organization needs. Call it before the host starts.
     ///
     /// # Errors
@@ -140,18 +144,19 @@ impl Attacker {
         install(site, "bomb", &compile_bomb())
     }
 
-    /// Registers stores, and endpoints as far as the host lets it.
+    /// Registers stores, and endpoints as far as the host lets it. `key` is the organization's, with every scope.
     ///
     /// # Errors
     /// If the host refuses anything before the limit of endpoints.
-    pub async fn open(host: &Host) -> Result<Self> {
+    pub async fn open(host: &Host, key: &str) -> Result<Self> {
         let trap = RawServer::start("127.0.0.1", |_| async { Ok(()) }).await?;
         let certificates = Certificates::write(host.site().dir())?;
         let animals = zoo::all(&trap, &certificates, 60).await?;
-        let shop = |marketplace| Shop::open(host, ORGANIZATION, marketplace);
+        let shop = |marketplace| Shop::open(host, Self::ORGANIZATION, marketplace);
         let mut inner = Inner {
             base_url: host.base_url().to_owned(),
-            client: client(),
+            client: client_with(key),
+            half_body: half_body(key),
             honest: shop("etsy").await?,
             faulting: shop("hostile").await?,
             slow: future::try_join_all(SLOW.map(shop)).await?,
@@ -184,10 +189,13 @@ impl Attacker {
                 running.spawn(self.clone().repeat(kind, name, at, pace));
             }
         }
-        let halves = [("half head", HALF_HEAD), ("half body", HALF_BODY)];
+        let halves = [
+            ("half head", HALF_HEAD.to_owned()),
+            ("half body", self.0.half_body.clone()),
+        ];
         for (name, words) in halves.into_iter().filter(|half| Self::has(half.0)) {
             for _ in 0..HALF_REQUESTS {
-                running.spawn(self.clone().hold_half_requests(name, words));
+                running.spawn(self.clone().hold_half_requests(name, words.clone()));
             }
         }
         Attack(running)
@@ -236,7 +244,7 @@ impl Attacker {
     }
 
     /// Sends half a request and waits until the host has enough of it, again and again.
-    async fn hold_half_requests(self, name: &'static str, words: &'static str) {
+    async fn hold_half_requests(self, name: &'static str, words: String) {
         let mut pace = interval(Duration::from_millis(100));
         loop {
             pace.tick().await;
@@ -254,8 +262,13 @@ impl Attacker {
 }
 
 const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-a";
-const HALF_BODY: &str = "POST /stores/register HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-    content-length: 100\r\n\r\n{";
+
+fn half_body(key: &str) -> String {
+    format!(
+        "POST /stores/register HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\
+        content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    )
+}
 
 impl Attack {
     /// Ends it.
@@ -323,7 +336,7 @@ impl Inner {
     }
 
     async fn register(&self, event: &str, url: &str, shaper: &str) -> Result<Answer> {
-        let body = json!({"organizationId": ORGANIZATION, "event": event, "targetUrl": url, "shaper": shaper});
+        let body = json!({"organizationId": Attacker::ORGANIZATION, "event": event, "targetUrl": url, "shaper": shaper});
         Answer::to(self.post("/webhooks/register", &body)).await
     }
 
@@ -334,8 +347,9 @@ impl Inner {
     }
 
     async fn request(&self, kind: Kind, client: usize, number: usize) -> Option<RequestBuilder> {
-        let owner = json!({"organizationId": ORGANIZATION});
-        let since = json!({"organizationId": ORGANIZATION, "since": "2026-01-01T00:00:00Z"});
+        let owner = json!({"organizationId": Attacker::ORGANIZATION});
+        let since =
+            json!({"organizationId": Attacker::ORGANIZATION, "since": "2026-01-01T00:00:00Z"});
         let webhook = &self.webhooks[number % self.webhooks.len()];
         Some(match kind {
             Kind::Flood => self.import(&self.honest, &format!("f-{client}-{number}")),
@@ -368,7 +382,7 @@ impl Inner {
 
     /// A delivery to an endpoint, if it had one.
     async fn delivery(&self, webhook: &str) -> Option<String> {
-        let path = format!("/webhooks/{webhook}/deliveries?organizationId={ORGANIZATION}&limit=1");
+        let path = format!("/webhooks/{webhook}/deliveries?limit=1");
         let answer = Answer::to(self.client.get(format!("{}{path}", self.base_url))).await;
         let page = answer.ok()?.json();
         page["items"][0]["id"].as_str().map(str::to_owned)

@@ -3,7 +3,10 @@
 use std::{sync::Once, time::Duration};
 
 use anyhow::{Context, Result};
-use reqwest::{Client, RequestBuilder, header::HeaderMap};
+use reqwest::{
+    Client, RequestBuilder,
+    header::{self, HeaderMap, HeaderValue},
+};
 use serde_json::Value;
 
 /// Makes ring the process's TLS provider, once. [`run`](crate::run) and [`client`] do it.
@@ -19,8 +22,22 @@ pub fn standard_tls() {
 ///
 /// A new one for every call: its connections belong to the runtime of the test that asked for it.
 pub fn client() -> Client {
+    built(HeaderMap::new())
+}
+
+/// The same, which sends this key or token with every request.
+///
+/// # Panics
+/// If it is none.
+pub fn client_with(key: &str) -> Client {
+    let bearer = HeaderValue::from_str(&format!("Bearer {key}")).expect("a header's value");
+    built(HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]))
+}
+
+fn built(headers: HeaderMap) -> Client {
     standard_tls();
     Client::builder()
+        .default_headers(headers)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(30))

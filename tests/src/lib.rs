@@ -50,7 +50,7 @@ pub use audit::Account;
 pub use binary::{built_plugin, guest, repository, tool, wharf_binary};
 pub use bomb::compile_bomb;
 pub use browser::Browser;
-pub use client::{Answer, client, standard_tls};
+pub use client::{Answer, client, client_with, standard_tls};
 pub use collector::{Collector, Span};
 pub use eventually::{PATIENCE, eventually, fault_lasts};
 pub use host::{Host, HostBuilder, Signal};

@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) ledger: Ledger,
     pub(crate) receiver: Receiver,
     pub(crate) shops: Vec<Shop>,
+    /// The key of each shop's organization, where the host asks for one.
+    keys: Vec<Option<String>>,
     /// The signing secret of each endpoint, by its path.
     pub(crate) secrets: BTreeMap<String, String>,
     /// The organizations, as a list in SQL.
@@ -103,9 +105,17 @@ impl Traffic {
     pub async fn of(host: &Host, organizations: &[&str], seed: u64) -> Result<Self> {
         let receiver = Receiver::start().await?;
         refuse_some_at_first(&receiver);
-        let (mut shops, mut secrets) = (Vec::new(), BTreeMap::new());
+        let (mut shops, mut keys, mut secrets) = (Vec::new(), Vec::new(), BTreeMap::new());
         for organization in organizations {
+            let key = match host.is_guarded() {
+                true => Some(
+                    host.create_key(organization, "stores:write orders:write")
+                        .await?,
+                ),
+                false => None,
+            };
             for marketplace in MARKETPLACES {
+                keys.push(key.clone());
                 shops.push(Shop::open(host, organization, marketplace).await?);
             }
             for event in EVENTS {
@@ -127,6 +137,7 @@ impl Traffic {
             ledger: Ledger::open(host.site()).await?,
             receiver,
             shops,
+            keys,
             secrets,
             organizations: format!("'{}'", organizations.join("', '")),
             apis: RwLock::new(vec![host.base_url().to_owned()]),
@@ -263,10 +274,11 @@ impl Traffic {
         while !self.0.stopped.load(Ordering::SeqCst) {
             pace.tick().await;
             count += 1;
-            let shop = &self.0.shops[rng.usize(..self.0.shops.len())];
+            let at = rng.usize(..self.0.shops.len());
+            let (shop, key) = (&self.0.shops[at], self.0.keys[at].as_deref());
             if count.is_multiple_of(6) {
                 let body = json!({"syncToken": shop.sync_token});
-                self.until_answered(&client, &mut rng, "/stores/sync", &body, 202)
+                self.until_answered(&client, &mut rng, ("/stores/sync", key), &body, 202)
                     .await;
                 continue;
             }
@@ -277,7 +289,7 @@ impl Traffic {
             let body = json!({"syncToken": shop.sync_token, "receipt": receipt});
             let asked = Instant::now();
             if let Some(answer) = self
-                .until_answered(&client, &mut rng, "/orders/import", &body, 200)
+                .until_answered(&client, &mut rng, ("/orders/import", key), &body, 200)
                 .await
             {
                 let verdict = Verdict::of(&receipt).error();
@@ -296,7 +308,7 @@ impl Traffic {
         &self,
         client: &Client,
         rng: &mut Rng,
-        path: &str,
+        (path, key): (&str, Option<&str>),
         body: &Value,
         wanted: u16,
     ) -> Option<Answer> {
@@ -306,7 +318,11 @@ impl Traffic {
                 let apis = self.0.apis.read().unwrap_or_else(PoisonError::into_inner);
                 apis[rng.usize(..apis.len())].clone()
             };
-            match Answer::to(client.post(format!("{api}{path}")).json(body)).await {
+            let mut request = client.post(format!("{api}{path}")).json(body);
+            if let Some(key) = key {
+                request = request.bearer_auth(key);
+            }
+            match Answer::to(request).await {
                 Ok(answer) if answer.status == wanted => return Some(answer),
                 Ok(answer) if answer.status == 503 && !answer.header("retry-after").is_empty() => {
                     self.0.refused.fetch_add(1, Ordering::SeqCst);

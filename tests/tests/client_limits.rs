@@ -57,6 +57,36 @@ async fn a_client_has_a_rate(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// An organization is one client, whatever key it sends; a key that lets nobody in is its address's.
+async fn an_organization_has_a_rate_of_its_own(backend: Backend) -> Result<()> {
+    let site = Site::open(backend).await?;
+    let limited = site
+        .host()
+        .guarded()
+        .env("CLIENT_RATE", "1")
+        .env("CLIENT_BURST", &BURST.to_string());
+    let host = limited.start().await?;
+    let mut keys = Vec::new();
+    for organization in ["loud", "loud", "quiet"] {
+        keys.push(host.create_key(organization, "webhooks:read").await?);
+    }
+    let made_up = "wharf_org_made-up";
+    let ask = async |key: &str, times: usize| {
+        let one = || Answer::to(host.request("GET", "/webhooks").bearer_auth(key));
+        future::try_join_all((0..times).map(|_| one())).await
+    };
+    let loud = ask(&keys[0], 5 * BURST).await?;
+    assert!(count(&loud, 200) >= BURST && count(&loud, 429) >= BURST);
+    let other_key = ask(&keys[1], BURST).await?;
+    assert!(count(&other_key, 429) >= BURST / 2, "its budget is spent");
+    let strangers = ask(made_up, 5 * BURST).await?;
+    assert!(count(&strangers, 401) >= BURST && count(&strangers, 429) >= BURST);
+    assert_eq!(count(&strangers, 401) + count(&strangers, 429), 5 * BURST);
+    let quiet = ask(&keys[2], BURST).await?;
+    assert_eq!(count(&quiet, 200), BURST, "nobody else is refused");
+    Ok(())
+}
+
 async fn a_client_has_so_many_requests_in_work(backend: Backend) -> Result<()> {
     let site = Site::open(backend).await?;
     let host = site.host().env("CLIENT_CONCURRENCY", "2").start().await?;
@@ -96,6 +126,7 @@ async fn this_machine_has_no_rate_by_default(backend: Backend) -> Result<()> {
 
 on_every_backend!(
     a_client_has_a_rate,
+    an_organization_has_a_rate_of_its_own,
     a_client_has_so_many_requests_in_work,
     this_machine_has_no_rate_by_default,
 );

@@ -42,6 +42,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn host(site: &std::sync::Arc<Site>) -> Result<Host> {
     site.host()
+        .guarded()
         .env("REQUEST_TIMEOUT", "2s")
         // The innocents' receiver shares a busy process with the hostile ones, and must not seem to hang.
         .env("WEBHOOK_TIMEOUT", "5s")
@@ -137,7 +138,10 @@ async fn ten_organizations_go_on_beside_a_hostile_one(backend: Backend) -> Resul
     let site = Site::open(backend).await?;
     Attacker::install_plugins(&site)?;
     let mut host = host(&site).await?;
-    let attacker = Attacker::open(&host).await?;
+    let key = host
+        .create_key(Attacker::ORGANIZATION, Attacker::SCOPES)
+        .await?;
+    let attacker = Attacker::open(&host, &key).await?;
     ensure!(
         attacker.endpoints() == MAX_ENDPOINTS,
         "{} endpoints",

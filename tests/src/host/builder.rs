@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use super::Host;
-use crate::{ADMIN_TOKEN, Backend, Site, client, log::Log, wharf_binary};
+use crate::{ADMIN_TOKEN, Backend, Site, client, client_with, log::Log, wharf_binary};
 
 /// Shared by all hosts with PostgreSQL, as it must be in production.
 const ENCRYPTION_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -85,6 +85,17 @@ impl HostBuilder {
         }
     }
 
+    /// Asks every client for a key. The host's own requests come with the admin token.
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        self.env("API_AUTH", "required")
+    }
+
+    fn is_guarded(&self) -> bool {
+        let auth = self.environment.get("API_AUTH");
+        auth.is_some_and(|auth| auth == "required")
+    }
+
     /// Adds a role (`api`, `sync-worker`, ...); without any the host has all.
     #[must_use]
     pub fn role(self, role: &str) -> Self {
@@ -142,12 +153,18 @@ impl HostBuilder {
         let log = Log::default();
         log.follow(child.stdout.take().context("no stdout")?);
         log.follow(child.stderr.take().context("no stderr")?);
+        let is_guarded = self.is_guarded();
         Ok(Host {
             site: self.site,
             child,
             log,
             base_url: String::new(),
-            client: client(),
+            client: if is_guarded {
+                client_with(ADMIN_TOKEN)
+            } else {
+                client()
+            },
+            is_guarded,
             has_plugins: self
                 .arguments
                 .first()

@@ -7,13 +7,15 @@ use std::{process::ExitStatus, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, RequestBuilder};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Child;
 
 pub use rustix::process::Signal;
 
 pub use self::builder::HostBuilder;
-use crate::{Admin, Answer, Backend, LogLine, PATIENCE, Scrape, Site, eventually, log::Log};
+use crate::{
+    ADMIN_TOKEN, Admin, Answer, Backend, LogLine, PATIENCE, Scrape, Site, eventually, log::Log,
+};
 
 /// A running host. Dropped, it is killed; in a failed test it prints what it logged.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub struct Host {
     log: Log,
     base_url: String,
     client: Client,
+    is_guarded: bool,
     has_plugins: bool,
 }
 
@@ -93,6 +96,23 @@ impl Host {
                 .json(body),
         )
         .await
+    }
+
+    /// True if it asks every client for a key.
+    pub fn is_guarded(&self) -> bool {
+        self.is_guarded
+    }
+
+    /// Makes a key of this organization with these scopes, such as `stores:write orders:write`.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    pub async fn create_key(&self, organization: &str, scopes: &str) -> Result<String> {
+        let body = json!({"organizationId": organization, "name": "test", "scopes": scopes});
+        let request = self.request("POST", "/admin/keys").bearer_auth(ADMIN_TOKEN);
+        let made = Answer::to(request.json(&body)).await?;
+        let key = made.get("key");
+        Ok(key.as_str().with_context(|| made.text.clone())?.to_owned())
     }
 
     /// The admin API of its plugins.
