@@ -1,8 +1,8 @@
 //! `Idempotency-Key`: a request that its client may repeat, and that is carried out once.
 
 use axum::{
-    extract::{FromRequest, MatchedPath, Request},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    extract::{FromRequest, FromRequestParts, MatchedPath, Request},
+    http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -14,7 +14,7 @@ use utoipa::{
         schema::{ObjectBuilder, Type},
     },
 };
-use wharf_app::{App, AppError, Beginning, KeyedRequest, Once};
+use wharf_app::{App, Beginning, KeyedRequest, Once};
 use wharf_domain::OrganizationId;
 
 use crate::{
@@ -51,23 +51,23 @@ impl<S: Sync, T: FromFields> FromRequest<S> for Keyed<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let key = key_of(request.headers())?;
-        let path = request.uri().path().to_owned();
-        let route = request.extensions().get::<MatchedPath>();
-        // Every handler has a route; without one all would share their keys.
-        let route = route.map_or_else(|| path.clone(), |route| route.as_str().to_owned());
+        let mut key = Key::of(request.headers(), request.uri(), request.extensions())?;
         let caller = caller(request.extensions())?;
         let bytes = body::in_time(request).await?;
         let request = T::from_fields(body::parse(&bytes)?.of_caller(&caller)?)?;
-        let named = key.map(|key| Named {
-            key,
-            route,
-            content: format!("{path}\n{}", String::from_utf8_lossy(&bytes)),
-        });
-        Ok(Self {
-            request,
-            key: Key(named),
-        })
+        if let Key(Some(named)) = &mut key {
+            named.content = format!("{}\n{}", named.content, String::from_utf8_lossy(&bytes));
+        }
+        Ok(Self { request, key })
+    }
+}
+
+/// The key of a request without a body.
+impl<S: Sync> FromRequestParts<S> for Key {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        Self::of(&parts.headers, &parts.uri, &parts.extensions)
     }
 }
 
@@ -97,8 +97,21 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 impl Key {
+    fn of(headers: &HeaderMap, uri: &Uri, extensions: &Extensions) -> Result<Self, ApiError> {
+        let path = uri.path().to_owned();
+        let route = extensions.get::<MatchedPath>();
+        // Every handler has a route; without one all would share their keys.
+        let route = route.map_or_else(|| path.clone(), |route| route.as_str().to_owned());
+        let named = key_of(headers)?.map(|key| Named {
+            key,
+            route,
+            content: path,
+        });
+        Ok(Self(named))
+    }
+
     /// Carries a request out, or gives the answer that it got before. `view` makes the answer's body.
-    pub(crate) async fn once<T, V, Work>(
+    pub(crate) async fn once<T, V, Refused, Work>(
         self,
         app: &App,
         organization: &OrganizationId,
@@ -108,7 +121,8 @@ impl Key {
     ) -> Result<Response, ApiError>
     where
         V: Serialize,
-        Work: Future<Output = Result<T, AppError>>,
+        Refused: Into<ApiError>,
+        Work: Future<Output = Result<T, Refused>>,
     {
         let request = self.0.map(
             |Named {

@@ -54,7 +54,10 @@ const TAGS: [(&str, &str); 8] = [
         "The marketplaces' adapters asked directly, for trying things out",
     ),
     ("Keys", "Short-lived tokens for browsers"),
-    ("Admin", "Plugins and keys, for operators"),
+    (
+        "Admin",
+        "Plugins, keys, and webhooks and dead letters of all organizations, for operators",
+    ),
     ("Health", "Liveness, readiness and metrics"),
 ];
 
@@ -274,7 +277,12 @@ fn refuse_keys(operation: &mut Operation) {
         return;
     }
     let responses = &mut operation.responses.responses;
-    responses.insert("422".into(), refusal("422", REUSED).into());
+    match responses.get_mut("422") {
+        Some(RefOr::T(response)) => {
+            response.description = format!("{}. {REUSED}", response.description);
+        }
+        _ => drop(responses.insert("422".into(), refusal("422", REUSED).into())),
+    }
     match responses.get_mut("409") {
         Some(RefOr::T(response)) => {
             response.description = format!("{}. {IN_WORK}", response.description);

@@ -6,7 +6,7 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 use uuid::Uuid;
-use wharf_app::{Digest, RecoveryCursor};
+use wharf_app::{AnswerStatus, Digest, RecoveryCursor, WebhookState};
 use wharf_domain::{
     AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, KeyScope, KeyScopes,
     MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, SyncStatus, SyncToken,
@@ -192,6 +192,52 @@ impl Field for EventKind {
         string()
             .enum_values(Some(Self::ALL.map(Self::as_str)))
             .examples([Self::SyncCompleted.as_str()])
+    }
+}
+
+/// A kind of event that operators are told of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OperatorEvent(pub(crate) EventKind);
+
+impl Field for OperatorEvent {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        let names = EventKind::OF_OPERATOR.map(EventKind::as_str);
+        choice(given, EventKind::parse_of_operator, &names).map(Self)
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().enum_values(Some(EventKind::OF_OPERATOR.map(EventKind::as_str)))
+    }
+}
+
+/// The same in an answer.
+pub(crate) fn operator_events() -> Object {
+    OperatorEvent::schema().build()
+}
+
+impl Field for WebhookState {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().enum_values(Some(Self::ALL.map(Self::as_str)))
+    }
+}
+
+impl Field for AnswerStatus {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        Self::parse(text(given)?).ok_or_else(|| {
+            Invalid("must be a status such as 502, a class such as 5xx, or none".into())
+        })
+    }
+
+    fn schema() -> ObjectBuilder {
+        string()
+            .min_length(Some(3))
+            .max_length(Some(4))
+            .pattern(Some("^([1-5]([0-9]{2}|xx)|none)$"))
+            .examples(["5xx"])
     }
 }
 

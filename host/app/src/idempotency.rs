@@ -73,6 +73,17 @@ impl<T> Once<T> {
         }
     }
 
+    /// Keeps the answer of work that is done: it took many transactions, or none. A crash before it lets a repeat of the
+    /// request do the work again, so the work must bear that.
+    pub async fn keep(&self, outcome: &T) -> Result<(), AppError> {
+        // Without a key there is nothing to keep, and nobody to wait for.
+        if self.claim.is_none() {
+            return Ok(());
+        }
+        let mut conn = self.app.0.ledger.write().await?;
+        self.record(&mut conn, outcome).await
+    }
+
     /// Gives the request up, so that it may be tried again at once. A request that has its answer keeps it.
     pub async fn give_up(&self) {
         let Some(claim) = &self.claim else { return };

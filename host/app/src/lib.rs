@@ -18,6 +18,7 @@ mod keys;
 mod marketplace;
 mod metrics;
 mod moving;
+mod operator;
 mod plugins;
 mod readiness;
 mod recovery;
@@ -53,9 +54,13 @@ pub use keys::{ResealProgress, Resealed, abandon_key, check_keys, reseal};
 pub use marketplace::MockAnswer;
 pub use metrics::{ConnectionClosed, Metrics, RequestLimit};
 pub use moving::{CopyProgress, MoveError, copy};
+pub use operator::{ObservedWebhook, WebhookFilter, WebhookState};
 pub use plugins::{PluginAudit, PluginChange, PluginDetails, UploadedGrants};
 pub use readiness::Unready;
-pub use recovery::{MAX_PER_PAGE, Page, Recovered, RecoveryCursor, Redrive, Redriven, Run};
+pub use recovery::{
+    AnswerStatus, LetterFilter, MAX_PER_PAGE, Page, Recovered, RecoveryCursor, Redrive, Redriven,
+    Run, Skipped,
+};
 pub use removal::Removal;
 pub use settings::{AppSettings, CallbackSettings, SyncSettings};
 pub use store_care::{MAX_STORES_PER_PAGE, StoreDetail};
@@ -68,11 +73,12 @@ pub use webhooks::{
 };
 pub use wharf_engine::{Digest, OperationError, PluginReport, Refusal, RevisionState};
 pub use wharf_store::api_keys::ApiKey;
-pub use wharf_store::endpoints::{Endpoint, ListCursor};
+pub use wharf_store::endpoints::{Endpoint, Figures, ListCursor, MAX_DUE};
 /// Deliveries as operators look at them.
 pub use wharf_store::history::{Delivery, PastAttempt, Scope};
 pub use wharf_store::holds::Hold;
 pub use wharf_store::idempotency::KeyedRequest;
+pub use wharf_store::letters::Letter;
 /// Stores as their owners and operators look at them.
 pub use wharf_store::stores::{
     detail,

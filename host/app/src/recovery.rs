@@ -3,6 +3,7 @@
 //! Long work goes page by page, each a transaction of its own, and over as many requests as it takes (`walk.rs`).
 //! Broken off in the middle, it is safe to repeat: what was given its chance is not given another by the same request.
 
+mod letters;
 mod walk;
 
 use wharf_domain::{DeliveryId, EndpointId, Event, EventId, OrganizationId, Time};
@@ -11,28 +12,28 @@ use wharf_store::{
     endpoints::Endpoint,
     history::{self, Delivery, Scope},
     outbox,
-    resend::{self, DeadLetters, Missed},
+    resend::{self, Missed},
 };
 
-pub use self::walk::RecoveryCursor;
 use self::walk::RecoveryWalk;
+pub use self::{
+    letters::{AnswerStatus, LetterFilter, Skipped},
+    walk::RecoveryCursor,
+};
 use crate::{App, AppError, Once, budgets::Budgeted};
 
 /// The most deliveries on one page.
 pub const MAX_PER_PAGE: usize = 100;
-/// Dead letters of one transaction: it locks their events, and the embedded database has one writer, for which imports
-/// wait.
-const MAX_LETTERS: i64 = 100;
 /// Events that are shaped and stored at a time. Each costs a call of a plugin.
 const MAX_EVENTS: i64 = 64;
 
-/// A page of a list.
+/// A page of a list whose places are ids.
 #[derive(Clone, Debug)]
-pub struct Page<T> {
+pub struct Page<T, Id = DeliveryId> {
     /// The items on it.
     pub items: Vec<T>,
     /// The place where the next page begins; `None` on the last.
-    pub next: Option<DeliveryId>,
+    pub next: Option<Id>,
 }
 
 /// A rehearsal or the real thing.
@@ -64,6 +65,8 @@ pub struct Recovered {
     pub failed: i64,
     /// Events that the endpoint had no delivery of, because it was disabled or not registered yet.
     pub missed: i64,
+    /// Deliveries that had failed for good and cannot be sent.
+    pub skipped: Skipped,
     /// The place where the next request goes on; `None`: all is done.
     pub next: Option<RecoveryCursor>,
 }
@@ -73,6 +76,8 @@ pub struct Recovered {
 pub struct Redriven {
     /// Their number.
     pub letters: i64,
+    /// Those that cannot be sent.
+    pub skipped: Skipped,
     /// The place where the next request goes on; `None`: all is done.
     pub next: Option<RecoveryCursor>,
 }
@@ -211,35 +216,41 @@ impl App {
             self.active_endpoint(organization, id).await?;
         }
         self.spend(organization, Budgeted::Recover).await?;
-        let which = DeadLetters {
-            organization,
+        let filter = LetterFilter {
+            organization: Some(organization.clone()),
             endpoint,
-            since: how.since,
+            ..LetterFilter::since(how.since)
         };
-        if how.run == Run::Dry {
-            // A rehearsal has been paid for, too: it counts over as many rows.
-            let letters = resend::count_dead(&mut self.0.ledger.read().await?, which).await?;
-            let counted = Redriven {
-                letters,
-                next: None,
-            };
-            self.record(once, &counted).await?;
-            return Ok(counted);
-        }
-        let mut walk = RecoveryWalk::new(how, &*self.0.clock);
-        let letters = self.revive_some(which, &mut walk).await?;
-        // Without missed events, the walk ends with the letters.
-        let next = walk.next().filter(|next| next.is_at_letters());
-        let redriven = Redriven { letters, next };
-        self.record(once, &redriven).await?;
-        Ok(redriven)
+        self.redrive_letters(&filter, how, once).await
     }
 
-    /// Keeps the answer of work that took many transactions. A crash before it loses nothing: what was given its chance
-    /// is no dead letter when the request is repeated.
-    async fn record<T>(&self, once: &Once<T>, outcome: &T) -> Result<(), AppError> {
-        let mut conn = self.0.ledger.write().await?;
-        once.record(&mut conn, outcome).await
+    /// Gives dead letters a second chance, whoever's they are. For the operator: no organization's budget pays.
+    pub async fn redrive_letters(
+        &self,
+        filter: &LetterFilter,
+        how: Redrive,
+        once: &Once<Redriven>,
+    ) -> Result<Redriven, AppError> {
+        let mut walk = RecoveryWalk::new(how, &*self.0.clock);
+        let tally = self.through_letters(filter, how.run, &mut walk).await?;
+        let organization = filter.organization.as_ref();
+        tracing::info!(
+            organizationId = organization.map(tracing::field::display),
+            revived = tally.letters,
+            noBody = tally.skipped.no_body,
+            endpointDisabled = tally.skipped.endpoint_disabled,
+            dryRun = how.run == Run::Dry,
+            "dead_letters_redriven"
+        );
+        let redriven = Redriven {
+            letters: tally.letters,
+            skipped: tally.skipped,
+            // Without missed events, the walk ends with the letters.
+            next: walk.next().filter(|next| next.is_at_letters()),
+        };
+        // What was given its chance is no dead letter when the request is repeated.
+        once.keep(&redriven).await?;
+        Ok(redriven)
     }
 
     /// Gives an endpoint what it should have received: its dead letters, and the events that it missed. As many as one
@@ -253,46 +264,41 @@ impl App {
     ) -> Result<Recovered, AppError> {
         let found = self.active_endpoint(organization, endpoint).await?;
         self.spend(organization, Budgeted::Recover).await?;
-        let letters = DeadLetters {
-            organization,
+        let letters = LetterFilter {
+            organization: Some(organization.clone()),
             endpoint: Some(endpoint),
-            since: how.since,
+            ..LetterFilter::since(how.since)
         };
         let missed = Missed {
             organization,
             event: &found.event,
             endpoint,
         };
-        if how.run == Run::Dry {
-            let counted = self.count_recoverable(letters, missed, how.since).await?;
-            self.record(once, &counted).await?;
-            return Ok(counted);
-        }
         let mut walk = RecoveryWalk::new(how, &*self.0.clock);
-        let failed = self.revive_some(letters, &mut walk).await?;
-        let missed = self.deliver_missed(&found, missed, &mut walk).await?;
-        tracing::info!(endpointId = %endpoint, failed, missed, "webhook_recovered");
+        let tally = self.through_letters(&letters, how.run, &mut walk).await?;
+        let (missed, next) = match how.run {
+            Run::Dry if walk.is_at_letters() => (0, walk.next()),
+            Run::Dry => (self.count_missed(missed, how.since).await?, None),
+            Run::Real => {
+                let missed = self.deliver_missed(&found, missed, &mut walk).await?;
+                (missed, walk.next())
+            }
+        };
+        let failed = tally.letters;
+        tracing::info!(endpointId = %endpoint, failed, missed, dryRun = how.run == Run::Dry, "webhook_recovered");
         let recovered = Recovered {
             failed,
             missed,
-            next: walk.next(),
+            skipped: tally.skipped,
+            next,
         };
-        self.record(once, &recovered).await?;
+        once.keep(&recovered).await?;
         Ok(recovered)
     }
 
-    async fn count_recoverable(
-        &self,
-        letters: DeadLetters<'_>,
-        missed: Missed<'_>,
-        since: Time,
-    ) -> Result<Recovered, AppError> {
+    async fn count_missed(&self, missed: Missed<'_>, since: Time) -> Result<i64, AppError> {
         let mut conn = self.0.ledger.read().await?;
-        Ok(Recovered {
-            failed: resend::count_dead(&mut conn, letters).await?,
-            missed: resend::count_missed(&mut conn, missed, since).await?,
-            next: None,
-        })
+        Ok(resend::count_missed(&mut conn, missed, since).await?)
     }
 
     /// Makes deliveries of the events that an endpoint missed. Returns how many.
@@ -349,37 +355,5 @@ impl App {
         } else {
             Err(AppError::EndpointDisabled)
         }
-    }
-
-    async fn revive_some(
-        &self,
-        which: DeadLetters<'_>,
-        walk: &mut RecoveryWalk,
-    ) -> Result<i64, AppError> {
-        let mut revived = 0;
-        while let Some(after) = walk.letters(&*self.0.clock) {
-            let mut conn = self.0.ledger.read().await?;
-            let letters = resend::dead(&mut conn, which, after, MAX_LETTERS).await?;
-            drop(conn);
-            walk.passed_letters(letters.last().map(|(last, _)| *last));
-            let letters: Vec<_> = letters
-                .into_iter()
-                .map(|(id, event)| (id, event, walk.next_due()))
-                .collect();
-            if !letters.is_empty() {
-                revived += self.revive(&letters).await?;
-            }
-        }
-        tracing::info!(organizationId = %which.organization, revived, "dead_letters_redriven");
-        Ok(revived)
-    }
-
-    async fn revive(&self, letters: &[(DeliveryId, EventId, Time)]) -> Result<i64, AppError> {
-        let mut tx = self.0.ledger.begin().await?;
-        // Only those that are still dead: another request may have been quicker, and then they are not ours to count.
-        let still_dead = resend::revive(&mut tx, letters, self.0.clock.now()).await?;
-        tx.commit().await?;
-        self.0.doorbell.ring(Queue::Callback, "redrive");
-        Ok(i64::try_from(still_dead).unwrap_or(i64::MAX))
     }
 }

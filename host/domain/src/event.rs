@@ -11,11 +11,23 @@ pub enum EventKind {
     SyncCompleted,
     /// It ended with the store's status failed.
     SyncFailed,
+    /// An endpoint was disabled because it failed for too long, or asked for no more. For the operator.
+    EndpointDisabled,
+    /// A revision of a plugin may not serve any more. For the operator.
+    PluginQuarantined,
+    /// The revision that served before serves again. For the operator.
+    PluginRolledBack,
 }
 
 impl EventKind {
-    /// All kinds, in the order of their names.
+    /// The kinds that organizations are told of, in the order of their names.
     pub const ALL: [Self; 3] = [Self::SyncCompleted, Self::SyncFailed, Self::SyncStarted];
+    /// Those that the operator is told of.
+    pub const OF_OPERATOR: [Self; 3] = [
+        Self::EndpointDisabled,
+        Self::PluginQuarantined,
+        Self::PluginRolledBack,
+    ];
 
     /// The name in the API, in payloads and in the database.
     pub const fn as_str(self) -> &'static str {
@@ -23,12 +35,21 @@ impl EventKind {
             Self::SyncStarted => "sync.started",
             Self::SyncCompleted => "sync.completed",
             Self::SyncFailed => "sync.failed",
+            Self::EndpointDisabled => "endpoint.disabled",
+            Self::PluginQuarantined => "plugin.quarantined",
+            Self::PluginRolledBack => "plugin.rolled_back",
         }
     }
 
-    /// Reads the name; `None` if it is none of ours.
+    /// Reads the name of a kind for organizations; `None` if it is none.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Reads the name of a kind for the operator; `None` if it is none.
+    pub fn parse_of_operator(name: &str) -> Option<Self> {
+        let mut kinds = Self::OF_OPERATOR.into_iter();
+        kinds.find(|kind| kind.as_str() == name)
     }
 }
 
@@ -88,6 +109,19 @@ pub struct SyncCounts {
 mod tests {
     use super::*;
     use DeliveryState::{Failed, Pending, Success};
+
+    #[test]
+    fn organizations_and_the_operator_have_kinds_of_their_own() {
+        for kind in EventKind::ALL {
+            assert_eq!(EventKind::parse(kind.as_str()), Some(kind));
+            assert_eq!(EventKind::parse_of_operator(kind.as_str()), None);
+        }
+        for kind in EventKind::OF_OPERATOR {
+            assert_eq!(EventKind::parse_of_operator(kind.as_str()), Some(kind));
+            assert_eq!(EventKind::parse(kind.as_str()), None);
+        }
+        assert!(EventKind::OF_OPERATOR.map(EventKind::as_str).is_sorted());
+    }
 
     #[test]
     fn an_event_is_pending_then_failed_then_success() {

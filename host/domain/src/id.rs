@@ -13,6 +13,13 @@ pub fn uuid_v7(now: Time, random: [u8; 10]) -> Uuid {
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
+/// The place of a time among [`uuid_v7`]s: before all that are made in its millisecond or later, and no id itself.
+pub fn before_ids_of(at: Time) -> Uuid {
+    let millis = u64::try_from(at.as_micros().max(0) / 1_000).unwrap_or(0);
+    // The time is the first 48 bits; what follows is the version, which is above zero in every id.
+    Uuid::from_u128(u128::from(millis) << 80)
+}
+
 /// A UUID v4 (RFC 9562) from sixteen random bytes, for names that must not be guessed.
 pub fn uuid_v4(random: [u8; 16]) -> Uuid {
     Builder::from_random_bytes(random).into_uuid()
@@ -82,6 +89,12 @@ mod tests {
         let late = uuid_v7(Time::from_micros(1_700_000_000_001_000), [0; 10]);
         assert_eq!(early.get_version_num(), 7);
         assert!(early < late);
+        let at = |micros| before_ids_of(Time::from_micros(micros));
+        assert!(
+            at(1_700_000_000_000_999) < uuid_v7(Time::from_micros(1_700_000_000_000_000), [0; 10])
+        );
+        assert!(early < at(1_700_000_000_001_000) && at(1_700_000_000_001_000) < late);
+        assert_eq!((at(0), at(-5)), (Uuid::nil(), Uuid::nil()));
         assert_eq!(uuid_v4([7; 16]).get_version_num(), 4);
     }
 }

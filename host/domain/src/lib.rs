@@ -41,7 +41,8 @@ pub use endpoint::{BatchOutcome, DisableReason, Health, RateLimit, update_health
 pub use event::{Event, EventKind, SyncCounts, event_state};
 pub use hold::{Held, HoldSide, HoldTarget};
 pub use id::{
-    ApiKeyId, DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, uuid_v4, uuid_v7,
+    ApiKeyId, DeliveryId, EndpointId, EventId, LogId, RunId, StoreId, SyncToken, before_ids_of,
+    uuid_v4, uuid_v7,
 };
 pub use log::{
     Answer, Before, ImportResult, LogState, LogStatus, MAX_PLUGIN_FAULTS, MAX_REFUSALS, Order,

@@ -94,6 +94,19 @@ texts! {
     ShaperName 64 plugin_name
 }
 
+impl OrganizationId {
+    /// The owner of what belongs to the operator of the host: endpoints for its own events, and its requests' keys. Its
+    /// name is empty, which [`parse`](Self::parse) refuses, so no client can name it.
+    pub fn operator() -> Self {
+        Self(String::new())
+    }
+
+    /// True of the operator's own.
+    pub fn is_operator(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl ShaperName {
     /// The shaper of the original service's payload, used where an endpoint names none.
     pub fn standard() -> Self {
@@ -195,6 +208,13 @@ mod tests {
         }
         assert!(AccessToken::parse(&"t".repeat(8_192)).is_ok());
         assert!(AccessToken::parse(&"t".repeat(8_193)).is_err());
+    }
+
+    #[test]
+    fn nobody_can_call_himself_the_operator() {
+        let operator = OrganizationId::operator();
+        assert!(operator.is_operator() && OrganizationId::parse(operator.as_str()).is_err());
+        assert!(!OrganizationId::from_stored("org-1".into()).is_operator());
     }
 
     #[test]

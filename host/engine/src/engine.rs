@@ -16,7 +16,7 @@ use crate::contract::{
     refusal::{Refusal, Stage},
     report::PluginReport,
     settings::{Compiler, EngineSettings},
-    state::Transition,
+    state::{ROLLED_BACK, Transition},
     text::for_people,
 };
 use crate::plugins::{
@@ -182,7 +182,7 @@ impl Engine {
     pub async fn rollback(&self, plugin: &str, actor: &str) -> Result<Digest, OperationError> {
         let (plugin, actor) = (plugin.to_owned(), actor.to_owned());
         self.on_registry(async move |registry| {
-            registry.roll_back(&plugin, "rolled back", &actor).await
+            registry.roll_back(&plugin, ROLLED_BACK, &actor).await
         })
         .await
     }

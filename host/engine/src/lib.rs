@@ -36,7 +36,7 @@ pub use contract::report::{
 };
 pub use contract::secret::{Credential, Secret, StoreSecret};
 pub use contract::settings::{Compiler, DEFAULT_COMPILE_MEMORY_BYTES, EngineSettings};
-pub use contract::state::{RevisionState, Transition};
+pub use contract::state::{ROLLED_BACK, RevisionState, Transition};
 pub use engine::Engine;
 pub use plugins::compile::{CompileError, CompileLimits, compile_plugin};
 pub use plugins::conformance::{Conformance, ContractCheck, ContractCheckReport, Failure};

@@ -15,9 +15,12 @@ statements! {
     OF_EVENT = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id < $2 and (d.state = $3 or $3 = '') and d.outbox_id = $5
         order by d.id desc limit $4"];
-    // The state is a literal, or the partial index over dead letters does not fit.
+    // The state is a literal, or the partial indexes over dead letters do not fit.
     DEAD = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id < $2 and d.state = 'failed' order by d.id desc limit $3"];
+    DEAD_OF_ENDPOINT = [deliveries_with_events!()
+        "where d.organization_id = $1 and d.id < $2 and d.state = 'failed' and d.endpoint_id = $4
+        order by d.id desc limit $3"];
     ONE = [deliveries_with_events!()
         "where d.organization_id = $1 and d.id = $2"];
     // An event for one endpoint alone that is not fanned out yet: its client was told the id of its delivery.
@@ -154,6 +157,15 @@ pub async fn page(
     let before = before.map_or(Uuid::max(), |id| id.0);
     let name = |state: Option<DeliveryState>| state.map_or("", DeliveryState::as_str);
     let rows: Vec<Row> = match scope {
+        Scope::Endpoint(id, Some(DeliveryState::Failed)) => {
+            conn.query(DEAD_OF_ENDPOINT)
+                .bind(organization.as_str())
+                .bind(before)
+                .bind(most)
+                .bind(id.0)
+                .all()
+                .await?
+        }
         Scope::Endpoint(id, state) => {
             conn.query(OF_ENDPOINT)
                 .bind(organization.as_str())

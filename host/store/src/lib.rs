@@ -42,6 +42,7 @@ pub mod history;
 pub mod holds;
 pub mod idempotency;
 pub mod jobs;
+pub mod letters;
 pub mod logs;
 pub mod marketplaces;
 pub mod outbox;
@@ -73,6 +74,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         jobs::ALL,
         history::ALL,
         idempotency::ALL,
+        letters::ALL,
         resend::ALL,
         resting::ALL,
         queues::ALL,

@@ -129,13 +129,32 @@ macro_rules! deliveries_with_events {
     };
 }
 
-/// Dead letters `d` that can be sent again, of the organization $1. A disabled endpoint's would only die again, and
-/// where a shaper refused there is nothing to send.
-macro_rules! dead_letters {
+/// The dead letters `d` between `$1` and `$2` in the order of their ids, `$3` of them at most; of all, or those that a
+/// condition on `$4` names.
+macro_rules! picked_letters {
+    ($of:literal, $order:literal) => {
+        concat!(
+            "with picked as materialized (select d.id, d.outbox_id, d.endpoint_id, d.organization_id, d.shaper, d.attempt,
+                d.last_error, d.created_at, d.updated_at
+            from callback_deliveries d where d.state = 'failed' and d.id > $1 and d.id < $2",
+            $of,
+            " order by d.id ",
+            $order,
+            " limit $3)"
+        )
+    };
+}
+
+/// The picked dead letters, as `letters::Row` reads them.
+macro_rules! letters {
     () => {
-        "from callback_deliveries d join webhook_endpoints e on e.id = d.endpoint_id
-        where d.organization_id = $1 and d.state = 'failed' and e.is_active and exists
-            (select 1 from callback_messages m where m.outbox_id = d.outbox_id and m.shaper = d.shaper)"
+        "select picked.id, picked.outbox_id, picked.endpoint_id, picked.organization_id, picked.attempt, picked.last_error,
+            picked.created_at, picked.updated_at, o.event, e.is_active, a.http_status,
+            exists (select 1 from callback_messages m
+                where m.outbox_id = picked.outbox_id and m.shaper = picked.shaper) as has_body
+        from picked join callback_outbox o on o.id = picked.outbox_id
+            join webhook_endpoints e on e.id = picked.endpoint_id
+            left join callback_attempts a on a.delivery_id = picked.id and a.attempt = picked.attempt where"
     };
 }
 
@@ -177,7 +196,7 @@ macro_rules! event_state {
 }
 
 pub(crate) use {
-    dead_letters, deliveries_with_events, endpoint_columns, event_state, has_token, hold_columns,
-    is_held, listed_columns, listed_filter, listed_inner, original, store_columns,
+    deliveries_with_events, endpoint_columns, event_state, has_token, hold_columns, is_held,
+    letters, listed_columns, listed_filter, listed_inner, original, picked_letters, store_columns,
     with_waiting_endpoints,
 };

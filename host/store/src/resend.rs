@@ -1,5 +1,5 @@
-//! A second chance for deliveries: one that somebody asks for, dead letters, and events that an endpoint missed. And
-//! the way out: the deliveries of an endpoint that is deleted.
+//! A second chance for deliveries: one that somebody asks for, dead letters (`letters` finds them), and events that an
+//! endpoint missed. And the way out: the deliveries of an endpoint that is deleted.
 //!
 //! Each function is one page of work for a transaction of its own; the caller goes from page to page.
 
@@ -17,10 +17,6 @@ use crate::{
 };
 
 statements! {
-    DEAD = ["select d.id, d.outbox_id" dead_letters!() "and d.id > $2 and d.created_at >= $3
-            and (d.endpoint_id = $4 or $4 is null) order by d.id limit $5"];
-    COUNT_DEAD = ["select count(*) as number from (select 1 as one" dead_letters!() "and d.created_at >= $2
-            and (d.endpoint_id = $3 or $3 is null) limit $4) d"];
     REVIVE = ["update callback_deliveries set state = 'pending', due_at = r.due_at, schedule_base = attempt,
             updated_at = r.at from" rows(r, id uuid, due_at time, at time)
         "where callback_deliveries.id = r.id and state = 'failed' returning callback_deliveries.id"];
@@ -50,17 +46,6 @@ statements! {
     DELETE = ["delete from callback_deliveries where id in (select id from" rows(r, id uuid) ")"];
 }
 
-/// The dead letters of an organization's active endpoints, or of one of them, made at `since` or later.
-#[derive(Clone, Copy, Debug)]
-pub struct DeadLetters<'a> {
-    /// The organization.
-    pub organization: &'a OrganizationId,
-    /// Of this endpoint alone.
-    pub endpoint: Option<EndpointId>,
-    /// Made at this time or later.
-    pub since: Time,
-}
-
 #[derive(FromRow)]
 struct Pair {
     id: Uuid,
@@ -69,39 +54,6 @@ struct Pair {
 
 /// Nobody is told a larger number: counting reads every row.
 pub const MAX_COUNTED: i64 = 100_000;
-
-/// Counts them, up to [`MAX_COUNTED`].
-pub async fn count_dead(conn: &mut Conn, which: DeadLetters<'_>) -> Result<i64, StoreError> {
-    let query = conn
-        .query(COUNT_DEAD)
-        .bind(which.organization.as_str())
-        .time(which.since);
-    let query = query.bind(which.endpoint.map(|id| id.0));
-    query.bind(MAX_COUNTED).number().await
-}
-
-/// A page of them after `after`, the first made first, with their events.
-pub async fn dead(
-    conn: &mut Conn,
-    which: DeadLetters<'_>,
-    after: DeliveryId,
-    most: i64,
-) -> Result<Vec<(DeliveryId, EventId)>, StoreError> {
-    let query = conn
-        .query(DEAD)
-        .bind(which.organization.as_str())
-        .bind(after.0)
-        .time(which.since);
-    let rows: Vec<Pair> = query
-        .bind(which.endpoint.map(|id| id.0))
-        .bind(most)
-        .all()
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (DeliveryId(row.id), EventId(row.outbox_id)))
-        .collect())
-}
 
 /// Makes dead letters pending again, each due at its time, with the whole retry schedule before it. Returns how many
 /// still were dead.

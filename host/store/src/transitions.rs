@@ -12,7 +12,7 @@ statements! {
         select id, at, plugin, digest, from_state, to_state, reason, actor
         from" rows(r, id uuid, at time, plugin text, digest text, from_state text, to_state text, reason text,
             actor text)
-        "where true on conflict (id) do nothing"];
+        "where true on conflict (id) do nothing returning id"];
     // By id, which sorts by time, too, and is the index.
     NEWEST = ["select id, at, plugin, digest, from_state, to_state, reason, actor from plugin_transitions
         where plugin = $1 order by id desc limit $2"];
@@ -70,8 +70,11 @@ impl From<Row> for PluginTransition {
     }
 }
 
-/// Adds steps to the audit. Safe to repeat.
-pub async fn record(conn: &mut Conn, transitions: &[PluginTransition]) -> Result<(), StoreError> {
+/// Adds steps to the audit, and returns the ids of those that were not there before. Safe to repeat.
+pub async fn record(
+    conn: &mut Conn,
+    transitions: &[PluginTransition],
+) -> Result<Vec<Uuid>, StoreError> {
     let mut rows = Rows::new(conn);
     for step in transitions {
         rows.push()
@@ -84,7 +87,7 @@ pub async fn record(conn: &mut Conn, transitions: &[PluginTransition]) -> Result
             .text("reason", step.reason.as_str())
             .text("actor", step.actor.as_str());
     }
-    conn.query(RECORD).rows(&rows).run().await.map(drop)
+    conn.query(RECORD).rows(&rows).ids().await
 }
 
 /// A plugin's newest steps, the newest first.

@@ -6,6 +6,7 @@ mod holds;
 mod keys;
 mod metrics;
 mod mock;
+mod operator;
 mod orders;
 mod plugins;
 mod stores;
@@ -81,6 +82,17 @@ pub(crate) fn admin() -> OpenApiRouter<ApiState> {
         .routes(routes!(stores::admin::resume))
         .routes(routes!(holds::list, holds::place))
         .routes(routes!(holds::end))
+        .routes(routes!(operator::webhooks::list))
+        .routes(routes!(operator::letters::list))
+        .routes(routes!(operator::letters::redrive))
+        .routes(routes!(operator::receivers::list, operator::receivers::add))
+        .routes(routes!(
+            operator::receivers::show,
+            operator::receivers::remove
+        ))
+        .routes(routes!(operator::receivers::enable))
+        .routes(routes!(operator::receivers::test))
+        .routes(routes!(operator::receivers::rotate))
         // axum's default of 2 MB is too little for a component. JSON bodies keep `body.rs`' own limit.
         .layer(DefaultBodyLimit::max(MAX_UPLOAD))
 }

@@ -8,15 +8,21 @@ mod view;
 use axum::{
     Json,
     extract::{Multipart, State, multipart::MultipartRejection},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use wharf_app::{App, Digest, OperationError, PluginChange, PluginDetails, PluginTransition};
+use wharf_app::{
+    App, Digest, Once, OperationError, PluginChange, PluginDetails, PluginReport as AppReport,
+    PluginTransition,
+};
+use wharf_domain::OrganizationId;
 
 use crate::{
     body::{JsonBody, refuse_encoded},
     error::{ApiError, Refusal},
+    once::{IdempotencyKey, Key},
     request::request,
     values::Note,
 };
@@ -112,10 +118,16 @@ impl Target {
 
     /// Returns the plugin as it is now.
     fn now(self) -> PluginNow {
-        match self.app.plugin_report(&self.plugin) {
-            Some(report) => PluginNow::Here(Box::new(report.into())),
-            None => PluginNow::Absent(AbsentPlugin {
-                plugin: self.plugin,
+        PluginNow::of(&self.plugin, self.app.plugin_report(&self.plugin))
+    }
+}
+
+impl PluginNow {
+    fn of(plugin: &str, report: Option<AppReport>) -> Self {
+        match report {
+            Some(report) => Self::Here(Box::new(report.into())),
+            None => Self::Absent(AbsentPlugin {
+                plugin: plugin.to_owned(),
                 state: Absence::Absent,
             }),
         }
@@ -247,19 +259,33 @@ pub(super) async fn activate(
 
 /// Roll a plugin back
 ///
-/// The revision before serves again.
+/// The revision before serves again. Only a process that dies in the middle may roll back once more at a repeat of its
+/// request: what serves is a file, and the answer a row.
 #[utoipa::path(post, path = "/admin/plugins/{plugin}/rollback", tag = "Admin", operation_id = "rollBackPlugin",
     security(("key" = ["plugins:*"])),
-    params(PluginPath, ActorHeader),
+    params(PluginPath, ActorHeader, IdempotencyKey),
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginNow),
         (status = 404, description = "`Plugin not found`, `Revision not found`; `Admin API disabled`", body = Refusal),
         (status = 409, description = "`Revision is quarantined`: release it first", body = Refusal),
         (status = 422, description = "`Plugin refused`, `Plugin needs approval`, with the reasons in the details",
             body = Refusal),
+        (status = 429, description = "`Too many requests`: too many of the operator's keys are kept", body = Refusal,
+            headers(("Retry-After" = i64, description = "Seconds"))),
     ))]
-pub(super) async fn rollback(target: Target) -> Result<Json<PluginNow>, ApiError> {
-    target.change(PluginChange::RollBack).await
+pub(super) async fn rollback(target: Target, key: Key) -> Result<Response, ApiError> {
+    let Target { app, plugin, actor } = target;
+    let (app, operator, name) = (&app, OrganizationId::operator(), plugin.clone());
+    let view = move |report: &Option<AppReport>| PluginNow::of(&name, report.clone());
+    let roll_back = |once: Once<Option<AppReport>>| async move {
+        let change = PluginChange::RollBack;
+        app.change_plugin(&plugin, change, &actor).await?;
+        let now = app.plugin_report(&plugin);
+        once.keep(&now).await?;
+        Ok::<_, ApiError>(now)
+    };
+    key.once(app, &operator, StatusCode::OK, view, roll_back)
+        .await
 }
 
 /// Disable a plugin

@@ -20,6 +20,8 @@ pub(super) struct Sent {
     pub(super) outcome: SendOutcome,
     pub(super) status: Option<StatusCode>,
     pub(super) error: Option<String>,
+    /// The error in the operator's words, where clients are told less.
+    pub(super) cause: Option<String>,
     pub(super) response: Option<String>,
 }
 
@@ -29,6 +31,7 @@ impl Sent {
             outcome: SendOutcome::Failed { retry_after: None },
             status: None,
             error: Some(why),
+            cause: None,
             response: None,
         }
     }
@@ -62,6 +65,7 @@ pub(super) async fn judge(response: Answer, now: Time) -> Sent {
         outcome,
         status: Some(status),
         error,
+        cause: None,
         response: first_bytes(response.into_body()).await,
     };
     failpoint::pass("response.after");

@@ -9,18 +9,30 @@ use wharf_store::{
 };
 
 use super::settle::Report;
-use crate::App;
+use crate::{App, operator};
 
-/// Updates the health of the endpoints that a batch tells something new of. Returns those that it disabled, and why.
+/// Characters of an error that are kept with its endpoint.
+const MAX_ERROR: usize = 500;
+
+/// What a batch has done to the health of endpoints.
+#[derive(Default)]
+pub(super) struct HealthChange {
+    /// Those that it disabled, and why.
+    pub(super) disabled: Vec<(EndpointId, String)>,
+    /// Events that tell the operator so.
+    pub(super) told: usize,
+}
+
+/// Updates the health of the endpoints that a batch tells something new of.
 pub(super) async fn update(
     app: &App,
     tx: &mut Tx,
     reports: &[Report],
     now: Time,
-) -> Result<Vec<(EndpointId, String)>, StoreError> {
+) -> Result<HealthChange, StoreError> {
     let outcomes = outcomes(reports);
     if outcomes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(HealthChange::default());
     }
     let limit = app.0.settings.callbacks.disable_after;
     // Read under the lock: two workers that settle failures of one endpoint must both be counted.
@@ -34,13 +46,27 @@ pub(super) async fn update(
         (health != was || reason.is_some()).then(|| HealthUpdate {
             id: locked.id,
             health,
+            last_error: last_error(reports, locked.id)
+                .filter(|_| health.failing_since.is_some() || reason.is_some()),
             disabled: reason.map(|reason| reason.to_string()),
         })
     });
     let updates: Vec<HealthUpdate> = updates.collect();
     endpoints::save_health(tx, &updates, now).await?;
+    let told = operator::tell_of_disabled(tx, &updates, now).await?;
     let disabled = |update: HealthUpdate| Some((update.id, update.disabled?));
-    Ok(updates.into_iter().filter_map(disabled).collect())
+    let disabled = updates.into_iter().filter_map(disabled).collect();
+    Ok(HealthChange { disabled, told })
+}
+
+/// What the last of an endpoint's failed attempts met, in the operator's words.
+fn last_error(reports: &[Report], endpoint: EndpointId) -> Option<String> {
+    let theirs = reports.iter().filter(|r| r.claimed.endpoint_id == endpoint);
+    let mut errors = theirs.filter_map(|report| {
+        let error = report.cause.as_ref().or(report.attempt.error.as_ref())?;
+        Some(error.chars().take(MAX_ERROR).collect())
+    });
+    errors.next_back()
 }
 
 /// By endpoint and generation, those that are active and whose health may change.

@@ -33,6 +33,16 @@ pub(crate) struct Sender {
     threads: Threads,
 }
 
+/// An attempt that was made.
+pub(crate) struct Made {
+    /// Its meaning for the delivery.
+    pub(crate) outcome: SendOutcome,
+    /// What is written of it.
+    pub(crate) attempt: Attempt,
+    /// The error in the operator's words, where clients are told less.
+    pub(crate) cause: Option<String>,
+}
+
 /// The reason why nothing can be posted.
 enum Unprepared {
     /// Another try would end alike.
@@ -70,7 +80,7 @@ impl Sender {
         claimed: &Claimed,
         key: &KeyRing,
         now: Time,
-    ) -> Result<(SendOutcome, Attempt), NotSent> {
+    ) -> Result<Made, NotSent> {
         let began = Instant::now();
         // The limit counts from here, so that preparing is part of it.
         let sent = match self.prepare(claimed, key, now, began + self.timeout) {
@@ -85,7 +95,11 @@ impl Sender {
             error: sent.error,
             response: sent.response,
         };
-        Ok((sent.outcome, attempt))
+        Ok(Made {
+            outcome: sent.outcome,
+            attempt,
+            cause: sent.cause,
+        })
     }
 
     fn prepare(
@@ -144,7 +158,10 @@ impl Sender {
                         // What clients must not see: the addresses behind a name, the names in a certificate.
                         let cause = wharf_egress::in_full(&error);
                         info!(endpointId = %endpoint, cause, "webhook_unanswered");
-                        Ok(Sent::failed(wharf_egress::told(&error)))
+                        Ok(Sent {
+                            cause: Some(cause),
+                            ..Sent::failed(wharf_egress::told(&error))
+                        })
                     }
                 },
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use wharf_domain::{DeliveryId, DeliveryState, NotSent, SendOutcome, Settled, Time, settle};
+use wharf_queue::Queue;
 use wharf_store::{
     StoreError,
     deliveries::{self, Attempt, Claimed, SettledDelivery},
@@ -31,6 +32,8 @@ pub(super) struct Report {
     pub(super) claimed: Claimed,
     pub(super) outcome: SendOutcome,
     pub(super) attempt: Attempt,
+    /// The error in the operator's words, where clients are told less.
+    pub(super) cause: Option<String>,
 }
 
 /// The way to the task that settles: reports go in, deliveries that are not in flight any more come out.
@@ -190,13 +193,16 @@ async fn write(
     let mut tx = app.0.ledger.begin().await?;
     let held = deliveries::settle(&mut tx, settled, now).await?;
     // In the same transaction: a crash must not count an attempt without its effect on the endpoint.
-    let disabled = health::update(app, &mut tx, reports, now).await?;
+    let health = health::update(app, &mut tx, reports, now).await?;
     failpoint::pass("settle.commit.before");
     tx.commit().await?;
     failpoint::pass("settle.commit.after");
     // Told after the commit, so that the log names nothing that was rolled back.
-    for (endpoint, reason) in disabled {
+    for (endpoint, reason) in health.disabled {
         warn!(endpointId = %endpoint, reason, "webhook_disabled");
+    }
+    if health.told > 0 {
+        app.0.doorbell.ring(Queue::Callback, "endpoint.disabled");
     }
     Ok(held)
 }
@@ -207,6 +213,7 @@ fn tell(app: &App, report: &Report, settled: &SettledDelivery, held: bool, now: 
         claimed,
         outcome,
         attempt,
+        cause: _,
     } = report;
     if !held {
         warn!(deliveryId = %claimed.fence.id, "stale_write_refused: another worker has taken this delivery over");

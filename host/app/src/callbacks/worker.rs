@@ -15,6 +15,7 @@ use super::{
     claim::EndpointWalk,
     fan_out,
     in_flight::InFlight,
+    send::Made,
     settle::{Ended, Report, Settler},
 };
 use crate::{App, AppError, Walk, trace};
@@ -160,12 +161,17 @@ async fn send(app: &App, claimed: Claimed) -> Ended {
     let span = trace::delivery(&claimed);
     let sending = app.0.sender.send(&claimed, key, now);
     match sending.instrument(span.clone()).await {
-        Ok((outcome, attempt)) => {
+        Ok(Made {
+            outcome,
+            attempt,
+            cause,
+        }) => {
             trace::delivered(&span, &attempt);
             Ended::Sent(Report {
                 claimed,
                 outcome,
                 attempt,
+                cause,
             })
         }
         Err(why) => Ended::NotSent(claimed, why),

@@ -1,6 +1,7 @@
 //! The audit of plugins: every step that a revision takes becomes a row.
 //!
-//! The row follows the file. A kill between the two loses the row, never the state.
+//! The row follows the file. A kill between the two loses the row, never the state. What the operator is told of is an
+//! event in the row's transaction.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wharf_domain::{Time, uuid_v7};
 use wharf_engine::Transition;
+use wharf_queue::Queue;
 use wharf_store::{
-    StoreError, marketplaces,
+    StoreError, marketplaces, outbox,
     transitions::{self, PluginTransition},
 };
 
-use crate::{App, entropy::random};
+use crate::{App, entropy::random, operator::plugin_events};
 
 /// Steps that go into one transaction.
 const MAX_BATCH: usize = 256;
@@ -102,7 +104,20 @@ impl PluginAudit {
 
     /// May run twice on the same rows. Their ids were made before, and a row that is there is left alone.
     async fn try_record(&self, rows: &[PluginTransition]) -> Result<(), StoreError> {
-        transitions::record(&mut self.app.0.ledger.write().await?, rows).await
+        let mut tx = self.app.0.ledger.begin().await?;
+        let new = transitions::record(&mut tx, rows).await?;
+        // Of new rows alone: the events of the others came with them.
+        let new = rows.iter().filter(|row| new.contains(&row.id));
+        let mut told = false;
+        for event in plugin_events(new) {
+            outbox::emit(&mut tx, &event, outbox::Cause::default()).await?;
+            told = true;
+        }
+        tx.commit().await?;
+        if told {
+            self.app.0.doorbell.ring(Queue::Callback, "plugin");
+        }
+        Ok(())
     }
 
     /// Waits before the next try; returns true where there is no time for one.

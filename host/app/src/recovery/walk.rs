@@ -8,8 +8,10 @@ use wharf_store::resend::EventCursor;
 
 use super::Redrive;
 
-/// Pages of dead letters of one request, 10,000 letters in all.
+/// Transactions of one request that give dead letters a second chance, 10,000 letters in all.
 const MAX_LETTER_PAGES: usize = 100;
+/// Reads of one request that look for dead letters, 100,000 letters in all.
+const MAX_LOOKS: usize = 100;
 /// Pages of missed events of one request, 640 events in all. Each costs a call of a plugin.
 const MAX_EVENT_PAGES: usize = 10;
 /// No page begins later than this: whoever asked waits for the answer.
@@ -75,6 +77,7 @@ pub(super) struct RecoveryWalk {
     due_at: Time,
     interval: Duration,
     pages: usize,
+    looks: usize,
     until: Duration,
 }
 
@@ -95,6 +98,7 @@ impl RecoveryWalk {
             // Not rounded to milliseconds: at 600,000 a minute two follow within 100 us.
             interval: per_minute.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate),
             pages: 0,
+            looks: 0,
             until: clock.elapsed() + MAX_TIME,
         }
     }
@@ -104,8 +108,24 @@ impl RecoveryWalk {
         let Some(Place::Letters(after)) = self.place else {
             return None;
         };
-        self.has_room(MAX_LETTER_PAGES, clock)
-            .then_some(DeliveryId(after))
+        let has_room = self.looks < MAX_LOOKS && clock.elapsed() < self.until;
+        self.looks += usize::from(has_room);
+        has_room.then_some(DeliveryId(after))
+    }
+
+    /// True if some of the letters at this place may be given their chance by this request.
+    pub(super) fn may_revive(&mut self, clock: &dyn Clock) -> bool {
+        let has_room = self.has_room(MAX_LETTER_PAGES, clock);
+        if !has_room {
+            // Nor is there a reason to look for more.
+            self.looks = MAX_LOOKS;
+        }
+        has_room
+    }
+
+    /// True while there may be dead letters left.
+    pub(super) fn is_at_letters(&self) -> bool {
+        matches!(self.place, Some(Place::Letters(_)))
     }
 
     /// Goes on behind the last letter of a page; none was found: the letters are through.

@@ -54,6 +54,9 @@ impl fmt::Display for RevisionState {
     }
 }
 
+/// The reason of the step by which the revision that served before serves again.
+pub const ROLLED_BACK: &str = "rolled back";
+
 /// One step of a revision from state to state, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {

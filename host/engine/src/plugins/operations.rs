@@ -4,7 +4,11 @@ use super::offer::check_name;
 use super::record::Record;
 use super::registry::Registry;
 use super::step::step;
-use crate::contract::{digest::Digest, fault::OperationError, state::RevisionState as State};
+use crate::contract::{
+    digest::Digest,
+    fault::OperationError,
+    state::{ROLLED_BACK, RevisionState as State},
+};
 
 impl Registry {
     /// Goes back to the revision that served before.
@@ -146,7 +150,7 @@ impl Registry {
             )];
             let fallback = record.roll_back();
             steps.extend(
-                fallback.map(|to| step(to, State::Retained, State::Active, "rolled back", actor)),
+                fallback.map(|to| step(to, State::Retained, State::Active, ROLLED_BACK, actor)),
             );
             Ok(steps)
         })

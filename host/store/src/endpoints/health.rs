@@ -1,7 +1,7 @@
 //! The health of endpoints: locked, decided about in `wharf-domain`, saved.
 
 use uuid::Uuid;
-use wharf_domain::{EndpointId, Health, Time};
+use wharf_domain::{EndpointId, Health, OrganizationId, Time};
 
 use crate::{Conn, StoreError, dialect::statements, rows::Rows, values::At};
 
@@ -12,10 +12,14 @@ statements! {
     GENERATIONS = ["select id, generation from webhook_endpoints where id in (select id from" rows(r, id uuid) ")"];
     // `updated_at` is the owner's: it moves when an endpoint is disabled, not with each failure.
     SAVE_HEALTH = ["update webhook_endpoints set failures = r.failures, failing_since = r.failing_since,
-            pauses = r.pauses, paused_until = r.paused_until, is_active = (r.reason is null), disabled_reason = r.reason,
+            pauses = r.pauses, paused_until = r.paused_until, last_error = r.last_error,
+            is_active = (r.reason is null), disabled_reason = r.reason,
             updated_at = case when r.reason is null then webhook_endpoints.updated_at else r.at end
-        from" rows(r, id uuid, failures int, failing_since time, pauses int, paused_until time, reason text, at time)
+        from" rows(r, id uuid, failures int, failing_since time, pauses int, paused_until time, last_error text,
+            reason text, at time)
         "where webhook_endpoints.id = r.id"];
+    RECEIVERS = ["select id, organization_id, event, target_url from webhook_endpoints
+        where id in (select id from" rows(r, id uuid) ") order by organization_id, id"];
 }
 
 /// The columns that hold an endpoint's health.
@@ -99,6 +103,8 @@ pub struct HealthUpdate {
     pub id: EndpointId,
     /// Its health.
     pub health: Health,
+    /// What the last failed attempt met, for operators; `None` since one succeeded.
+    pub last_error: Option<String>,
     /// The reason why it is disabled; `None` leaves it active.
     pub disabled: Option<String>,
 }
@@ -116,6 +122,7 @@ pub async fn save_health(
     for HealthUpdate {
         id,
         health,
+        last_error,
         disabled,
     } in updates
     {
@@ -125,8 +132,42 @@ pub async fn save_health(
             .time("failing_since", health.failing_since)
             .int("pauses", health.pauses)
             .time("paused_until", health.paused_until)
+            .text("last_error", last_error.as_deref())
             .text("reason", disabled.as_deref())
             .time("at", now);
     }
     conn.query(SAVE_HEALTH).rows(&rows).run().await.map(drop)
+}
+
+/// Who is told what by an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointReceiver {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// The organization that it belongs to.
+    pub organization_id: OrganizationId,
+    /// The kind of event.
+    pub event: String,
+    /// Its URL.
+    pub target_url: String,
+}
+
+/// The receivers of those of these endpoints that are there, sorted by organization.
+pub async fn receivers(
+    conn: &mut Conn,
+    ids: impl IntoIterator<Item = EndpointId>,
+) -> Result<Vec<EndpointReceiver>, StoreError> {
+    let mut asked = Rows::new(conn);
+    for id in ids {
+        asked.push().uuid("id", id.0);
+    }
+    let rows: Vec<(Uuid, String, String, String)> =
+        conn.query(RECEIVERS).rows(&asked).all().await?;
+    let receiver = |(id, organization_id, event, target_url)| EndpointReceiver {
+        id: EndpointId(id),
+        organization_id: OrganizationId::from_stored(organization_id),
+        event,
+        target_url,
+    };
+    Ok(rows.into_iter().map(receiver).collect())
 }

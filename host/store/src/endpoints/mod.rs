@@ -3,6 +3,7 @@
 
 mod health;
 mod listening;
+mod overview;
 mod secrets;
 
 use uuid::Uuid;
@@ -22,8 +23,12 @@ use crate::{
 
 pub(crate) use self::secrets::{RETIRED, SECRET, SealedRow, SealedSecrets};
 pub use self::{
-    health::{HealthUpdate, LockedHealth, generations, lock_health, save_health},
+    health::{
+        EndpointReceiver, HealthUpdate, LockedHealth, generations, lock_health, receivers,
+        save_health,
+    },
     listening::{Listening, ListeningPage, active, listening},
+    overview::{Among, Figures, MAX_DUE, figures, overview},
 };
 
 statements! {
@@ -44,14 +49,14 @@ statements! {
     // `paced_until` starts anew: what an old rate used up says nothing about a new one.
     SAVE = ["update webhook_endpoints set identity = $2, target_url = $3, shaper = $4, is_active = $5,
             disabled_reason = $6, secret = $7, retired_secrets = $8, rate_per_minute = $9, paced_until = null,
-            failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15,
+            last_error = case when $10 = 0 then null else last_error end, failures = $10, failing_since = $11, pauses = $12, paused_until = $13, updated_at = $14, signs_v1a = $15,
             signing_root = $16, generation = $17
         where id = $1"];
     DELETE = ["delete from webhook_endpoints where id = $1 and organization_id = $2"];
 }
 
 /// Every statement about endpoints, by module.
-pub(crate) const MODULES: [&[(&str, Sql)]; 3] = [ALL, health::ALL, listening::ALL];
+pub(crate) const MODULES: [&[(&str, Sql)]; 4] = [ALL, health::ALL, listening::ALL, overview::ALL];
 
 /// An endpoint to register.
 pub struct NewEndpoint<'a> {

@@ -62,6 +62,7 @@ async fn save_health(
     let update = HealthUpdate {
         id,
         health: change(locked[0].health),
+        last_error: Some("no\0".into()),
         disabled: None,
     };
     endpoints::save_health(&mut tx, &[update], NOW).await?;
@@ -290,6 +291,7 @@ async fn endpoints_are_listed_in_order_and_disabled(backend: Backend) -> Result<
     let gone = HealthUpdate {
         id: first,
         health: locked[0].health,
+        last_error: None,
         disabled: Some("gone".to_owned()),
     };
     endpoints::save_health(&mut conn, &[gone], NOW).await?;

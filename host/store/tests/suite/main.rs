@@ -15,6 +15,8 @@ mod keys;
 mod logs;
 mod model;
 mod moving;
+mod operator;
+mod operator_plans;
 mod orders;
 mod plans;
 mod recovery;

@@ -7,14 +7,17 @@ use wharf_domain::Time;
 use wharf_store::{Sql, statements};
 use wharf_tests::{Backend, on_every_backend};
 
-use crate::fixture::{Fixture, NOW};
+use crate::{
+    fixture::{Fixture, NOW},
+    operator_plans,
+};
 
 const STORES: i64 = 50;
 const SET: i64 = 100_000;
 
 /// How a plan reads a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
+pub(crate) enum Reads {
     /// Entries of this index, and rows for them.
     Index(&'static str),
     /// Entries of this index and no row.
@@ -97,7 +100,7 @@ async fn fill_tables(ledger: &Fixture, backend: Backend) -> Result<()> {
         let statement = finished_logs(backend, from, from + SET - 1);
         ledger.sql.execute(&statement).await?;
     }
-    for statement in settled_work(backend, 20_000, 20) {
+    for statement in settled_work(backend, 20_000, MIDDLING) {
         ledger.sql.execute(&statement).await?;
     }
     for table in [
@@ -149,7 +152,8 @@ fn finished_logs(backend: Backend, from: i64, to: i64) -> String {
     )
 }
 
-/// Jobs, events and deliveries, so many `rows` of each: for each that is due, hundreds that are finished.
+/// Jobs, events and deliveries, so many `rows` of each: for each that is due or failed, many that ended well. Of a
+/// hundred endpoints one is disabled and one fails.
 fn settled_work(backend: Backend, rows: u32, endpoints: u32) -> [String; 5] {
     let (series, id, at) = match backend {
         Backend::Postgres => (
@@ -186,13 +190,15 @@ fn settled_work(backend: Backend, rows: u32, endpoints: u32) -> [String; 5] {
              select {id}, 'fill', {id}, 'sync.completed', {status}, {due}, {at} from {series}"
         ),
         format!(
-            "insert into webhook_endpoints (id, identity, organization_id, event, target_url, secret)
-             select {id}, 'e' || n, 'fill-' || n, 'sync.completed', 'http://127.0.0.1/', {bytes} from {series} where n <= {endpoints}"
+            "insert into webhook_endpoints (id, identity, organization_id, event, target_url, secret, is_active, failing_since)
+             select {id}, 'e' || n, 'fill-' || n, 'sync.completed', 'http://127.0.0.1/', {bytes}, n % 100 <> 1,
+                case when n % 100 = 2 then {at} end from {series} where n <= {endpoints}"
         ),
         format!(
             "insert into callback_deliveries (id, outbox_id, endpoint_id, organization_id, shaper, state, due_at)
-             select {id}, {id}, {endpoint}, 'fill', 'standard', {status}, {due} from {series}",
-            endpoint = id.replace("(n)", "(1 + n % 20)").replace(", n)", ", 1 + n % 20)")
+             select {id}, {id}, {endpoint}, 'fill-' || (n % 97), 'standard',
+                case when n % 400 = 0 then 'pending' when n % 39 = 20 then 'failed' else 'success' end, {due} from {series}",
+            endpoint = id.replace("(n)", "(1 + n % 500)").replace(", n)", ", 1 + n % 500)")
         ),
     ]
 }
@@ -267,7 +273,7 @@ fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
         "outbox::CLAIM" => vec![late.clone(), late, number],
         "deliveries::queue::QUEUES" => vec![nobody, late, number],
         "deliveries::claim::CLAIM" => vec![shares, late.clone(), late, "'w'".into()],
-        _ => anyhow::bail!("no values for {name}"),
+        _ => operator_plans::values(name, nobody, late)?,
     };
     let mut text = text.to_owned();
     for (index, value) in values.iter().enumerate().rev() {
@@ -327,7 +333,7 @@ fn reads(plan: &str, reads: Reads, backend: Backend) -> bool {
 async fn due_work_is_found_by_partial_indexes(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     fill_tables(&ledger, backend).await?;
-    for (name, expected) in PLANS {
+    for (name, expected) in PLANS.iter().chain(operator_plans::PLANS) {
         let found = statements().find(|(full, _)| full.ends_with(name));
         let (_, sql) = found.with_context(|| format!("{name} is no statement"))?;
         let statement = with_values(name, sql, backend)?;

@@ -1,13 +1,13 @@
 //! A second chance for deliveries: dead letters, and events that an endpoint missed.
 
 use anyhow::{Context, Result};
-use uuid::Uuid;
 use wharf_domain::{DeliveryId, DeliveryState, EventKind};
 use wharf_store::{
     deliveries::{self, SettledDelivery},
     history::{self, Scope},
+    letters::{self, Of, Order},
     outbox::{self, Extra, NewDelivery},
-    resend::{self, DeadLetters, EventCursor, Missed},
+    resend::{self, EventCursor, Missed},
 };
 use wharf_tests::{Backend, on_every_backend};
 
@@ -15,6 +15,7 @@ use crate::{
     callbacks::{COMPLETED, claim, emit, fan_out, message, settle, settled},
     endpoints::{URL, busy_endpoint},
     fixture::{Fixture, NOW, SECOND, organization_id, random_v7},
+    operator::EVERYTHING,
 };
 
 async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Result<()> {
@@ -64,36 +65,10 @@ async fn dead_letters_are_listed_in_pages_and_redriven(backend: Backend) -> Resu
             .is_empty()
     );
 
-    let which = DeadLetters {
-        organization: &org,
-        endpoint: Some(id),
-        since: NOW,
-    };
-    assert_eq!(resend::count_dead(&mut conn, which).await?, 3);
-    assert_eq!(
-        resend::count_dead(
-            &mut conn,
-            DeadLetters {
-                since: NOW + SECOND,
-                ..which
-            }
-        )
-        .await?,
-        0
-    );
-    let letters = resend::dead(
-        &mut conn,
-        DeadLetters {
-            endpoint: None,
-            ..which
-        },
-        DeliveryId(Uuid::nil()),
-        2,
-    )
-    .await?;
+    let letters = letters::page(&mut conn, &Of::Endpoint(id), EVERYTHING, Order::Oldest, 2).await?;
     let due: Vec<_> = letters
         .iter()
-        .map(|(id, event)| (*id, *event, NOW + SECOND))
+        .map(|letter| (letter.id, letter.event_id, NOW + SECOND))
         .collect();
     let mut tx = ledger.begin().await?;
     assert_eq!(resend::revive(&mut tx, &due, NOW).await?, 2);

@@ -34,9 +34,14 @@ async fn steps_are_kept_once_and_told_newest_first(backend: Backend) -> Result<(
         step("amazon", NOW, "staged"),
         active.clone(),
     ];
-    transitions::record(&mut conn, &steps).await?;
-    transitions::record(&mut conn, &steps).await?;
-    transitions::record(&mut conn, &[]).await?;
+    let mut new = transitions::record(&mut conn, &steps[..1]).await?;
+    assert_eq!(new, [staged.id]);
+    new = transitions::record(&mut conn, &steps).await?;
+    new.sort();
+    let mut rest = [steps[1].id, active.id];
+    rest.sort();
+    assert_eq!(new, rest, "those alone that were not there");
+    assert!(transitions::record(&mut conn, &[]).await?.is_empty());
     assert_eq!(
         transitions::newest(&mut conn, "etsy", 10).await?,
         [active.clone(), staged]

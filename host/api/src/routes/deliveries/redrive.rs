@@ -15,9 +15,9 @@ use crate::{
     values::Number,
 };
 
-type PerMinute = Number<1, { RateLimit::MAX_PER_MINUTE }>;
+pub(in crate::routes) type PerMinute = Number<1, { RateLimit::MAX_PER_MINUTE }>;
 
-fn redrive_of(
+pub(in crate::routes) fn redrive_of(
     since: Time,
     per_minute: Option<PerMinute>,
     from: Option<RecoveryCursor>,
@@ -47,6 +47,28 @@ request! {
     }
 }
 
+/// Dead letters that cannot be sent, by the reason.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Skipped {
+    /// Nothing is stored that could be sent: the shaper refused the event or failed on it, or the body is gone. `resend`
+    /// asks the shaper once more.
+    #[schema(minimum = 0)]
+    no_body: i64,
+    /// The webhook is disabled: enable it first.
+    #[schema(minimum = 0)]
+    webhook_disabled: i64,
+}
+
+impl From<wharf_app::Skipped> for Skipped {
+    fn from(skipped: wharf_app::Skipped) -> Self {
+        Self {
+            no_body: skipped.no_body,
+            webhook_disabled: skipped.endpoint_disabled,
+        }
+    }
+}
+
 /// Numbers of deliveries that are, or would be, sent again.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -57,6 +79,7 @@ pub(in crate::routes) struct Recovered {
     /// Events that happened while the endpoint was disabled.
     #[schema(minimum = 0)]
     missed: i64,
+    skipped: Skipped,
     /// True if they were only counted.
     dry_run: bool,
     /// There is more than one request does: the same again, with this as its `cursor`, goes on. Left out when all is done.
@@ -89,6 +112,7 @@ pub(in crate::routes) async fn recover(
     let view = move |recovered: &wharf_app::Recovered| Recovered {
         failed: recovered.failed,
         missed: recovered.missed,
+        skipped: recovered.skipped.into(),
         dry_run,
         next_cursor: recovered.next.map(|next| next.to_string()),
     };
@@ -121,11 +145,23 @@ request! {
 pub(in crate::routes) struct Redriven {
     #[schema(minimum = 0)]
     redriven: i64,
+    skipped: Skipped,
     /// True if they were only counted.
     dry_run: bool,
     /// There is more than one request does: the same again, with this as its `cursor`, goes on. Left out when all is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+}
+
+impl Redriven {
+    pub(in crate::routes) fn new(redriven: wharf_app::Redriven, dry_run: bool) -> Self {
+        Self {
+            redriven: redriven.letters,
+            skipped: redriven.skipped.into(),
+            dry_run,
+            next_cursor: redriven.next.map(|next| next.to_string()),
+        }
+    }
 }
 
 /// Send dead letters again
@@ -150,11 +186,7 @@ pub(in crate::routes) async fn redrive(
     let redrive = redrive_of(since, request.per_minute, request.cursor, dry_run);
     let webhook = request.webhook_id.map(EndpointId);
     let (app, organization) = (&app, &request.organization_id);
-    let view = move |redriven: &wharf_app::Redriven| Redriven {
-        redriven: redriven.letters,
-        dry_run,
-        next_cursor: redriven.next.map(|next| next.to_string()),
-    };
+    let view = move |redriven: &wharf_app::Redriven| Redriven::new(*redriven, dry_run);
     let redrive = |once| async move { app.redrive(organization, webhook, redrive, &once).await };
     key.once(app, organization, StatusCode::OK, view, redrive)
         .await

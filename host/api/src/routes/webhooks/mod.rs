@@ -272,7 +272,7 @@ pub(super) async fn delete(
     PathId(id): PathId<EndpointId>,
     Query(owner): Query<Owner>,
 ) -> Result<Response, ApiError> {
-    let unfinished = Json(Unfinished { more: true });
+    let unfinished = Json(Unfinished::YES);
     Ok(
         match app.delete_webhook(&owner.organization_id, id).await? {
             Deletion::Complete => StatusCode::NO_CONTENT.into_response(),
@@ -286,6 +286,10 @@ pub(super) async fn delete(
 pub(super) struct Unfinished {
     /// The request is to be repeated.
     more: bool,
+}
+
+impl Unfinished {
+    pub(super) const YES: Self = Self { more: true };
 }
 
 #[cfg(test)]

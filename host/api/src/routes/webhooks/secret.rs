@@ -64,9 +64,9 @@ pub(in crate::routes) async fn show(
 }
 
 /// Overlap if the request names none.
-const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+pub(in crate::routes) const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// [`MAX_OVERLAP`] as a bound of a field.
-const MAX_OVERLAP_SECONDS: i64 = MAX_OVERLAP.as_secs().cast_signed();
+pub(in crate::routes) const MAX_OVERLAP_SECONDS: i64 = MAX_OVERLAP.as_secs().cast_signed();
 
 request! {
     /// A secret to replace.

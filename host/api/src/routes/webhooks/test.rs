@@ -22,6 +22,15 @@ pub(in crate::routes) struct SentTest {
     delivery_id: Uuid,
 }
 
+impl From<TestSent> for SentTest {
+    fn from(sent: TestSent) -> Self {
+        Self {
+            event_id: sent.event_id.0,
+            delivery_id: sent.delivery_id.0,
+        }
+    }
+}
+
 /// Test a webhook
 ///
 /// Sends an event named `webhook.test` to this endpoint alone.
@@ -42,10 +51,7 @@ pub(in crate::routes) async fn send(
     Keyed { request, key }: Keyed<Owner>,
 ) -> Result<Response, ApiError> {
     let (app, organization) = (&app, &request.organization_id);
-    let view = |sent: &TestSent| SentTest {
-        event_id: sent.event_id.0,
-        delivery_id: sent.delivery_id.0,
-    };
+    let view = |sent: &TestSent| SentTest::from(*sent);
     let send = |once| async move { app.test_webhook_once(organization, id, &once).await };
     key.once(app, organization, StatusCode::ACCEPTED, view, send)
         .await
