@@ -1,6 +1,8 @@
 //! Webhook payloads as CloudEvents 1.0 in the structured JSON form.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wharf_plugin_sdk::shaper::{Event, Manifest, Message, Shaper};
 
@@ -13,7 +15,8 @@ struct CloudEvent<'a> {
     source: String,
     #[serde(rename = "type")]
     kind: String,
-    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<Cow<'a, str>>,
     time: &'a str,
     datacontenttype: &'a str,
     data: &'a RawValue,
@@ -25,12 +28,21 @@ impl Shaper for CloudEvents {
     }
 
     fn shape(event: Event) -> Result<Message, String> {
+        let of_operator = event.organization_id.is_empty();
         let body = CloudEvent {
             specversion: "1.0",
             id: &event.id,
-            source: format!("/organizations/{}", percent_encoded(&event.organization_id)),
+            source: if of_operator {
+                "/operator".into()
+            } else {
+                format!("/organizations/{}", percent_encoded(&event.organization_id))
+            },
             kind: format!("wharf.{}", event.kind),
-            subject: &event.store_id,
+            subject: if of_operator {
+                Subject::of(&event.data).map(Cow::Owned)
+            } else {
+                Some(Cow::Borrowed(&event.store_id))
+            },
             time: &event.timestamp,
             datacontenttype: "application/json",
             data: serde_json::from_str(&event.data)
@@ -41,6 +53,22 @@ impl Shaper for CloudEvents {
             "application/cloudevents+json; charset=utf-8",
             body,
         ))
+    }
+}
+
+/// What an event of the operator's is about. It is about no store.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subject {
+    plugin: Option<String>,
+    webhook_id: Option<String>,
+}
+
+impl Subject {
+    fn of(data: &str) -> Option<String> {
+        let Self { plugin, webhook_id } = serde_json::from_str(data).ok()?;
+        // CloudEvents has no empty subject.
+        plugin.or(webhook_id).filter(|subject| !subject.is_empty())
     }
 }
 

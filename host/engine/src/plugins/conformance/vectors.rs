@@ -208,8 +208,13 @@ impl CaseEvent {
                 .map_err(|_| "the id is no UUID")?,
             kind: self.kind.clone(),
             at: Time::parse(&self.timestamp).ok_or("the timestamp is not RFC 3339")?,
-            organization_id: OrganizationId::parse(&self.organization_id)
-                .map_err(|why| format!("organization_id {why}"))?,
+            // The operator's own events have an empty one.
+            organization_id: match self.organization_id.as_str() {
+                "" => OrganizationId::operator(),
+                name => {
+                    OrganizationId::parse(name).map_err(|why| format!("organization_id {why}"))?
+                }
+            },
             store_id: self
                 .store_id
                 .parse::<StoreId>()
