@@ -5,7 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     commands::{
         api_key, backup, compile_plugin, copy, dead_letters, delivery, export, flow, keys, migrate,
-        mock_webhook, openapi, plugin, scheduler, schema, serve, store, webhook, worker,
+        mock_webhook, openapi, operator_webhook, plugin, scheduler, schema, serve, store, webhook,
+        worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -85,7 +86,9 @@ pub(crate) enum Command {
     /// List deliveries to webhooks and send them again.
     Delivery(delivery::DeliveryArgs),
     /// List dead letters and send them again.
-    DeadLetters(dead_letters::DeadLettersArgs),
+    DeadLetters(Box<dead_letters::DeadLettersArgs>),
+    /// Tell the operator of the host's own events by webhooks.
+    OperatorWebhook(operator_webhook::OperatorWebhookArgs),
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
     /// Compile one component, as a host's child.
@@ -134,6 +137,7 @@ impl Command {
             | Self::Webhook(_)
             | Self::Delivery(_)
             | Self::DeadLetters(_)
+            | Self::OperatorWebhook(_)
             | Self::CompilePlugin(_) => Level::Warn,
             Self::Plugin(args) => args.default_level(),
         }
@@ -160,6 +164,7 @@ impl Command {
             | Self::Webhook(_)
             | Self::Delivery(_)
             | Self::DeadLetters(_)
+            | Self::OperatorWebhook(_)
             | Self::Plugin(_)
             | Self::CompilePlugin(_) => {}
         }
@@ -192,7 +197,8 @@ impl Command {
             Self::Store(args) => store::run(*args, format).await,
             Self::Webhook(args) => webhook::run(args, format).await,
             Self::Delivery(args) => delivery::run(args, format).await,
-            Self::DeadLetters(args) => dead_letters::run(args, format).await,
+            Self::DeadLetters(args) => dead_letters::run(*args, format).await,
+            Self::OperatorWebhook(args) => operator_webhook::run(args, format).await,
             Self::Plugin(args) => plugin::run(*args, format).await,
             Self::CompilePlugin(args) => compile_plugin::run(&args),
         }

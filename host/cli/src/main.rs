@@ -8,6 +8,7 @@ mod admin_token;
 mod cli;
 mod commands;
 mod key;
+mod listing;
 mod log_buffer;
 mod logging;
 mod mock_credentials;

@@ -9,7 +9,7 @@ use wharf_egress::{Client, Method, RequestBuilder, operator_client};
 
 use crate::{
     admin_token::AdminTokenArgs,
-    remote::{AdminUrlArgs, IN_A_QUERY},
+    remote::{AdminUrlArgs, IN_A_QUERY, add},
     settings::{DataArgs, WrongSettings},
 };
 
@@ -116,6 +116,25 @@ impl Operator {
     /// Asks for something to be done. `null` members are left out by the host.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Asks for something to be done that may take several requests, and adds up the numbers of their answers. Tells
+    /// `progress` of each sum.
+    pub(crate) async fn post_all(
+        &self,
+        path: &str,
+        mut body: Value,
+        mut progress: impl FnMut(&Value),
+    ) -> anyhow::Result<Value> {
+        // Each answer's page is committed. If a later request fails, the sum so far is told, and a repeat does no harm.
+        let mut sum = self.post(path, &body).await?;
+        while let Some(cursor) = sum["nextCursor"].as_str() {
+            body["cursor"] = cursor.into();
+            progress(&sum);
+            let more = self.post(path, &body).await?;
+            add(&mut sum, more);
+        }
+        Ok(sum)
     }
 }
 

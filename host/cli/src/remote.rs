@@ -148,17 +148,23 @@ impl Remote {
     }
 }
 
-/// Adds the numbers of an answer, and takes its cursor or that it has none.
-fn add(sum: &mut Value, more: Value) {
-    for (name, value) in sum.as_object_mut().into_iter().flatten() {
-        if let (Some(a), Some(b)) = (value.as_i64(), more[name.as_str()].as_i64()) {
-            *value = (a + b).into();
-        }
-    }
+/// Adds the numbers of an answer, also those inside of its members, and takes its cursor or that it has none.
+pub(crate) fn add(sum: &mut Value, more: Value) {
+    add_numbers(sum, &more);
     match (sum.as_object_mut(), more["nextCursor"].as_str()) {
         (Some(sum), Some(next)) => drop(sum.insert("nextCursor".into(), next.into())),
         (Some(sum), None) => drop(sum.remove("nextCursor")),
         (None, _) => {}
+    }
+}
+
+fn add_numbers(sum: &mut Value, more: &Value) {
+    for (name, value) in sum.as_object_mut().into_iter().flatten() {
+        let more = &more[name.as_str()];
+        match (value.as_i64(), more.as_i64()) {
+            (Some(a), Some(b)) => *value = (a + b).into(),
+            _ => add_numbers(value, more),
+        }
     }
 }
 
@@ -198,16 +204,20 @@ mod tests {
 
     #[test]
     fn answers_of_several_requests_are_added_up() {
-        let mut sum = json!({"failed": 2, "dryRun": false, "nextCursor": "a"});
+        let mut sum =
+            json!({"failed": 2, "skipped": {"noBody": 1}, "dryRun": false, "nextCursor": "a"});
         add(
             &mut sum,
-            json!({"failed": 3, "dryRun": false, "nextCursor": "b"}),
+            json!({"failed": 3, "skipped": {"noBody": 2}, "dryRun": false, "nextCursor": "b"}),
         );
         assert_eq!(
             sum,
-            json!({"failed": 5, "dryRun": false, "nextCursor": "b"})
+            json!({"failed": 5, "skipped": {"noBody": 3}, "dryRun": false, "nextCursor": "b"})
         );
         add(&mut sum, json!({"failed": 1, "dryRun": false}));
-        assert_eq!(sum, json!({"failed": 6, "dryRun": false}));
+        assert_eq!(
+            sum,
+            json!({"failed": 6, "skipped": {"noBody": 3}, "dryRun": false})
+        );
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod mock_webhook;
 pub(crate) mod openapi;
+pub(crate) mod operator_webhook;
 #[allow(
     clippy::disallowed_methods,
     reason = "commands of one user: they read and write files, and end"

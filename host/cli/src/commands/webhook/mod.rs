@@ -1,11 +1,15 @@
 //! `wharf webhook`: operate the webhooks of a running host.
 
+mod failing;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::failing::FailingArgs;
+use super::dead_letters::skipped;
 use crate::{
     output::{self, Format, table, text},
     remote::{Remote, RemoteArgs},
@@ -18,6 +22,7 @@ use crate::{
 Examples:
   wharf webhook list --org org-1
   wharf webhook test 0190a5e4-7b1c-7def-8abc-0123456789ab
+  wharf webhook failing
   wharf --json webhook show 0190a5e4-7b1c-7def-8abc-0123456789ab")]
 pub(crate) struct WebhookArgs {
     #[command(subcommand)]
@@ -42,6 +47,8 @@ enum WebhookCommand {
     Disable(DisableArgs),
     /// Send deliveries that a webhook failed or missed since a time.
     Recover(RecoverArgs),
+    /// Webhooks of all organizations that fail, or are disabled. For operators.
+    Failing(FailingArgs),
 }
 
 #[derive(Args)]
@@ -139,6 +146,7 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
             let webhook = post(args.one, "disable", json!({"reason": args.reason})).await?;
             output::answer(format, &webhook, show)
         }
+        WebhookCommand::Failing(args) => failing::run(args, format).await,
         WebhookCommand::Recover(RecoverArgs { one, since, spread }) => {
             let body =
                 json!({"since": since, "perMinute": spread.per_minute, "dryRun": spread.dry_run});
@@ -151,9 +159,10 @@ pub(crate) async fn run(args: WebhookArgs, format: Format) -> anyhow::Result<()>
                     "are being sent"
                 };
                 format!(
-                    "{} failed and {} missed {verb}",
+                    "{} failed and {} missed {verb}{}",
                     text(&recovered["failed"]),
-                    text(&recovered["missed"])
+                    text(&recovered["missed"]),
+                    skipped(recovered)
                 )
             })
         }
