@@ -122,6 +122,8 @@ pub(crate) const TOP: &[Exported] = &[
             "signing_root",
             "paced_until",
             "pauses",
+            // It names what is inside: owners are told less, with their deliveries.
+            "last_error",
             "generation",
         ],
         children: &[DELIVERIES, ATTEMPTS],
