@@ -66,7 +66,7 @@ pub use tables::{PURGED, check_register};
 
 /// Every statement of this crate with its name, so that a test can prepare each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules: [&[(&'static str, Sql)]; 18] = [
+    let modules: [&[(&'static str, Sql)]; 19] = [
         api_keys::ALL,
         holds::ALL,
         registration::ALL,
