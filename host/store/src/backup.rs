@@ -2,7 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tracing::log::LevelFilter;
 
 use crate::{KeyId, StoreError, ledger::sqlite_file};
 
@@ -24,7 +25,9 @@ pub struct Checked {
 pub async fn write(database: &Path, file: &Path) -> Result<(), StoreError> {
     let options = sqlite_file(database)
         .create_if_missing(false)
-        .busy_timeout(BUSY);
+        .busy_timeout(BUSY)
+        // It takes as long as the disk takes.
+        .log_slow_statements(LevelFilter::Off, Duration::ZERO);
     let mut conn = SqliteConnection::connect_with(&options).await?;
     // One read transaction: no half of anything is in it.
     let written = sqlx::query("vacuum into $1")
@@ -46,7 +49,8 @@ pub async fn check(file: &Path) -> Result<Checked, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .read_only(true)
-        .immutable(true);
+        .immutable(true)
+        .log_slow_statements(LevelFilter::Off, Duration::ZERO);
     let mut conn = SqliteConnection::connect_with(&options).await?;
     let said: String = sqlx::query_scalar("pragma integrity_check(1)")
         .fetch_one(&mut conn)

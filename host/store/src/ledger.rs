@@ -179,6 +179,8 @@ impl Ledger {
         let options = sqlite_file(&path)
             .create_if_missing(false)
             .locking_mode(SqliteLockingMode::Exclusive)
+            // Large pages are read while others are written: that is no sign of a missing index.
+            .log_slow_statements(LevelFilter::Off, Duration::ZERO)
             .busy_timeout(ALONE_WITHIN);
         let bounds = Bounds {
             lifetime: Lifetime::Forever,
