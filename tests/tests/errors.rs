@@ -224,7 +224,7 @@ async fn unknown_routes_and_methods_are_refused(backend: Backend) -> Result<()> 
     let host = Host::start(backend).await?;
     let unknown = [
         "/",
-        "/stores",
+        "/store",
         "/stores/",
         "/stores/register/",
         "/Stores/register",

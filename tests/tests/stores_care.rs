@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wharf_tests::{
-    ADMIN_TOKEN, Answer, Backend, Host, Ledger, PATIENCE, Shop, Site, eventually, on_every_backend,
+    ADMIN_TOKEN, Answer, Backend, Host, Ledger, PATIENCE, Shop, Signal, Site, eventually,
+    on_every_backend,
 };
 
 /// What the contract allows: a hold is seen by every process within this.
@@ -247,15 +248,62 @@ async fn what_waited_wakes_without_whoever_resumed_it(backend: Backend) -> Resul
     Ok(())
 }
 
-/// Puts so many receipts into a store, past the host.
-async fn fill(ledger: &Ledger, shop: &Shop, receipts: u32) -> Result<()> {
+/// A hold comes in the middle of a run: what was asked is written, nothing more is asked, and the same run goes on later. By
+/// a worker that slept longer than it may believe its copy of the holds.
+#[test]
+fn a_run_stops_where_it_is() -> Result<()> {
+    wharf_tests::run(async {
+        const SLEEPS: Duration = Duration::from_secs(6);
+        let site = Site::open(Backend::Postgres).await?;
+        let api = site.host().role("api").start().await?;
+        let shop = Shop::open(&api, "org-1", "etsy").await?;
+        let ledger = Ledger::open(&site).await?;
+        fill(&ledger, &shop, 5, "pending").await?;
+        let worker = site.host().role("sync-worker").env("SYNC_CHUNK_SIZE", "1");
+        let worker = worker
+            .env("WHARF_FAILPOINT", "sync.commit.after:1:stop")
+            .spawn()?;
+        shop.request_sync(&api).await?;
+        let job = |wanted: &str| {
+            format!(
+                "select cast(processed as text) as processed from sync_jobs where run_id is not null and {wanted}"
+            )
+        };
+        ledger.wait_for(&job("processed = 1")).await?;
+        let slept = Instant::now();
+        act(&api, &shop, "hold", "org-1").await?;
+        let is_old = || async { (slept.elapsed() > SLEEPS).then_some(()) };
+        eventually("its copy is old", PATIENCE, is_old).await?;
+        worker.signal(Signal::CONT)?;
+        let put_off = ledger.wait_for(&job("held_at is not null")).await?;
+        assert_eq!(put_off["processed"], "1");
+        let held = shown(&api, &shop).await?;
+        assert_eq!(held["job"]["run"]["processedCount"], 1, "{held}");
+        assert_eq!(
+            (&held["job"]["attempt"], &held["due"]["number"]),
+            (&json!(0), &json!(4))
+        );
+        act(&api, &shop, "resume", "org-1").await?;
+        ledger
+            .wait_for("select state from sync_jobs where state = 'idle'")
+            .await?;
+        let started = "select count(*) from callback_outbox where event = 'sync.started'";
+        assert_eq!(ledger.number(started).await?, 1, "one run");
+        let ended = shown(&api, &shop).await?;
+        assert_eq!(ended["runs"][0]["processedCount"], 5, "{ended}");
+        Ok(())
+    })
+}
+
+/// Puts so many receipts of this status into a store, past the host.
+async fn fill(ledger: &Ledger, shop: &Shop, receipts: u32, status: &str) -> Result<()> {
     let (id, random) = (ledger.id(&shop.store_id), ledger.random_id());
     let at = ledger.time(0);
     ledger
         .execute(&format!(
             "insert into sync_logs (id, store_id, receipt, status, created_at, updated_at)
             with recursive series (n) as (select 1 union all select n + 1 from series where n < {receipts})
-            select {random}, {id}, 'filled-' || n, 'success', {at}, {at} from series"
+            select {random}, {id}, 'filled-' || n, '{status}', {at}, {at} from series"
         ))
         .await
         .map(drop)
@@ -316,7 +364,7 @@ async fn removal_survives(backend: Backend, failpoint: &str, left: i64) -> Resul
     let bystander = Shop::open(&host, "org-2", "etsy").await?;
     let ledger = Ledger::open(&site).await?;
     let imported = bystander.import(&host, "order-101").await?;
-    fill(&ledger, &shop, 2_500).await?;
+    fill(&ledger, &shop, 2_500, "success").await?;
     shop.request_sync(&host).await?;
     act(&host, &shop, "hold", "org-1").await?;
     let path = format!("/stores/{}?organizationId=org-1", shop.store_id);

@@ -45,8 +45,9 @@ pub async fn hide(
 ) -> Result<(), StoreError> {
     let query = conn.query(HIDE).bind(store.0).time(now);
     query.bind(nobodys).run().await?;
-    conn.query(FENCE_OFF).bind(store.0).run().await?;
-    holds::forget(conn, store).await
+    // Before the job: whoever puts jobs off takes the holds first, too.
+    holds::forget(conn, store).await?;
+    conn.query(FENCE_OFF).bind(store.0).run().await.map(drop)
 }
 
 /// The place of a walk over the stores that are being removed.
@@ -95,8 +96,8 @@ pub async fn remove_store(conn: &mut Conn, store: StoreId) -> Result<bool, Store
     if conn.query(LOCK).bind(store.0).ids().await?.is_empty() {
         return Ok(false);
     }
-    // A program of before may have queued a job since.
-    conn.query(FENCE_OFF).bind(store.0).run().await?;
     holds::forget(conn, store).await?;
+    // A request that came between the two may have queued a job.
+    conn.query(FENCE_OFF).bind(store.0).run().await?;
     Ok(conn.query(GONE).bind(store.0).run().await? > 0)
 }
