@@ -25,7 +25,7 @@ enum Victim {
 }
 use Victim::{Api, Callback, Sync};
 
-/// Every failpoint of the code, but for those that only care for stores passes: `stores_care.rs` kills there.
+/// Every failpoint of the code, but for those that only care for stores passes: `stores_care` kills there.
 const MATRIX: &[(&str, Victim)] = &[
     ("import.commit.before", Api),
     ("import.commit.after", Api),

@@ -4,7 +4,7 @@ use axum::{Extension, Json, extract::State, http::HeaderMap};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::schema::ObjectBuilder};
 use uuid::Uuid;
-use wharf_app::{App, Caller};
+use wharf_app::{App, AppError, Caller};
 use wharf_domain::{HoldTarget, Invalid, MarketplaceName, OrganizationId, StoreId};
 
 use super::{
@@ -47,7 +47,11 @@ impl HoldKind {
     /// What is held, if this kind has such names.
     fn target(self, name: String) -> Result<HoldTarget, ApiError> {
         let target = match self {
-            Self::Store => hyphenated(&name).map(|id| HoldTarget::Store(StoreId(id))),
+            // As in a path: no store has such an id.
+            Self::Store => {
+                let id = hyphenated(&name).map_err(|_| AppError::StoreNotFound)?;
+                Ok(HoldTarget::Store(StoreId(id)))
+            }
             Self::Organization => OrganizationId::parse(&name).map(HoldTarget::Organization),
             Self::Marketplace => MarketplaceName::parse(&name).map(HoldTarget::Marketplace),
         };

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod connections;
+mod holds;
 mod outcome;
 mod registry;
 mod scrape;
@@ -129,7 +130,7 @@ pub struct Metrics {
     purged: Counters,
     queues: [QueueGauges; 3],
     events_waiting: Gauge,
-    holds: [Gauge; 3],
+    holds: holds::HoldGauges,
     database_up: Gauge,
     readings: Readings,
 }
@@ -194,8 +195,7 @@ impl Metrics {
             queues: [Leased::Sync, Leased::FanOut, Leased::Deliveries]
                 .map(|leased| QueueGauges::new(&registry, leased.as_str())),
             events_waiting: registry.gauge(&c::EVENTS_WAITING, &[]),
-            holds: ["store", "organization", "marketplace"]
-                .map(|what| registry.gauge(&c::HOLDS, &[("what", what)])),
+            holds: holds::HoldGauges::new(&registry),
             database_up: registry.gauge(&c::DATABASE_UP, &[]),
             readings: Readings::default(),
             registry,
@@ -371,15 +371,7 @@ impl Metrics {
 
     /// Holds have changed.
     pub(crate) fn holds(&self, held: &Held) {
-        let numbers = [
-            &held.stores.len(),
-            &held.organizations.len(),
-            &held.marketplaces.len(),
-        ];
-        for (gauge, number) in self.holds.iter().zip(numbers) {
-            #[expect(clippy::cast_precision_loss, reason = "ten thousand at most")]
-            gauge.set(*number as f64);
-        }
+        self.holds.set(held);
     }
 
     /// Rows of one kind were deleted because they were old.

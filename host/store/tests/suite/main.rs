@@ -25,4 +25,5 @@ mod schema;
 mod shares;
 mod stores;
 mod takeover;
+mod tokens;
 mod transitions;

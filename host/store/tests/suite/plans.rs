@@ -3,10 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
-use wharf_domain::Time;
 use wharf_store::{Sql, statements};
 use wharf_tests::{Backend, on_every_backend};
 
+mod values;
+
+use self::values::with_values;
 use crate::{
     fixture::{Fixture, NOW},
     operator_plans,
@@ -201,85 +203,6 @@ fn settled_work(backend: Backend, rows: u32, endpoints: u32) -> [String; 5] {
             endpoint = id.replace("(n)", "(1 + n % 500)").replace(", n)", ", 1 + n % 500)")
         ),
     ]
-}
-
-/// The statement with values instead of parameters.
-fn with_values(name: &str, sql: Sql, backend: Backend) -> Result<String> {
-    let (text, nobody, late) = match backend {
-        Backend::Postgres => {
-            let late = jiff::Timestamp::from_microsecond(NOW.as_micros())?;
-            (
-                sql.postgres,
-                "'00000000-0000-0000-0000-000000000001'".to_owned(),
-                format!("timestamptz '{late}'"),
-            )
-        }
-        Backend::Embedded => (
-            sql.sqlite,
-            "x'00000000000000000000000000000001'".to_owned(),
-            Time::as_micros(NOW).to_string(),
-        ),
-    };
-    let (ids, number) = (
-        r#"'[{"id":"00000000000000000000000000000001"}]'"#.to_owned(),
-        "64".to_owned(),
-    );
-    let shares = r#"'[{"endpoint_id":"00000000000000000000000000000001","most":16}]'"#.to_owned();
-    let last = nobody.replace(
-        "00000000-0000-0000-0000-000000000001",
-        "ffffffff-ffff-ffff-ffff-ffffffffffff",
-    );
-    let last = last.replace(
-        "00000000000000000000000000000001",
-        "ffffffffffffffffffffffffffffffff",
-    );
-    let early = if backend == Backend::Postgres {
-        "timestamptz 'epoch'".to_owned()
-    } else {
-        "0".to_owned()
-    };
-    let values: Vec<String> = match name {
-        "logs::DUE" => vec![nobody, late, number],
-        "logs::HAS_DUE" => vec![nobody, late],
-        "stores::PAGE" => vec![early, nobody, late.clone(), late, number],
-        "logs::settle::RETRY_FAILED" => vec![nobody, late.clone(), late, number],
-        "stores::RECENT" | "logs::INSERT" => vec![ids],
-        "jobs::DUE"
-        | "outbox::COUNT_DUE"
-        | "outbox::purge::PURGE"
-        | "deliveries::queue::COUNT_DUE" => {
-            vec![late, number]
-        }
-        "stores::list::ALL_STORES"
-        | "stores::list::OF_ORGANIZATION"
-        | "stores::list::OF_MARKETPLACE"
-        | "stores::list::OF_EXTERNAL_ID" => [
-            &*last, "5000", "51", "'many'", "'etsy'", "'s1'", "'failed'", "1",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        "stores::list::END_OF_ORGANIZATION" => vec![last, "4999".into(), "'many'".into()],
-        "stores::detail::OPEN" | "holds::MARKED" => vec![nobody, number],
-        "stores::detail::FAULTS" => vec![nobody, number.clone(), number],
-        "stores::detail::DUE_LOGS" => vec![nobody, late, number],
-        "stores::detail::RUNS" => vec!["'fill'".into(), nobody, number.clone(), number],
-        "stores::detail::PENDING_EVENTS" => vec!["'fill'".into(), nobody, number],
-        "holds::PUT_OFF" => vec![late.clone(), late, number],
-        "stores::removal::NEXT" => vec![late, nobody],
-        "queues::SYNC" | "queues::EVENTS" => vec![late, number],
-        "queues::DELIVERIES" => vec![late, number.clone(), number],
-        "jobs::WAITING" => vec![late, number.clone(), number.clone(), number],
-        "resting::PAGE" => vec![nobody, number],
-        "outbox::CLAIM" => vec![late.clone(), late, number],
-        "deliveries::queue::QUEUES" => vec![nobody, late, number],
-        "deliveries::claim::CLAIM" => vec![shares, late.clone(), late, "'w'".into()],
-        _ => operator_plans::values(name, nobody, late)?,
-    };
-    let mut text = text.to_owned();
-    for (index, value) in values.iter().enumerate().rev() {
-        text = text.replace(&format!("${}", index + 1), value);
-    }
-    Ok(text)
 }
 
 pub(crate) async fn explain(url: &str, statement: &str) -> Result<String> {
