@@ -56,6 +56,9 @@ pub enum AppError {
     /// The organization has no such delivery.
     #[error("Delivery not found")]
     DeliveryNotFound,
+    /// There is no such receipt, or it is another organization's.
+    #[error("Log not found")]
+    LogNotFound,
     /// The delivery has no body, because its shaper refused the event.
     #[error("the shaper refused the event: there is nothing to send")]
     NothingToSend,

@@ -21,6 +21,7 @@ mod moving;
 mod operator;
 mod plugins;
 mod readiness;
+mod receipts;
 mod recovery;
 mod removal;
 mod settings;
@@ -57,6 +58,10 @@ pub use moving::{CopyProgress, MoveError, copy};
 pub use operator::{ObservedWebhook, WebhookFilter, WebhookState};
 pub use plugins::{PluginAudit, PluginChange, PluginDetails, UploadedGrants};
 pub use readiness::Unready;
+pub use receipts::{
+    ListCursor as LogCursor, LogHistory, LogQuery, LogRedrive, LogsRedriven, MAX_REDRIVEN,
+    RedriveCursor as LogRedriveCursor,
+};
 pub use recovery::{
     AnswerStatus, LetterFilter, MAX_PER_PAGE, Page, Recovered, RecoveryCursor, Redrive, Redriven,
     Run, Skipped,
@@ -79,6 +84,11 @@ pub use wharf_store::history::{Delivery, PastAttempt, Scope};
 pub use wharf_store::holds::Hold;
 pub use wharf_store::idempotency::KeyedRequest;
 pub use wharf_store::letters::Letter;
+/// Receipts as clients and operators look at them.
+pub use wharf_store::logs::{
+    Log, LogFilter, LogName, LogPage,
+    attempts::{LogAttempt, MAX_ATTEMPTS},
+};
 /// Stores as their owners and operators look at them.
 pub use wharf_store::stores::{
     detail,

@@ -45,8 +45,8 @@ pub use id::{
     uuid_v4, uuid_v7,
 };
 pub use log::{
-    Answer, Before, ImportResult, LogState, LogStatus, MAX_PLUGIN_FAULTS, MAX_REFUSALS, Order,
-    import_result, next_state,
+    Answer, AnswerKind, Before, ImportResult, LogState, LogStatus, MAX_PLUGIN_FAULTS, MAX_REFUSALS,
+    Order, import_result, next_state,
 };
 pub use money::{Amount, Currency};
 pub use request_id::RequestId;

@@ -28,16 +28,17 @@ impl LogStatus {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Pending,
+        Self::Success,
+        Self::Failed,
+        Self::RateLimited,
+    ];
+
     /// Reads the name; `None` if it is none of ours.
     pub fn parse(name: &str) -> Option<Self> {
-        [
-            Self::Pending,
-            Self::Success,
-            Self::Failed,
-            Self::RateLimited,
-        ]
-        .into_iter()
-        .find(|s| s.as_str() == name)
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 }
 
@@ -83,11 +84,72 @@ impl Answer {
     pub const fn is_put_off(&self) -> bool {
         matches!(self, Self::Deferred { .. })
     }
+
+    /// The kind of answer that it is.
+    pub const fn kind(&self) -> AnswerKind {
+        match self {
+            Self::Accepted(_) => AnswerKind::Success,
+            Self::Refused(_) => AnswerKind::Refused,
+            Self::RateLimited(_) => AnswerKind::RateLimited,
+            Self::Unavailable(_) | Self::Busy(..) => AnswerKind::Unavailable,
+            Self::Faulted(_) => AnswerKind::PluginFailed,
+            Self::Deferred { .. } => AnswerKind::PutOff,
+        }
+    }
+}
+
+/// The kind of an answer, as the history of a receipt tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnswerKind {
+    /// It stands for an order.
+    Success,
+    /// It stands for nothing.
+    Refused,
+    /// Come back later.
+    RateLimited,
+    /// The marketplace could not be asked.
+    Unavailable,
+    /// The adapter failed on this receipt.
+    PluginFailed,
+    /// Nobody was asked, so it is no attempt.
+    PutOff,
+}
+
+impl AnswerKind {
+    /// The kinds of attempts.
+    pub const ATTEMPTS: [Self; 5] = [
+        Self::Success,
+        Self::Refused,
+        Self::RateLimited,
+        Self::Unavailable,
+        Self::PluginFailed,
+    ];
+
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+            Self::PluginFailed => "plugin_failed",
+            Self::PutOff => "put_off",
+        }
+    }
+
+    /// Reads the name; `None` if it is none of an attempt's.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ATTEMPTS
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
 }
 
 /// The part of a log that an answer decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogState {
+    /// The kind of answer that made it.
+    pub answer: AnswerKind,
     /// The status of the import.
     pub status: LogStatus,
     /// The number of times the marketplace was asked.
@@ -144,10 +206,11 @@ impl Before {
 /// [`MAX_REFUSALS`] of them it rests. A receipt on which the adapter fails rests after [`MAX_PLUGIN_FAULTS`] faults.
 /// Rate limits and outages are retried for ever: they say nothing about the order.
 pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
-    let (status_before, attempts) = (before.status, before.attempt);
+    let (status_before, attempts, kind) = (before.status, before.attempt, answer.kind());
     let attempt = attempts + 1;
     // An answer about the receipt clears the adapter's faults; without one they are put back.
     let retry = |status, attempt, wait: Duration, error: String| LogState {
+        answer: kind,
         status,
         attempt,
         next_retry_at: Some(now + wait),
@@ -169,6 +232,7 @@ pub fn next_state(before: Before, answer: Answer, now: Time) -> LogState {
     };
     match answer {
         Answer::Accepted(order) => LogState {
+            answer: kind,
             status: LogStatus::Success,
             attempt,
             next_retry_at: None,
@@ -224,6 +288,7 @@ fn faulted(before: Before, reason: String, now: Time) -> LogState {
         (before.status, reason)
     };
     LogState {
+        answer: AnswerKind::PluginFailed,
         status,
         attempt,
         next_retry_at: (!rests).then(|| now + Backoff::LOG.after(attempt)),

@@ -17,7 +17,7 @@ use tracing::log::LevelFilter;
 use crate::{
     Conn, StoreError, Tx,
     conn::Link,
-    connect, migrations,
+    connect, large_indexes, migrations,
     pool::{Bounds, Lifetime, Pool, Pooled},
 };
 
@@ -211,6 +211,7 @@ impl Ledger {
                 // Not given back: it keeps no time limit.
                 let mut conn = Pooled::take(pool.get().await?);
                 conn.execute("set statement_timeout = 0").await?;
+                large_indexes::build(&mut conn).await?;
                 migrations::migrator(Backend::Postgres)
                     .run(&mut conn)
                     .await?;

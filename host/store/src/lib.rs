@@ -17,6 +17,7 @@ mod connect;
 mod dialect;
 mod error;
 mod key_ring;
+mod large_indexes;
 mod ledger;
 mod migrations;
 mod pieces;

@@ -37,6 +37,7 @@ const ALL: &[Pair] = &[
     pair!("0013_webhook_edges"),
     pair!("0014_api_keys"),
     pair!("0015_store_care"),
+    pair!("0016_receipts"),
     pair!("0017_operator_events"),
     pair!("0018_retention"),
 ];

@@ -120,6 +120,71 @@ macro_rules! original {
     };
 }
 
+/// The columns of logs `l`.
+macro_rules! log_columns {
+    () => {
+        "l.id, l.store_id, l.receipt, l.status, l.attempt, l.due_at, l.exhausted, l.order_id, l.amount, l.currency,
+            l.imported_at, l.last_error, l.plugin_digest, l.plugin_faults, l.refusals, l.request_id, l.sync_request_id,
+            l.duplicate_of, l.created_at, l.updated_at"
+    };
+}
+
+/// Logs `l`, from what follows, as `logs::row::Row` reads them.
+macro_rules! logs {
+    () => {
+        concat!(
+            "select ",
+            $crate::pieces::log_columns!(),
+            ", (select s.organization_id from stores s where s.id = l.store_id) as organization_id,
+            (select s.marketplace from stores s where s.id = l.store_id) as marketplace from"
+        )
+    };
+}
+
+/// What a log of this name must be: of a status, resting or not, with an error, and not rate-limited. Empty texts, -1 and 0
+/// ask for nothing.
+macro_rules! log_is {
+    ($log:literal, $status:literal, $exhausted:literal, $error:literal, $unlimited:literal) => {
+        concat!(
+            "(",
+            $status,
+            " = '' or ",
+            $log,
+            ".status = ",
+            $status,
+            ") and (",
+            $exhausted,
+            " = -1 or ",
+            $log,
+            ".exhausted = (",
+            $exhausted,
+            " = 1)) and (",
+            $error,
+            " = '' or ",
+            $log,
+            ".last_error = ",
+            $error,
+            ") and (",
+            $unlimited,
+            " = 0 or ",
+            $log,
+            ".status <> 'rate_limited')"
+        )
+    };
+}
+
+/// The filter of logs `l`, in parameters $3 to $10.
+macro_rules! filtered_logs {
+    () => {
+        concat!(
+            $crate::pieces::log_is!("l", "$3", "$4", "$5", "$6"),
+            " and l.created_at >= $7 and l.created_at < $8
+            and ($9 = '' or (select s.organization_id from stores s where s.id = l.store_id) = $9)
+            and ($10 = '' or (select s.marketplace from stores s where s.id = l.store_id) = $10)"
+        )
+    };
+}
+
 /// Deliveries `d` with their events `o`, as `history::Row` reads them.
 macro_rules! deliveries_with_events {
     () => {
@@ -196,7 +261,7 @@ macro_rules! event_state {
 }
 
 pub(crate) use {
-    deliveries_with_events, endpoint_columns, event_state, has_token, hold_columns, is_held,
-    letters, listed_columns, listed_filter, listed_inner, original, picked_letters, store_columns,
-    with_waiting_endpoints,
+    deliveries_with_events, endpoint_columns, event_state, filtered_logs, has_token, hold_columns,
+    is_held, letters, listed_columns, listed_filter, listed_inner, log_columns, log_is, logs,
+    original, picked_letters, store_columns, with_waiting_endpoints,
 };

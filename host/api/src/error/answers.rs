@@ -46,6 +46,7 @@ pub(super) fn app_answer(error: &AppError) -> Answer {
         AppError::TooManyHolds => conflict("Too many holds", "resume something first"),
         AppError::EndpointNotFound => not_found("Webhook not found"),
         AppError::DeliveryNotFound => not_found("Delivery not found"),
+        AppError::LogNotFound => not_found("Log not found"),
         AppError::EndpointTaken => {
             conflict("Webhook exists", "another one has this event and targetUrl")
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::info;
 use wharf_domain::Time;
-use wharf_store::{Conn, StoreError, budgets, idempotency, outbox, transitions};
+use wharf_store::{Conn, StoreError, budgets, idempotency, logs::attempts, outbox, transitions};
 
 use crate::{App, AppError, idempotency::keys_too_old};
 
@@ -69,6 +69,8 @@ impl Retention {
         };
         let newest = outbox::newest_finished(&mut app.0.ledger.read().await?).await?;
         let before = self.events.cutoff(app, newest, retention);
+        // What receipts tell of their attempts goes with the events of that time.
+        in_batches(app, Old::Attempts(before)).await?;
         let mut events = 0;
         for _ in 0..MAX_BATCHES {
             let mut tx = app.0.ledger.begin().await?;
@@ -121,6 +123,8 @@ enum Old {
     Keys(Time),
     /// Steps of plugins.
     Steps(Time),
+    /// Attempts about receipts.
+    Attempts(Time),
 }
 
 impl Old {
@@ -129,6 +133,7 @@ impl Old {
             Self::Limits(_) => "organization_limits",
             Self::Keys(_) => "idempotency_keys",
             Self::Steps(_) => "plugin_transitions",
+            Self::Attempts(_) => "sync_log_attempts",
         }
     }
 
@@ -137,6 +142,7 @@ impl Old {
             Self::Limits(before) => budgets::purge(conn, before, MAX_ROWS).await,
             Self::Keys(before) => idempotency::purge(conn, before, MAX_ROWS).await,
             Self::Steps(before) => transitions::purge(conn, before, MAX_ROWS).await,
+            Self::Attempts(before) => attempts::purge(conn, before, MAX_ROWS).await,
         }
     }
 }

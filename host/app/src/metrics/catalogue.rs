@@ -69,6 +69,8 @@ catalogue! {
         "Sync runs brought to their end, as their last event tells it";
     SYNC_RECEIPTS = Kind::Counter, "wharf_sync_receipts_total",
         "Receipts that sync runs asked about again, by the answer";
+    RECEIPTS_EXHAUSTED = Kind::Counter, "wharf_receipts_exhausted_total",
+        "Receipts that rest because they were refused, or failed their plugin, too often";
 
     PLUGIN_CALLS = Kind::Counter, "wharf_plugin_calls_total",
         "Calls of a plugin, by how they ended";

@@ -15,7 +15,8 @@ use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram};
 use wharf_domain::{
-    DeliveryState, EventKind, Held, ImportResult, NotSent, SendOutcome, SyncCounts, Time,
+    AnswerKind, DeliveryState, EventKind, Held, ImportResult, NotSent, SendOutcome, SyncCounts,
+    Time,
 };
 use wharf_store::{
     deliveries::{Attempt, Claimed},
@@ -76,6 +77,7 @@ const CALLS: &[&str] = &[
     "upstream_paused",
     "not_found",
 ];
+const EXHAUSTED: &[&str] = &["refused", "plugin_failed"];
 const NOT_SENT: &[&str] = &[
     NotSent::ALL[0].as_str(),
     NotSent::ALL[1].as_str(),
@@ -114,6 +116,7 @@ pub struct Metrics {
     sync_job_duration: Histogram,
     sync_runs: Counters,
     sync_receipts: Counters,
+    exhausted: Counters,
     plugins: ByName<Plugin>,
     plugins_loading: Gauge,
     events: Counters,
@@ -166,6 +169,7 @@ impl Metrics {
                 "outcome",
                 &["success", "failed", "rate_limited"],
             ),
+            exhausted: registry.counters(&c::RECEIPTS_EXHAUSTED, "reason", EXHAUSTED),
             plugins: ByName::new(MAX_PLUGINS),
             plugins_loading: registry.gauge(&c::PLUGINS_LOADING, &[]),
             events: registry.counters(&c::EVENTS, "outcome", &["fanned_out", "put_off"]),
@@ -247,6 +251,11 @@ impl Metrics {
         if let Some(took) = asked {
             self.import_duration.record(took);
         }
+    }
+
+    /// A receipt rests after this answer.
+    pub(crate) fn exhausted(&self, answer: AnswerKind) {
+        self.exhausted.count(answer.as_str());
     }
 
     /// A call of a plugin ended.

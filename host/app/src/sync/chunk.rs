@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
-use tracing::{Instrument, Span, info, info_span};
+use tracing::{Instrument, Span, info, info_span, warn};
 use wharf_domain::{
-    Event, EventId, EventKind, LogStatus, RequestId, RunId, StoreId, SyncCounts, SyncStatus, Time,
-    next_state,
+    Event, EventId, EventKind, LogId, LogStatus, RequestId, RunId, StoreId, SyncCounts, SyncStatus,
+    Time, next_state,
 };
 use wharf_queue::Queue;
 use wharf_store::{
     StoreError, Tx,
     jobs::{self, Fence, Run},
-    logs::{self, DueLog, SettledLog},
+    logs::{self, DueLog, Settled, SettledLog},
     outbox,
     stores::Store,
 };
@@ -128,9 +128,10 @@ impl Chunk<'_> {
     pub(super) async fn write(&self, run: &Run, asked: &[Asked]) -> Result<(), StoreError> {
         let (now, counts) = (self.now(), count(asked));
         let mut tx = self.app.0.ledger.begin().await?;
-        self.write_answers(&mut tx, run, asked, counts, now).await?;
+        let (settled, _) = self.write_answers(&mut tx, run, asked, counts, now).await?;
         commit(tx).await?;
         self.tell(counts);
+        self.tell_exhausted(asked, &settled.exhausted);
         Ok(())
     }
 
@@ -138,8 +139,8 @@ impl Chunk<'_> {
     pub(super) async fn write_last(&self, run: &Run, asked: &[Asked]) -> Result<Ended, StoreError> {
         let (now, counts) = (self.now(), count(asked));
         let mut tx = self.app.0.ledger.begin().await?;
-        let (status, sums) = self.write_answers(&mut tx, run, asked, counts, now).await?;
-        let end = if status == SyncStatus::Failed {
+        let (settled, sums) = self.write_answers(&mut tx, run, asked, counts, now).await?;
+        let end = if settled.status == SyncStatus::Failed {
             EventKind::SyncFailed
         } else {
             EventKind::SyncCompleted
@@ -148,6 +149,7 @@ impl Chunk<'_> {
         self.emit(&mut tx, &told, run).await?;
         let again = self.finish(tx, now).await?;
         self.tell(counts);
+        self.tell_exhausted(asked, &settled.exhausted);
         self.app.0.metrics.sync_run(end);
         log_counts("job_completed", self.store.id, sums);
         // After the commit: whoever hears it finds the event.
@@ -194,11 +196,11 @@ impl Chunk<'_> {
         asked: &[Asked],
         counts: SyncCounts,
         now: Time,
-    ) -> Result<(SyncStatus, SyncCounts), StoreError> {
+    ) -> Result<(Settled, SyncCounts), StoreError> {
         let sums = self.hold(tx, counts, now).await?;
         let logs = settled(asked);
-        let status = logs::settle(tx, self.store.id, &logs, &run.request_id, now).await?;
-        Ok((status, sums))
+        let settled = logs::settle(tx, self.store.id, &logs, &run.request_id, now).await?;
+        Ok((settled, sums))
     }
 
     async fn write_put_off(
@@ -228,6 +230,23 @@ impl Chunk<'_> {
     fn tell(&self, counts: SyncCounts) {
         log_counts("sync_store_batch", self.store.id, counts);
         self.app.0.metrics.sync_chunk(counts);
+    }
+
+    /// Tells of the receipts that rest from now on, after the commit: each is told of once.
+    fn tell_exhausted(&self, asked: &[Asked], exhausted: &[LogId]) {
+        let logs = asked.iter().map(|asked| &asked.settled);
+        for SettledLog {
+            log,
+            state,
+            plugin_digest,
+        } in logs.filter(|settled| exhausted.contains(&settled.log.id))
+        {
+            warn!(
+                storeId = %self.store.id, logId = %log.id, receipt = log.receipt.as_str(), outcome = state.answer.as_str(),
+                importRequestId = log.request_id, pluginDigest = plugin_digest, "receipt_exhausted"
+            );
+            self.app.0.metrics.exhausted(state.answer);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod host;
 mod keys;
 mod receipts;
 mod recovery;
+mod redrive;
 mod retention;
 mod starvation;
 mod stores;

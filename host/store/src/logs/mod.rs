@@ -1,5 +1,10 @@
 //! Sync logs: one row a receipt. Imports add them, sync runs move them on.
 
+pub mod attempts;
+mod list;
+mod redrive;
+mod row;
+mod search;
 mod settle;
 mod written;
 
@@ -7,8 +12,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 use wharf_domain::{
-    Before, Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt, RequestId, StoreId,
-    SyncToken, Time, import_result,
+    AnswerKind, Before, Currency, ImportResult, LogId, LogState, LogStatus, Order, Receipt,
+    RequestId, StoreId, SyncToken, Time, import_result,
 };
 
 use crate::{
@@ -19,12 +24,26 @@ use crate::{
     values::{At, Money},
 };
 
+use self::attempts::NewAttempts;
 use self::written::{Moved, WrittenLogs, changes, copy_orders, rounds, state_columns, written};
 
-pub use self::settle::{SettledLog, put_off, retry_failed, settle};
+pub use self::list::{LogCursor, LogFilter, LogPage, MAX_COUNTED_AT, MAX_LOOKED_AT, count, page};
+pub use self::redrive::{ToRedrive, redrive};
+pub use self::row::{Log, get};
+pub use self::search::{LogName, MAX_SEARCHED, find, search};
+pub use self::settle::{Settled, SettledLog, put_off, retry_failed, settle};
 
 /// Every statement about logs, by module.
-pub(crate) const MODULES: [&[(&str, Sql)]; 3] = [ALL, settle::ALL, written::ALL];
+pub(crate) const MODULES: [&[(&str, Sql)]; 8] = [
+    ALL,
+    attempts::ALL,
+    list::ALL,
+    redrive::ALL,
+    row::ALL,
+    search::ALL,
+    settle::ALL,
+    written::ALL,
+];
 
 statements! {
     // `where true`, here and elsewhere: without it SQLite takes `on conflict` for a join's `on`.
@@ -87,6 +106,7 @@ pub async fn record(
         inserted.extend(insert(conn, &round).await?);
     }
     copy_orders(conn, &inserted).await?;
+    write_attempts(conn, new, &inserted).await?;
     let changes = changes(new.iter().filter_map(|log| {
         let is_duplicate = *inserted.get(&log.id.0)?;
         Some(Moved {
@@ -123,6 +143,23 @@ pub async fn record(
             result.ok_or_else(|| StoreError::unreadable("sync_logs", "a row vanished"))
         })
         .collect()
+}
+
+/// The attempts of new logs that did not succeed; the others' logs tell of theirs.
+async fn write_attempts(
+    conn: &mut Conn,
+    new: &[NewLog],
+    inserted: &WrittenLogs,
+) -> Result<(), StoreError> {
+    let mut attempts = NewAttempts::new(conn);
+    let failed = new
+        .iter()
+        .filter(|log| log.state.answer != AnswerKind::Success && inserted.contains_key(&log.id.0));
+    for log in failed {
+        let (digest, request) = (log.plugin_digest.as_deref(), log.request_id.as_ref());
+        attempts.push(log.id, &log.state, digest, request, log.at);
+    }
+    attempts.write(conn).await
 }
 
 async fn insert(conn: &mut Conn, new: &[&NewLog]) -> Result<WrittenLogs, StoreError> {

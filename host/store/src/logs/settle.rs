@@ -1,9 +1,10 @@
 //! What a sync run found out about due logs.
 
-use wharf_domain::{LogState, RequestId, StoreId, SyncStatus, Time};
+use wharf_domain::{LogId, LogState, RequestId, StoreId, SyncStatus, Time};
 
 use super::{
     DueLog,
+    attempts::NewAttempts,
     written::{Moved, WrittenLogs, changes, copy_orders, rounds, state_columns, written},
 };
 use crate::{
@@ -14,17 +15,18 @@ use crate::{
 };
 
 statements! {
-    // Only where the log still is what the worker saw: whatever happened in between is kept.
+    // Only where the log still is what the worker saw: whatever happened in between is kept, such as a redrive.
     SETTLE = ["update sync_logs set status = r.status, attempt = r.attempt, next_retry_at = r.next_retry_at,
             exhausted = r.exhausted = 1, order_id = r.order_id, amount = r.amount, currency = r.currency,
             imported_at = r.imported_at, last_error = r.last_error,
             plugin_digest = coalesce(r.plugin_digest, sync_logs.plugin_digest), plugin_faults = r.plugin_faults,
             refusals = r.refusals, sync_request_id = coalesce(r.request_id, sync_logs.sync_request_id),
             updated_at = r.updated_at, duplicate_of =" original!("sync_logs.store_id")
-        "from" rows(r, id uuid, was text, was_attempt int, status text, attempt int, next_retry_at time, exhausted int,
+        "from" rows(r, id uuid, was text, was_attempt int, was_faults int, was_refusals int, status text, attempt int, next_retry_at time, exhausted int,
             order_id text, amount money, currency text, imported_at time, last_error text, plugin_digest text,
             plugin_faults int, refusals int, request_id text, updated_at time)
         "where sync_logs.id = r.id and sync_logs.status = r.was and sync_logs.attempt = r.was_attempt
+            and sync_logs.plugin_faults = r.was_faults and sync_logs.refusals = r.was_refusals
         returning sync_logs.id, sync_logs.duplicate_of"];
     // With the literals of the partial index. What was written since $2 met the new credentials.
     RETRY_FAILED = ["with picked as materialized (select id from sync_logs
@@ -45,15 +47,23 @@ pub struct SettledLog {
     pub plugin_digest: Option<String>,
 }
 
-/// Writes what a chunk of a sync run found out about one store, with counters and status. Returns the store's new
-/// status. The caller holds the job's fence in the same transaction (see [`jobs::hold`](crate::jobs::hold)).
+/// What a chunk of a sync run wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The store's new status.
+    pub status: SyncStatus,
+    /// The logs that rest from now on.
+    pub exhausted: Vec<LogId>,
+}
+
+/// Writes what a chunk of a sync run found out about one store, with counters and status. The caller holds the job's fence in the same transaction (see [`jobs::hold`](crate::jobs::hold)).
 pub async fn settle(
     conn: &mut Conn,
     store: StoreId,
     logs: &[SettledLog],
     request: &RequestId,
     now: Time,
-) -> Result<SyncStatus, StoreError> {
+) -> Result<Settled, StoreError> {
     let written = write_settled(conn, store, logs, Some(request), now).await?;
     let moved = logs.iter().filter_map(|settled| {
         Some(Moved {
@@ -72,9 +82,15 @@ pub async fn settle(
         ..change.unwrap_or_default()
     };
     let statuses = stores::apply_changes(conn, &[(store, change)], now).await?;
-    Ok(statuses
-        .first()
-        .map_or(SyncStatus::Pending, |(_, status)| *status))
+    let resting = logs
+        .iter()
+        .filter(|settled| settled.state.exhausted && written.contains_key(&settled.log.id.0));
+    Ok(Settled {
+        status: statuses
+            .first()
+            .map_or(SyncStatus::Pending, |(_, status)| *status),
+        exhausted: resting.map(|settled| settled.log.id).collect(),
+    })
 }
 
 /// Writes that logs were put off: nobody was asked about them, so nothing else of their store changes.
@@ -102,6 +118,8 @@ async fn write_settled(
                 .uuid("id", settled.log.id.0)
                 .text("was", settled.log.status.as_str())
                 .int("was_attempt", settled.log.attempt)
+                .int("was_faults", settled.log.plugin_faults)
+                .int("was_refusals", settled.log.refusals)
                 .text("request_id", request.map(RequestId::as_str))
                 .time("updated_at", now);
             state_columns(&mut rows, &settled.state, settled.plugin_digest.as_deref());
@@ -109,6 +127,12 @@ async fn write_settled(
         all.extend(written(conn, SETTLE, &rows).await?);
     }
     copy_orders(conn, &all).await?;
+    let mut attempts = NewAttempts::new(conn);
+    for settled in logs.iter().filter(|log| all.contains_key(&log.log.id.0)) {
+        let digest = settled.plugin_digest.as_deref();
+        attempts.push(settled.log.id, &settled.state, digest, request, now);
+    }
+    attempts.write(conn).await?;
     Ok(all)
 }
 

@@ -23,6 +23,7 @@ pub const PURGED: &[&str] = &[
     "idempotency_keys",
     "organization_limits",
     "plugin_transitions",
+    "sync_log_attempts",
 ];
 
 /// The tables that are not exported, with the reason. Those that are have their columns in `exported`.
@@ -46,6 +47,10 @@ const NOT_EXPORTED: &[(&str, &str)] = &[
         "sync_jobs",
         "work in hand; what came of it stands with the receipts",
     ),
+    (
+        "sync_log_attempts",
+        "what came of them stands with the receipts",
+    ),
 ];
 
 const GROWTH: &[(&str, Growth)] = &[
@@ -65,6 +70,7 @@ const GROWTH: &[(&str, Growth)] = &[
     ("plugin_transitions", Purged("plugin_transitions")),
     ("stores", Bounded),
     ("sync_jobs", Bounded),
+    ("sync_log_attempts", Purged("sync_log_attempts")),
     ("sync_logs", Kept("they make imports idempotent")),
     ("webhook_endpoints", Bounded),
 ];

@@ -125,7 +125,9 @@ async fn due_logs_come_oldest_first_and_settle_once(backend: Backend) -> Result<
         plugin_digest: Some("d2".into()),
     };
     let mut tx = ledger.begin().await?;
-    let status = logs::settle(&mut tx, store, &[settled(accepted())], &run(), at(20)).await?;
+    let status = logs::settle(&mut tx, store, &[settled(accepted())], &run(), at(20))
+        .await?
+        .status;
     tx.commit().await?;
     assert_eq!(status, SyncStatus::Partial);
     // The same chunk once more, as after a crash between commit and answer, with another verdict: nothing changes.

@@ -97,7 +97,9 @@ async fn a_run_counts_an_order_once(backend: Backend) -> Result<()> {
         })
         .collect();
     let mut tx = ledger.begin().await?;
-    let status = logs::settle(&mut tx, store, &settled, &run(), later).await?;
+    let status = logs::settle(&mut tx, store, &settled, &run(), later)
+        .await?
+        .status;
     tx.commit().await?;
     assert_eq!(status, SyncStatus::Success);
     assert_eq!(orders_of(&ledger, token).await?, (2, 2));

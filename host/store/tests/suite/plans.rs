@@ -1,12 +1,12 @@
 //! How due work is found where the tables are large: by the partial indexes, without looking at what is finished.
 //! 200,000 logs; ten million by `WHARF_TEST_LONG=1`.
 
+mod values;
+
 use anyhow::{Context, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use wharf_store::{Sql, statements};
 use wharf_tests::{Backend, on_every_backend};
-
-mod values;
 
 use self::values::with_values;
 use crate::{
@@ -30,12 +30,55 @@ use Reads::{Index, IndexOnly};
 /// The stores' primary key: both databases name it by themselves, and differently.
 const STORES_BY_ID: &str = "(stores by id)";
 
+/// The index of a store's receipts, as each database calls it.
+const RECEIPTS: [&str; 2] = [
+    "sync_logs_store_id_receipt_key",
+    "sqlite_autoindex_sync_logs_2",
+];
+
 /// The statements that look for due work or for a store's latest logs.
 const PLANS: &[(&str, Reads)] = &[
     ("logs::DUE", Index("sync_logs_due")),
     ("logs::HAS_DUE", IndexOnly("sync_logs_due")),
     ("logs::INSERT", Index("sync_logs_orders")),
     ("logs::settle::RETRY_FAILED", Index("sync_logs_unfinished")),
+    (
+        "logs::list::UNFINISHED",
+        Index("sync_logs_unfinished_by_id"),
+    ),
+    ("logs::list::EXHAUSTED", Index("sync_logs_exhausted")),
+    (
+        "logs::list::UNFINISHED_OF_STORE",
+        Index("sync_logs_unfinished"),
+    ),
+    ("logs::list::OF_STORE", Index("sync_logs_recent")),
+    (
+        "logs::list::BORDER_UNFINISHED",
+        Index("sync_logs_unfinished_by_id"),
+    ),
+    ("logs::list::BORDER_EXHAUSTED", Index("sync_logs_exhausted")),
+    (
+        "logs::list::BORDER_UNFINISHED_OF_STORE",
+        Index("sync_logs_unfinished"),
+    ),
+    ("logs::list::BORDER_OF_STORE", IndexOnly("sync_logs_recent")),
+    (
+        "logs::list::COUNT_UNFINISHED",
+        Index("sync_logs_unfinished_by_id"),
+    ),
+    ("logs::list::COUNT_EXHAUSTED", Index("sync_logs_exhausted")),
+    (
+        "logs::list::COUNT_UNFINISHED_OF_STORE",
+        Index("sync_logs_unfinished"),
+    ),
+    ("logs::search::BY_RECEIPT", Index(RECEIPTS[0])),
+    ("logs::search::BY_ORDER", Index("sync_logs_orders")),
+    ("logs::search::STORES", Index("stores_by_creation")),
+    ("logs::attempts::PURGE", Index("sync_log_attempts_by_age")),
+    (
+        "logs::attempts::PLUGINS",
+        Index("plugin_transitions_by_digest"),
+    ),
     ("stores::PAGE", IndexOnly("sync_logs_due")),
     ("stores::RECENT", IndexOnly("sync_logs_recent")),
     ("jobs::DUE", Index("sync_jobs_due")),
@@ -105,8 +148,12 @@ async fn fill_tables(ledger: &Fixture, backend: Backend) -> Result<()> {
     for statement in settled_work(backend, 20_000, MIDDLING) {
         ledger.sql.execute(&statement).await?;
     }
+    let attempts = "insert into sync_log_attempts (log_id, attempt, at, outcome)
+        select id, attempt, created_at, status from sync_logs where status <> 'success'";
+    ledger.sql.execute(attempts).await?;
     for table in [
         "sync_logs",
+        "sync_log_attempts",
         "sync_jobs",
         "callback_outbox",
         "callback_deliveries",
@@ -242,11 +289,14 @@ fn reads(plan: &str, reads: Reads, backend: Backend) -> bool {
             .any(|line| words.iter().all(|word| line.contains(word)))
     };
     match (reads, backend) {
+        (Index(index), Backend::Embedded) if index == RECEIPTS[0] => {
+            says(&["USING", "INDEX", RECEIPTS[1]])
+        }
         (Index(index), Backend::Postgres) => {
-            says(&["Scan", "using", &format!("{index} ")]) || says(&["Bitmap Index Scan", index])
+            says(&["Scan", &format!(" using {index} ")]) || says(&["Bitmap Index Scan", index])
         }
         (IndexOnly(index), Backend::Postgres) => {
-            says(&["Index Only Scan", "using", &format!("{index} ")])
+            says(&["Index Only Scan", &format!(" using {index} ")])
         }
         // SQLite does not say of every partial index that it covers a query.
         (Index(index) | IndexOnly(index), Backend::Embedded) => says(&["USING", "INDEX", index]),
@@ -268,6 +318,9 @@ async fn due_work_is_found_by_partial_indexes(backend: Backend) -> Result<()> {
             reads(&plan, *expected, backend),
             "{name}: {statement}\n{plan}"
         );
+        // It stops where a page is full, instead of reading all that may be on it first.
+        let is_sorted = name.starts_with("logs::list::") && plan.contains("Sort");
+        ensure!(!is_sorted, "{name} sorts: {statement}\n{plan}");
         let walks_all = [
             "stores",
             "sync_logs",
