@@ -9,8 +9,8 @@ use uuid::Uuid;
 use wharf_app::{AnswerStatus, Digest, RecoveryCursor, WebhookState};
 use wharf_domain::{
     AccessToken, Currency, DeliveryState, EventKind, ExternalStoreId, Invalid, KeyScope, KeyScopes,
-    MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, SyncStatus, SyncToken,
-    TargetUrl, Time, bounded_text,
+    LogStatus, MarketplaceName, OrganizationId, Receipt, ShaperName, StoreName, SyncStatus,
+    SyncToken, TargetUrl, Time, bounded_text,
 };
 
 use crate::{fields::Given, request::Field};
@@ -252,6 +252,16 @@ impl Field for DeliveryState {
 }
 
 impl Field for SyncStatus {
+    fn read(given: &Given) -> Result<Self, Invalid> {
+        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
+    }
+
+    fn schema() -> ObjectBuilder {
+        string().enum_values(Some(Self::ALL.map(Self::as_str)))
+    }
+}
+
+impl Field for LogStatus {
     fn read(given: &Given) -> Result<Self, Invalid> {
         choice(given, Self::parse, &Self::ALL.map(Self::as_str))
     }

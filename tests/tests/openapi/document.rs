@@ -79,6 +79,7 @@ impl Operation {
     pub(crate) fn request(&self, host: &Host, query: &str) -> RequestBuilder {
         let path = format!("{}{query}", self.path)
             .replace("{id}", NOWHERE)
+            .replace("{logId}", NOWHERE)
             .replace("{marketplace}", "etsy")
             .replace("{plugin}", "nothing");
         let request = host.request(&self.method, &path);

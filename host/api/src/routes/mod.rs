@@ -4,6 +4,7 @@ mod deliveries;
 mod health;
 mod holds;
 mod keys;
+mod logs;
 mod metrics;
 mod mock;
 mod operator;
@@ -30,6 +31,9 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
         .routes(routes!(stores::show::show, stores::remove::remove))
         .routes(routes!(stores::hold::hold))
         .routes(routes!(stores::hold::resume))
+        .routes(routes!(logs::of_store))
+        .routes(routes!(logs::show))
+        .routes(routes!(logs::redrive::redrive))
         .routes(routes!(orders::import))
         .routes(routes!(webhooks::register))
         .routes(routes!(webhooks::list::list))
@@ -93,6 +97,9 @@ pub(crate) fn admin() -> OpenApiRouter<ApiState> {
         .routes(routes!(operator::receivers::enable))
         .routes(routes!(operator::receivers::test))
         .routes(routes!(operator::receivers::rotate))
+        .routes(routes!(logs::admin::list))
+        .routes(routes!(logs::admin::show))
+        .routes(routes!(logs::admin::redrive))
         // axum's default of 2 MB is too little for a component. JSON bodies keep `body.rs`' own limit.
         .layer(DefaultBodyLimit::max(MAX_UPLOAD))
 }
