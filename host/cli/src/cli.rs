@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     commands::{
         api_key, backup, compile_plugin, copy, dead_letters, delivery, export, flow, keys, migrate,
-        mock_webhook, openapi, operator_webhook, plugin, scheduler, schema, serve, store, webhook,
-        worker,
+        mock_webhook, openapi, operator_webhook, plugin, receipt, scheduler, schema, serve, store,
+        webhook, worker,
     },
     logging::{Level, LoggingArgs, Style},
     output::Format,
@@ -89,6 +89,8 @@ pub(crate) enum Command {
     DeadLetters(Box<dead_letters::DeadLettersArgs>),
     /// Tell the operator of the host's own events by webhooks.
     OperatorWebhook(operator_webhook::OperatorWebhookArgs),
+    /// Find receipts over all stores and ask about them again.
+    Receipt(Box<receipt::ReceiptArgs>),
     /// Write, check and run plugins; swap them on a running host.
     Plugin(Box<plugin::PluginArgs>),
     /// Compile one component, as a host's child.
@@ -138,6 +140,7 @@ impl Command {
             | Self::Delivery(_)
             | Self::DeadLetters(_)
             | Self::OperatorWebhook(_)
+            | Self::Receipt(_)
             | Self::CompilePlugin(_) => Level::Warn,
             Self::Plugin(args) => args.default_level(),
         }
@@ -165,6 +168,7 @@ impl Command {
             | Self::Delivery(_)
             | Self::DeadLetters(_)
             | Self::OperatorWebhook(_)
+            | Self::Receipt(_)
             | Self::Plugin(_)
             | Self::CompilePlugin(_) => {}
         }
@@ -199,6 +203,7 @@ impl Command {
             Self::Delivery(args) => delivery::run(args, format).await,
             Self::DeadLetters(args) => dead_letters::run(*args, format).await,
             Self::OperatorWebhook(args) => operator_webhook::run(args, format).await,
+            Self::Receipt(args) => receipt::run(*args, format).await,
             Self::Plugin(args) => plugin::run(*args, format).await,
             Self::CompilePlugin(args) => compile_plugin::run(&args),
         }

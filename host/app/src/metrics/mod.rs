@@ -10,14 +10,12 @@ mod holds;
 mod outcome;
 mod registry;
 mod scrape;
+mod sync;
 
 use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram};
-use wharf_domain::{
-    AnswerKind, DeliveryState, EventKind, Held, ImportResult, NotSent, SendOutcome, SyncCounts,
-    Time,
-};
+use wharf_domain::{DeliveryState, Held, ImportResult, NotSent, SendOutcome, Time};
 use wharf_store::{
     deliveries::{Attempt, Claimed},
     outbox::{FanOut, Next},
@@ -253,11 +251,6 @@ impl Metrics {
         }
     }
 
-    /// A receipt rests after this answer.
-    pub(crate) fn exhausted(&self, answer: AnswerKind) {
-        self.exhausted.count(answer.as_str());
-    }
-
     /// A call of a plugin ended.
     pub(crate) fn plugin_call(&self, plugin: Option<&str>, outcome: &'static str, took: Duration) {
         let plugin = self.plugins.of(plugin.unwrap_or(NONE), |name| Plugin {
@@ -273,38 +266,6 @@ impl Metrics {
         });
         plugin.calls.count(outcome);
         plugin.duration.record(took);
-    }
-
-    /// A claim of a sync job ended.
-    pub(crate) fn sync_job(&self, outcome: &'static str, took: Duration) {
-        self.sync_jobs.count(outcome);
-        self.sync_job_duration.record(took);
-    }
-
-    /// A chunk of a sync run was committed.
-    pub(crate) fn sync_chunk(&self, counts: SyncCounts) {
-        let SyncCounts {
-            success,
-            failed,
-            rate_limited,
-            ..
-        } = counts;
-        for (outcome, number) in [
-            ("success", success),
-            ("failed", failed),
-            ("rate_limited", rate_limited),
-        ] {
-            self.sync_receipts.add(outcome, number.unsigned_abs());
-        }
-    }
-
-    /// A sync run was brought to its end, which this event tells.
-    pub(crate) fn sync_run(&self, end: EventKind) {
-        self.sync_runs.count(if end == EventKind::SyncFailed {
-            "failed"
-        } else {
-            "completed"
-        });
     }
 
     /// A batch of events was passed over; `written` of them were still ours.

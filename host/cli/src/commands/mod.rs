@@ -18,6 +18,7 @@ pub(crate) mod operator_webhook;
     reason = "commands of one user: they read and write files, and end"
 )]
 pub(crate) mod plugin;
+pub(crate) mod receipt;
 pub(crate) mod scheduler;
 pub(crate) mod schema;
 pub(crate) mod serve;

@@ -109,7 +109,7 @@ pub(super) async fn of_store(
     ),
     responses(
         (status = 200, description = "The receipt and its attempts", body = LogDetail),
-        (status = 404, description = "`Log not found`", body = Refusal),
+        (status = 404, description = "`Store not found`, `Log not found`", body = Refusal),
     ))]
 pub(super) async fn show(
     State(app): State<App>,
