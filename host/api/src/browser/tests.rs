@@ -119,7 +119,10 @@ fn only_pages_of_this_host_change_something() {
     let posted = |headers: &[(HeaderName, &str)]| check(Method::POST, headers);
     assert!(posted(&[]), "no browser");
     let own = (header::ORIGIN, "http://localhost:3000");
-    assert!(posted(&[own.clone()]) && posted(&[own.clone(), (SEC_FETCH_SITE, "same-origin")]));
+    assert!(
+        posted(std::slice::from_ref(&own))
+            && posted(&[own.clone(), (SEC_FETCH_SITE, "same-origin")])
+    );
     for foreign in [
         "null",
         "",
