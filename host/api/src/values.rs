@@ -241,35 +241,21 @@ impl Field for AnswerStatus {
     }
 }
 
-impl Field for DeliveryState {
-    fn read(given: &Given) -> Result<Self, Invalid> {
-        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
-    }
+macro_rules! states {
+    ($($name:ident)*) => {$(
+        impl Field for $name {
+            fn read(given: &Given) -> Result<Self, Invalid> {
+                choice(given, Self::parse, &Self::ALL.map(Self::as_str))
+            }
 
-    fn schema() -> ObjectBuilder {
-        string().enum_values(Some(Self::ALL.map(Self::as_str)))
-    }
+            fn schema() -> ObjectBuilder {
+                string().enum_values(Some(Self::ALL.map(Self::as_str)))
+            }
+        }
+    )*};
 }
 
-impl Field for SyncStatus {
-    fn read(given: &Given) -> Result<Self, Invalid> {
-        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
-    }
-
-    fn schema() -> ObjectBuilder {
-        string().enum_values(Some(Self::ALL.map(Self::as_str)))
-    }
-}
-
-impl Field for LogStatus {
-    fn read(given: &Given) -> Result<Self, Invalid> {
-        choice(given, Self::parse, &Self::ALL.map(Self::as_str))
-    }
-
-    fn schema() -> ObjectBuilder {
-        string().enum_values(Some(Self::ALL.map(Self::as_str)))
-    }
-}
+states! { DeliveryState SyncStatus LogStatus }
 
 impl Field for bool {
     fn read(given: &Given) -> Result<Self, Invalid> {
