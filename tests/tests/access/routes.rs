@@ -146,7 +146,9 @@ impl Route {
         let mut path = self
             .path
             .replace("{marketplace}", "etsy")
-            .replace("{plugin}", "nothing");
+            .replace("{plugin}", "nothing")
+            // No receipt was ever imported here: of a store that is there, it is nothing.
+            .replace("{logId}", NOTHING);
         if path.contains("{id}") {
             path = path.replace("{id}", things.id(&path)?);
         }
