@@ -2,6 +2,8 @@
 //!
 //! Everything goes to loopback, at a pace, and ends when the [`Attack`] is dropped.
 
+mod plugins;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -20,6 +22,7 @@ use tokio::{
     time::interval,
 };
 
+use self::plugins::{install, poison};
 use crate::{
     Answer, Host, RawServer, Shop, Site, client_with, compile_bomb, guest,
     traffic::lock,
@@ -38,16 +41,6 @@ const HALF_REQUESTS: usize = 100;
 const MAX_SYNCS: usize = 300;
 /// Bytes of a body that is far too large.
 const OVERSIZED: usize = 4 << 20;
-const MISDEEDS: [&str; 8] = [
-    "trap",
-    "panic",
-    "exit",
-    "recurse",
-    "alloc",
-    "log-flood",
-    "giant-output",
-    "broken-text",
-];
 
 /// The organization, with its stores and endpoints at a host.
 #[derive(Clone, Debug)]
@@ -391,20 +384,5 @@ impl Inner {
     async fn count(&self, name: &'static str, request: RequestBuilder) {
         let status = Answer::to(request).await.map_or(0, |answer| answer.status);
         *lock(&self.answers).entry((name, status)).or_default() += 1;
-    }
-}
-
-fn install(site: &Site, name: &str, component: &[u8]) -> Result<()> {
-    let path = site.dir().join(format!("{name}.wasm"));
-    fs::write(&path, component)?;
-    site.install_plugin(name, &path)
-}
-
-/// A receipt on which the adapter faults: each misdeed once, and then orders that break the contract, or traps.
-fn poison(client: usize, number: usize) -> String {
-    match MISDEEDS.get(number) {
-        Some(misdeed) if client == 0 => (*misdeed).to_owned(),
-        _ if number.is_multiple_of(2) => format!("amount:-{client}{number}.00"),
-        _ => format!("trap:{client}-{number}"),
     }
 }
