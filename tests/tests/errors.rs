@@ -3,10 +3,8 @@
 use anyhow::{Context, Result};
 use reqwest::{Body, RequestBuilder};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use wharf_tests::{Answer, Backend, Host, Shop, on_every_backend};
 
 const GETS: [&str; 4] = ["/stores/sync-status", "/webhooks", "/healthz", "/readyz"];
@@ -68,11 +66,9 @@ async fn refused(request: RequestBuilder, status: u16, error: &str) -> Result<An
 async fn serves_on(host: &Host) -> Result<()> {
     let shop = Shop::open(host, "org-after", "etsy").await?;
     assert_eq!(shop.import(host, "order-101").await?["success"], true);
-    let defects: Vec<_> = host
-        .log()
-        .into_iter()
-        .filter(|line| line.field("level") == "ERROR")
-        .collect();
+    let log = host.log();
+    let defects = log.iter().filter(|line| line.field("level") == "ERROR");
+    let defects: Vec<_> = defects.collect();
     assert!(defects.is_empty(), "{defects:?}");
     Ok(())
 }

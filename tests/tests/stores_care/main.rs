@@ -45,11 +45,11 @@ async fn stores_are_listed_and_shown(backend: Backend) -> Result<()> {
             .collect()
     };
     let first = host.get("/stores?organizationId=org-1&limit=1").await?;
-    assert_eq!(ids(&first), [other.store_id.clone()], "the newest first");
+    assert_eq!(ids(&first), [other.store_id.as_str()], "the newest first");
     let next = first.get("nextCursor");
     let next = next.as_str().context("a cursor")?;
     let rest = format!("/stores?organizationId=org-1&limit=1&cursor={next}");
-    assert_eq!(ids(&host.get(&rest).await?), [shop.store_id.clone()]);
+    assert_eq!(ids(&host.get(&rest).await?), [shop.store_id.as_str()]);
     for (query, expected) in [
         ("organizationId=org-1&marketplace=etsy", 1),
         ("organizationId=org-1&syncStatus=partial", 1),

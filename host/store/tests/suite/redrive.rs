@@ -248,7 +248,7 @@ async fn a_redrive_meanwhile_is_kept(backend: Backend) -> Result<()> {
     let ledger = Fixture::open(backend).await?;
     let (store, _) = ledger.register("org", "shop").await?;
     let log = refused(store, "refused", NOW);
-    ledger.record(&[log.clone()]).await?;
+    ledger.record(std::slice::from_ref(&log)).await?;
     for hours in 1..9 {
         let at = NOW + Duration::from_secs(7_200) * hours;
         settle(&ledger, store, Answer::Refused("no".into()), at).await?;
