@@ -74,11 +74,19 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
         3.0,
     )
     .await?;
-    let scrape = until(
+    until(
         host.base_url(),
         "wharf_sync_jobs_total",
         &[("outcome", "finished")],
         1.0,
+    )
+    .await?;
+    // Two events of the run, and the operator's: the endpoint that is gone was disabled.
+    let scrape = until(
+        host.base_url(),
+        "wharf_events_total",
+        &[("outcome", "fanned_out")],
+        3.0,
     )
     .await?;
 
@@ -129,7 +137,7 @@ async fn counts_are_exact(backend: Backend) -> Result<()> {
     );
     assert_eq!(
         by(&scrape, "wharf_events_total", "outcome"),
-        counts([("fanned_out", 2.0)])
+        counts([("fanned_out", 3.0)])
     );
     let became = [("delivered", 1.0), ("retry", 2.0), ("dead", 3.0)];
     assert_eq!(
