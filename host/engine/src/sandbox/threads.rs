@@ -15,10 +15,6 @@ use crate::contract::fault::{EngineError, Fault};
 /// The interval at which running guests are interrupted: the grain of processor budgets, and the longest that a guest
 /// holds its caller's thread.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
-/// Behind the threads that answer the API, by the system's measure: a processor that both want goes to them in the
-/// proportion of nine to one. What runs here waits for others or was interrupted, and one organization can ask for any
-/// number of such calls; short calls never come here.
-const NICENESS: i32 = 10;
 /// Ticks after the engine is dropped: one second for guests that still spin.
 const TICKS_AFTER_THE_END: u32 = 100;
 
@@ -50,10 +46,6 @@ impl Threads {
             // A runtime without threads would panic.
             .worker_threads(guest_threads.max(1))
             .thread_name("wharf-guest")
-            // On Linux of this thread alone. Where it is not allowed, it is not needed for being right.
-            .on_thread_start(|| {
-                let _ = rustix::process::nice(NICENESS);
-            })
             .enable_all()
             .build()
             .map_err(EngineError::Threads)?;

@@ -8,8 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::contract::inspect::MAX_COMPONENT_BYTES;
 use crate::sandbox::runtime::{self, Metering};
 
-/// Behind everything that serves, also behind guests that take long (`sandbox/threads.rs`).
-const NICENESS: i32 = 19;
+/// Behind everything that serves.
+const NICENESS: i32 = 10;
 
 /// The limits of one compilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
