@@ -20,11 +20,11 @@ statements! {
     // No migration has such a number: it is the step that operators start after the fifteenth.
     HIDE = ["insert into _sqlx_migrations (version, description, success, checksum, execution_time)
         select 1000015, 'contract 0015 sync tokens are kept as digests', 1 = 1, '', 0
-        where not exists (select 1 from _sqlx_migrations where version = 1000015)"];
+        where 1 = 1 on conflict (version) do nothing"];
+    // Two programs that start on an empty database may both come here.
     HIDE_IN_NEW = ["insert into _sqlx_migrations (version, description, success, checksum, execution_time)
         select 1000015, 'contract 0015 sync tokens are kept as digests', 1 = 1, '', 0
-        where not exists (select 1 from _sqlx_migrations where version = 1000015)
-            and not exists (select 1 from stores)"];
+        where not exists (select 1 from stores) on conflict (version) do nothing"];
     IN_CLEAR = ["select count(*) as number from stores where sync_token_sealed is null and removed_at is null"];
     // Where no key opens the token any more the client gets another.
     REPLACE = ["update stores set sync_token = $2, sync_token_sealed = $3 where id = $1"];
