@@ -24,15 +24,15 @@ statements! {
             and (l.created_at, l.id) < (" time("$14") ", $1) and (l.created_at, l.id) >= (" time("$15") ", $2)
             order by l.created_at desc, l.id desc limit $12) l where" filtered_logs!()
         "order by l.created_at desc, l.id desc limit $11"];
-    // The last one that is looked at; none where fewer are left.
+    // The last one that is looked at, and the one behind it, if there is one.
     BORDER_UNFINISHED = ["select id from sync_logs where status <> 'success' and attempt >= 0 and id < $1
-        order by id desc limit 1 offset $2"];
+        order by id desc limit 2 offset $2"];
     BORDER_EXHAUSTED = ["select id from sync_logs where exhausted <> (1 = 0) and id < $1
-        order by id desc limit 1 offset $2"];
+        order by id desc limit 2 offset $2"];
     BORDER_UNFINISHED_OF_STORE = ["select id from sync_logs where store_id = $3 and status <> 'success' and id < $1
-        order by id desc limit 1 offset $2"];
+        order by id desc limit 2 offset $2"];
     BORDER_OF_STORE = ["select created_at, id from sync_logs where store_id = $3 and (created_at, id) < (" time("$4") ", $1)
-        order by created_at desc, id desc limit 1 offset $2"];
+        order by created_at desc, id desc limit 2 offset $2"];
     COUNT_UNFINISHED = ["select count(*) as number from (select" log_columns!() "from sync_logs l
             where l.status <> 'success' and l.attempt >= 0 and l.id < $1 and l.id >= $2 order by l.id desc limit $11) l where" filtered_logs!()];
     COUNT_EXHAUSTED = ["select count(*) as number from (select" log_columns!() "from sync_logs l
@@ -128,7 +128,7 @@ impl Along {
         }
     }
 
-    /// The last log that may be looked at behind `before`; `None` where fewer than `most` are left.
+    /// The last log that may be looked at behind `before`; `None` where no more than `most` are left.
     async fn border(
         self,
         conn: &mut Conn,
@@ -140,8 +140,11 @@ impl Along {
             Self::Store(store) => {
                 let query = conn.query(BORDER_OF_STORE).bind(before.id).bind(skipped);
                 let query = query.bind(store.0).time(before.at);
-                let border: Option<(At, Uuid)> = query.optional().await?;
-                return Ok(border.map(|(at, id)| LogCursor { at: at.0, id }));
+                let border: Vec<(At, Uuid)> = query.all().await?;
+                let [(at, id), _] = border[..] else {
+                    return Ok(None);
+                };
+                return Ok(Some(LogCursor { at: at.0, id }));
             }
             Self::Unfinished(None) => conn.query(BORDER_UNFINISHED).bind(before.id).bind(skipped),
             Self::Exhausted => conn.query(BORDER_EXHAUSTED).bind(before.id).bind(skipped),
@@ -151,8 +154,10 @@ impl Along {
             }
         };
         // By the id alone, so that the index has all that is read: their order is that of the ids.
-        let border = query.ids().await?.pop();
-        Ok(border.map(|id| LogCursor { at: before.at, id }))
+        Ok(match query.ids().await?[..] {
+            [id, _] => Some(LogCursor { at: before.at, id }),
+            _ => None,
+        })
     }
 }
 
