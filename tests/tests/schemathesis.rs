@@ -23,6 +23,8 @@ async fn the_api_is_what_its_description_says(backend: Backend) -> Result<()> {
         .host()
         .role("api")
         .env("WHARF_ADMIN_TOKEN", ADMIN_TOKEN)
+        // As described: every route asks for who it says that it is for.
+        .env("API_AUTH", "required")
         .start()
         .await?;
     let settings = site.dir().join("schemathesis.toml");
