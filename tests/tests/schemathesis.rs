@@ -8,9 +8,8 @@ use std::{fs, path::Path, process::Stdio};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wharf_tests::{Answer, Backend, Host, Site, on_every_backend, repository, tool};
+use wharf_tests::{ADMIN_TOKEN, Answer, Backend, Host, Site, on_every_backend, repository, tool};
 
-const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests";
 const ORGANIZATION: &str = "org-123";
 
 async fn the_api_is_what_its_description_says(backend: Backend) -> Result<()> {
@@ -24,7 +23,7 @@ async fn the_api_is_what_its_description_says(backend: Backend) -> Result<()> {
         .role("api")
         .env("WHARF_ADMIN_TOKEN", ADMIN_TOKEN)
         // As described: every route asks for who it says that it is for.
-        .env("API_AUTH", "required")
+        .guarded()
         .start()
         .await?;
     let settings = site.dir().join("schemathesis.toml");

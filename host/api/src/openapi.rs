@@ -235,18 +235,20 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// Adds the shared errors that apply to an operation and that it does not describe itself.
 fn refuse(operation: &mut Operation, is_exempt: bool) {
     let asks_for_key = !scopes_of(operation).is_empty();
-    let has_query = operation
+    let has_query_or_key = operation
         .parameters
         .iter()
         .flatten()
         .any(|parameter| match parameter {
-            RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+            RefOr::T(parameter) => {
+                parameter.parameter_in == ParameterIn::Query || IdempotencyKey::is(parameter)
+            }
             RefOr::Ref(_) => false,
         });
     let has_body = operation.request_body.is_some();
     for (name, status, _) in SHARED {
         let holds = match status {
-            "400" => has_body || has_query,
+            "400" => has_body || has_query_or_key,
             "401" => asks_for_key,
             "403" => asks_for_key == (name == "KeyForbidden"),
             "408" | "413" | "415" => has_body,
