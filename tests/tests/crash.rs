@@ -347,8 +347,7 @@ fn every_failpoint_of_the_code_is_in_the_matrix() -> Result<()> {
     }
     in_code.sort();
     in_code.dedup();
-    // What is not done under load is killed by the suites that do it: keys, moving and stores_care. Nobody kills at a
-    // redrive yet.
+    // What is not done under load is killed by the suites that do it: keys, moving, receipts and stores_care.
     let apart = ["reseal.", "copy.", "redrive.", "removal.", "resume."];
     in_code.retain(|name| !apart.iter().any(|one| name.starts_with(one)));
     let mut matrix: Vec<_> = MATRIX.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -1,6 +1,8 @@
 //! Receipts in the hands of their store's owner and of the host's operator: found, read, and asked about again.
 
-use anyhow::{Context, Result};
+use std::os::unix::process::ExitStatusExt;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use wharf_tests::{
@@ -201,6 +203,37 @@ async fn an_exhausted_receipt_is_told_of_and_mended(backend: Backend) -> Result<
     Ok(())
 }
 
+/// Whoever asked gets no answer, asks once more, and the receipt is asked about once.
+async fn a_redrive_that_dies_is_repeated(backend: Backend) -> Result<()> {
+    for (failpoint, left) in [
+        ("redrive.commit.before:1", 1),
+        ("redrive.commit.after:1", 0),
+    ] {
+        let (mut host, ledger, shop) = start(backend).await?;
+        ensure!(host.stop().await?.success());
+        let exhaust = "update sync_logs set exhausted = true, attempt = 1, next_retry_at = null
+            where receipt = 'order-102'";
+        assert_eq!(ledger.execute(exhaust).await?, 1);
+        let site = host.site();
+        let mut host = site
+            .host()
+            .env("WHARF_FAILPOINT", failpoint)
+            .start()
+            .await?;
+        let body = json!({"organizationId": "org-1", "storeId": shop.store_id, "exhausted": true});
+        let redrive = "/stores/logs/redrive";
+        ensure!(host.post(redrive, &body).await.is_err(), "it was to die");
+        assert_eq!(host.wait().await?.signal(), Some(9));
+        let host = site.host().start().await?;
+        let again = host.post(redrive, &body).await?.json();
+        let expected = json!({"redriven": left, "dryRun": false});
+        assert_eq!(again, expected, "{failpoint}");
+        let asked = "select receipt from sync_logs where receipt = 'order-102' and not exhausted and attempt = 2";
+        ledger.wait_for(asked).await?;
+    }
+    Ok(())
+}
+
 async fn receipt_command(host: &Host, args: &[&str]) -> Result<(bool, String)> {
     let mut command = Command::new(wharf_binary());
     command.env_clear().env("WHARF_ADMIN_TOKEN", ADMIN_TOKEN);
@@ -251,5 +284,6 @@ async fn operators_have_a_command(backend: Backend) -> Result<()> {
 on_every_backend!(
     receipts_are_listed_and_found,
     an_exhausted_receipt_is_told_of_and_mended,
+    a_redrive_that_dies_is_repeated,
     operators_have_a_command,
 );
