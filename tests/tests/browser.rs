@@ -203,9 +203,11 @@ async fn a_page_whose_name_is_made_to_lead_here_changes_and_reads_nothing(
     // Instead of an answer of DNS that changes: what the name leads to is first the page's server, then the host.
     let rebound = is_rebound.clone();
     let name_server = RawServer::start("127.0.0.1", move |mut stream| {
-        let (rebound, address) = (rebound.load(Ordering::SeqCst), address.clone());
+        let (rebound, address) = (rebound.clone(), address.clone());
         async move {
-            if !rebound {
+            // A browser opens connections ahead of what it asks; what counts is when it asks.
+            stream.peek(&mut [0]).await?;
+            if !rebound.load(Ordering::SeqCst) {
                 return serve_page(stream).await;
             }
             let mut host = TcpStream::connect(address).await?;
