@@ -51,13 +51,13 @@ pub(crate) async fn build(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
-/// Those of tables that are there already.
+/// Those of tables that hold something. Not of empty ones: another process may be in the middle of its migrations there.
 async fn missing(conn: &mut PgConnection) -> Result<Vec<LargeIndex>, sqlx::Error> {
     let mut missing = Vec::new();
     for one in ALL {
         let (table, index, _) = one;
         let wanted = format!(
-            "select to_regclass('{table}') is not null and not exists (select 1 from pg_index
+            "select coalesce(pg_relation_size(to_regclass('{table}')), 0) > 0 and not exists (select 1 from pg_index
                 where indexrelid = to_regclass('{index}') and indisvalid)"
         );
         if is(conn, &wanted).await? {
