@@ -26,10 +26,13 @@ statements! {
     LOCK_STORES = ["select id from stores where id in (select id from" rows(r, id uuid) ") order by id" lock_rows];
     LOCK_ENDPOINTS = ["select id from webhook_endpoints where id in (select id from" rows(r, id uuid) ")
         order by id" lock_rows];
-    /// An access token is sealed with a new nonce by every registration, a sync token is another from the removal on.
-    REPLACE_TOKENS = ["update stores set access_token = r.value, sync_token = r.sync_token, sync_token_sealed = r.retired
+    /// A sync token is another from the removal on. An access token is sealed with a new nonce by every registration, which
+    /// leaves the sync token as it is: one that was registered meanwhile keeps its access token and gets the rest.
+    REPLACE_TOKENS = ["update stores
+        set access_token = case when stores.access_token = r.stored then r.value else stores.access_token end,
+            sync_token = r.sync_token, sync_token_sealed = r.retired
         from" rows(r, id uuid, stored bytes, stored_token uuid, value bytes, sync_token uuid, retired bytes)
-        "where stores.id = r.id and stores.access_token = r.stored and stores.sync_token = r.stored_token"];
+        "where stores.id = r.id and stores.sync_token = r.stored_token"];
     /// A secret is sealed with a new nonce at every change of the row's secrets, so it stands for all three.
     REPLACE_SECRETS = ["update webhook_endpoints set secret = r.value, retired_secrets = r.retired, signing_root = r.root
         from" rows(r, id uuid, stored bytes, value bytes, retired bytes, root bytes)
