@@ -27,7 +27,14 @@ pub(crate) struct HostArgs {
     #[command(flatten)]
     token: AdminTokenArgs,
     #[command(flatten)]
-    data: DataArgs,
+    pub(crate) data: DataArgs,
+}
+
+impl HostArgs {
+    /// The URL that was given.
+    pub(crate) fn given_url(&self) -> Option<&str> {
+        self.admin.given().or(self.url.as_deref())
+    }
 }
 
 /// The admin API of a host. Paths begin behind `/admin`.
@@ -47,9 +54,7 @@ impl Operator {
         Ok(Self {
             client: operator_client()?,
             base_url: args
-                .admin
-                .given()
-                .or(args.url.as_deref())
+                .given_url()
                 .unwrap_or(DEFAULT_URL)
                 .trim_end_matches('/')
                 .to_owned(),
